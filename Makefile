@@ -1,0 +1,70 @@
+# make run    serve the demo              make docs   build the documentation
+# make test   run the suite               make bench  measure against other frameworks
+# make lint   linters and type checks     make test-all  the suite on every Python of 3.10 to 3.13
+# All set-up happens here, in virtual environments of their own, made once and reused.
+
+PORT ?= 8000
+PYTEST_ARGS ?=
+
+# Pythons by name, and those that pyenv keeps without putting them on the path.
+CANDIDATES = python3.13 python3.12 python3.11 python3.10 python3 python \
+	$(wildcard $(HOME)/.pyenv/versions/3.1[0-3]*/bin/python)
+IS_SUPPORTED = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in $(CANDIDATES); do \
+	if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: run test test-all lint docs bench clean
+
+run: $(VENV)/run.done
+	@echo 'The demo is at http://127.0.0.1:$(PORT)/ (stop it with Ctrl+C)'
+	@$(BIN)/uvicorn --app-dir docs/examples --port $(PORT) --log-level warning chat:app
+
+test: $(VENV)/test.done
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage report
+
+test-all:
+	@set -e; for version in 3.10 3.11 3.12 3.13; do \
+		found=''; \
+		for python in python$$version python3 $(HOME)/.pyenv/versions/$$version*/bin/python; do \
+			if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && \
+				$$python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')" 2>/dev/null; \
+			then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then echo "== Python $$version: not on this machine"; continue; fi; \
+		echo "== Python $$version: $$found"; \
+		$(MAKE) --no-print-directory test PYTHON=$$found VENV=.venv-$$version; \
+	done
+
+lint: $(VENV)/lint.done
+	$(BIN)/flake8 apistar_ws tests docs setup.py
+	$(BIN)/isort --check-only apistar_ws tests docs setup.py
+	$(BIN)/mypy
+	$(BIN)/python -m docutils --strict --report=2 README.rst /dev/null
+
+docs: $(VENV)/docs.done
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo 'The documentation is in docs/_build/html/index.html'
+
+bench: $(VENV)/bench.done
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv .venv-* docs/_build build dist *.egg-info
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo 'No Python of 3.10 to 3.13 with venv was found: set PYTHON=...' >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
+
+$(VENV)/run.done: setup.cfg setup.py $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/%.done: setup.cfg setup.py $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,38 @@
+"""WebSockets for API Star."""
+
+from apistar_ws.app import ASyncApp
+from apistar_ws.codes import CloseCode
+from apistar_ws.components import WebSocketComponent
+from apistar_ws.exceptions import (
+    InvalidMessage,
+    ServiceUnavailable,
+    UnsupportedMessage,
+    UpgradeRequired,
+    WebSocketDisconnect,
+    WebSocketStateError,
+)
+from apistar_ws.hooks import WebSocketAutoHook
+from apistar_ws.routing import collect_routes, websocket_listener, websocket_route
+from apistar_ws.settings import Settings
+from apistar_ws.websocket import WebSocket, WebSocketState
+
+__version__ = '0.1.0'
+
+__all__ = [
+    'ASyncApp',
+    'CloseCode',
+    'InvalidMessage',
+    'ServiceUnavailable',
+    'Settings',
+    'UnsupportedMessage',
+    'UpgradeRequired',
+    'WebSocket',
+    'WebSocketAutoHook',
+    'WebSocketComponent',
+    'WebSocketDisconnect',
+    'WebSocketState',
+    'WebSocketStateError',
+    'collect_routes',
+    'websocket_listener',
+    'websocket_route',
+]

@@ -1,0 +1,132 @@
+"""
+Exceptions of the package, and the one place that turns an exception into a close code.
+
+    Exception
+    ├── WebSocketDisconnect          the connection is over, and not by this handler
+    ├── InvalidMessage               the peer sent what the handler cannot take (1007)
+    │   └── UnsupportedMessage       text where bytes were asked for, or the reverse (1003)
+    ├── RuntimeError
+    │   └── WebSocketStateError      a call that the state of the channel does not allow
+    └── apistar HTTPException
+        ├── UpgradeRequired          plain HTTP where only a WebSocket is served (426)
+        └── ServiceUnavailable       a route with all its connections taken (503)
+"""
+
+import asyncio
+import json
+from typing import Any, Dict, Tuple, Union
+
+from apistar.exceptions import HTTPException
+
+from apistar_ws.codes import CloseCode, fit_reason
+
+Detail = Union[str, Dict[Any, Any]]
+
+
+class WebSocketDisconnect(Exception):
+    """Raised by the channel when the connection is over and the handler did not close it.
+
+    Let it pass, or catch it to clean up; ``async for message in ws`` ends quietly instead.
+
+    :param code: the close code the peer sent, or 1005, 1006 where it sent none (RFC 6455 section 7.1.5).
+    :param reason: the reason that came with it, often empty.
+    """
+
+    def __init__(self, code: int = CloseCode.NO_STATUS_RECEIVED, reason: str = '') -> None:
+        self.code = int(code)
+        self.reason = reason
+        super().__init__('The WebSocket is disconnected (code %d%s).' % (self.code, reason and ', ' + repr(reason)))
+
+
+class WebSocketStateError(RuntimeError):
+    """Raised for a call that the state of the channel does not allow, such as ``send`` after ``close``.
+
+    It is a mistake of the program: correct the order of the calls.
+    """
+
+
+class InvalidMessage(Exception):
+    """Raised by ``receive`` for a message that is not JSON or fails its declared type.
+
+    Catch it to go on with the connection; left alone it closes with ``close_code``.
+
+    :param detail: API Star's error detail: a sentence, or sentences by field.
+    :param reason: what the close frame says; the detail, where it is one sentence, when left out.
+    """
+
+    close_code = CloseCode.INVALID_PAYLOAD
+
+    def __init__(self, detail: Detail, reason: str = '') -> None:
+        self.detail = detail
+        self.reason = reason or describe(detail)
+        super().__init__(detail)
+
+
+class UnsupportedMessage(InvalidMessage):
+    """Raised by ``receive_text`` for bytes, by ``receive_bytes`` and binary-only types for text.
+
+    Catch it to go on with the connection; left alone it closes with 1003.
+    """
+
+    close_code = CloseCode.UNSUPPORTED_DATA
+
+
+class UpgradeRequired(HTTPException):  # type: ignore[misc]
+    """Answers a plain HTTP request on a path that only a WebSocket serves.
+
+    Raised by the router of the application (RFC 9110 section 15.5.22).
+    """
+
+    default_status_code = 426
+    default_detail = 'Upgrade to WebSocket required'
+
+    def get_headers(self) -> Dict[str, str]:
+        """Return the header that names the protocol to upgrade to."""
+        return {'Upgrade': 'websocket', 'Connection': 'Upgrade'}
+
+
+class ServiceUnavailable(HTTPException):  # type: ignore[misc]
+    """Refuses a handshake on a route that has all its connections taken.
+
+    A handler or component may raise it too (RFC 9110 section 15.6.4).
+    """
+
+    default_status_code = 503
+    default_detail = 'Too many connections'
+    retry_after = 5
+
+    def get_headers(self) -> Dict[str, str]:
+        """Return the header that says after how many seconds to try again."""
+        return {'Retry-After': str(self.retry_after)}
+
+
+def describe(detail: Detail) -> str:
+    """Return API Star's error detail as one short string, fit for a close reason."""
+    if isinstance(detail, str):
+        return detail
+    return json.dumps(detail, ensure_ascii=False, separators=(',', ':'), default=str)
+
+
+def deciding_exception(exc: BaseException) -> BaseException:
+    """Return the exception that decides what becomes of the connection, out of a group if need be.
+
+    A task group wraps what its tasks raise; where one of them raised, that is meant.
+    """
+    inner = [item for item in getattr(exc, 'exceptions', ())]
+    failures = [item for item in inner if not isinstance(item, WebSocketDisconnect)] or inner[:1]
+    return deciding_exception(failures[0]) if len(failures) == 1 else exc
+
+
+def close_for(exc: BaseException) -> Tuple[int, str]:
+    """Return the close code and reason that tell the peer of ``exc``, which ended the handler.
+
+    The only place of this decision; no reason holds the text of an unexpected exception.
+    """
+    exc = deciding_exception(exc)
+    if isinstance(exc, HTTPException) and 0 < exc.status_code < 1000:
+        return 4000 + exc.status_code, fit_reason(describe(exc.detail))
+    if isinstance(exc, InvalidMessage):
+        return exc.close_code, fit_reason(exc.reason)
+    if isinstance(exc, asyncio.CancelledError):
+        return CloseCode.SERVICE_RESTART, ''
+    return CloseCode.INTERNAL_ERROR, 'Internal error'

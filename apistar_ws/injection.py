@@ -1,0 +1,350 @@
+"""API Star's dependency injection, decided once: what a handler asks for, and the steps that supply it."""
+
+import inspect
+import re
+import types as python_types
+import typing
+from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
+
+from apistar import http, validators
+from apistar.exceptions import BadRequest, ConfigurationError, NotFound
+from apistar.server import injector, validation
+from apistar.server.components import Component
+from apistar.server.core import Route
+from apistar.validators import ValidationError
+
+from apistar_ws.messages import is_message_type
+from apistar_ws.websocket import WebSocket
+
+Handler = Callable[..., Awaitable[Any]]
+State = Dict[str, Any]
+
+UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
+#: What takes the whole body of a request, of which a handshake has none.
+BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
+PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
+PARAMETER = re.compile('{([^}]*)}')
+PRIMITIVES: Dict[Any, Any] = {
+    inspect.Parameter.empty: validators.Any,
+    str: validators.String,
+    int: validators.Integer,
+    float: validators.Number,
+    bool: validators.Boolean,
+}
+#: Values of these types pass API Star's validator for the same annotation unchanged.
+UNCHANGED = (str, int, bool)
+
+
+class Step(NamedTuple):
+    """One call that the injector makes, and where its arguments and its result are in the state."""
+
+    func: Callable[..., Any]
+    is_async: bool
+    kwargs: Dict[str, str]
+    consts: Dict[str, Any]
+    output: str
+    set_return: bool
+
+
+#: The steps before a handler, and where its arguments are in the state after them.
+Plan = Tuple[List[Step], Dict[str, str]]
+
+
+def describe_handler(handler: Any) -> str:
+    """Return the name of a handler for an error: its module and qualified name."""
+    return '%s.%s' % (getattr(handler, '__module__', '?'), getattr(handler, '__qualname__', repr(handler)))
+
+
+def handler_signature(handler: Any) -> inspect.Signature:
+    """Return the signature of ``handler`` as API Star understands it.
+
+    Annotations that are strings are resolved; ``Optional[X]`` and ``X | None`` become ``X`` with a default of
+    None.
+
+    :raises ConfigurationError: for a name that the module of the handler does not have.
+    """
+    try:
+        signature = inspect.signature(handler, eval_str=True)
+    except Exception as exc:
+        raise ConfigurationError(
+            'An annotation of %s cannot be resolved: %s. Names in annotations have to be importable '
+            'from the module of the handler.' % (describe_handler(handler), exc)
+        ) from None
+    return signature.replace(parameters=[plain_parameter(parameter) for parameter in signature.parameters.values()])
+
+
+def plain_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None."""
+    if typing.get_origin(parameter.annotation) not in UNION_TYPES:
+        return parameter
+    choices = [choice for choice in typing.get_args(parameter.annotation) if choice is not type(None)]
+    if len(choices) != 1:
+        return parameter
+    default = None if parameter.default is parameter.empty else parameter.default
+    return parameter.replace(annotation=choices[0], default=default)
+
+
+def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
+    """Tell whether ``handler`` asks for the channel, itself or through one of ``components``."""
+    try:
+        parameters = handler_signature(handler).parameters.values()
+    except ConfigurationError:
+        return False
+    return any(
+        parameter.annotation is WebSocket or any(component.can_handle_parameter(parameter) for component in components)
+        for parameter in parameters
+    )
+
+
+def components_over_websocket(components: Sequence[Component]) -> List[Component]:
+    """Return those of ``components`` that need the channel, themselves or through each other."""
+    found: List[Component] = []
+    remaining = list(components)
+    while True:
+        more = [component for component in remaining if asks_for_websocket(component.resolve, found)]
+        if not more:
+            return found
+        found += more
+        remaining = [component for component in remaining if component not in more]
+
+
+def url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
+    """Return the path and query fields of a handler at ``url``, as API Star's ``Route`` finds them.
+
+    :raises ConfigurationError: for a path parameter of a type that a URL cannot hold.
+    """
+
+    def handler() -> None:
+        """Stands for the handler, with its resolved signature."""
+
+    handler.__signature__ = signature  # type: ignore[attr-defined]
+    for parameter in signature.parameters.values():
+        if parameter.name in path_names(url) and parameter.annotation not in PATH_ANNOTATIONS:
+            raise ConfigurationError(
+                'The path parameter %s of %s is annotated with %r: a path holds str, int or float.'
+                % (parameter.name, name, parameter.annotation)
+            )
+    fields: List[Any] = Route(url, 'GET', handler).link.fields
+    return fields
+
+
+def path_names(url: str) -> List[str]:
+    """Return the names of the parameters in ``url``, without the ``+`` of those that take several segments."""
+    return [name.lstrip('+') for name in PARAMETER.findall(url)]
+
+
+def is_converted(parameter: inspect.Parameter, url: str) -> bool:
+    """Tell whether the router has given ``parameter`` its type, so that no validation of it can fail."""
+    kinds = (str, parameter.empty) if '{+%s}' % parameter.name in url else (str, int, parameter.empty)
+    return parameter.name in path_names(url) and parameter.annotation in kinds
+
+
+class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
+    """API Star's injector, with steps remembered by what is called, not by which object it is bound to.
+
+    Event hooks given as classes are instantiated for every request; API Star's own injector remembers the steps
+    of each instance for ever.
+    """
+
+    async def run_async(self, funcs: Iterable[Callable[..., Any]], state: State) -> Any:
+        """Call ``funcs`` one after the other with what they ask for, and return what the last returned."""
+        funcs = tuple(funcs)
+        if not funcs:
+            return None
+        steps = self.steps(funcs, state)
+        return await run_steps(steps, funcs, state)
+
+    def steps(self, funcs: Tuple[Callable[..., Any], ...], state: State) -> List[Step]:
+        """Return the steps that supply ``funcs``, resolved when such functions are seen for the first time."""
+        # What is in the state already is not resolved again, so the steps depend on it.
+        key = identities(funcs), frozenset(state)
+        try:
+            steps: List[Step] = self.resolver_cache[key]
+        except KeyError:
+            steps = self.resolver_cache[key] = [Step(*step) for step in self.resolve_functions(funcs, state)]
+        return steps
+
+
+def identities(funcs: Iterable[Callable[..., Any]]) -> Tuple[Any, ...]:
+    """Return what ``funcs`` call, without the objects that they are bound to."""
+    return tuple([(type(getattr(func, '__self__', None)), getattr(func, '__func__', func)) for func in funcs])
+
+
+async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], state: State) -> Any:
+    """Run ``steps``; where a step calls one of the functions that were asked for, call those of ``funcs``."""
+    called = iter(funcs)
+    result = None
+    for func, is_async, kwargs, consts, output, set_return in steps:
+        if set_return:
+            func = next(called)
+        arguments = {name: state[key] for name, key in kwargs.items()}
+        if consts:
+            arguments.update(consts)
+        result = func(**arguments)
+        if is_async:
+            result = await result
+        state[output] = result
+        if set_return:
+            state['return_value'] = result
+    return result
+
+
+class PathParams:
+    """Validates the parameters of a path as API Star does, with the validator made once.
+
+    :param fields: the path fields of the route.
+    """
+
+    def __init__(self, fields: Sequence[Any]) -> None:
+        self._validator = validators.Object(
+            properties=[(field.name, field.schema or validators.Any()) for field in fields],
+            required=[field.name for field in fields],
+        )
+
+    def resolve(self, path_params: Any) -> Any:
+        """Return the validated parameters.
+
+        :raises NotFound: as API Star does, with its detail.
+        """
+        try:
+            return self._validator.validate(path_params, allow_coerce=True)
+        except ValidationError as exc:
+            raise NotFound(exc.detail) from None
+
+
+class QueryParams:
+    """Validates the query parameters as API Star does, with the validator made once.
+
+    :param fields: the query fields of the route.
+    """
+
+    def __init__(self, fields: Sequence[Any]) -> None:
+        self._validator = validators.Object(
+            properties=[(field.name, field.schema or validators.Any()) for field in fields],
+            required=[field.name for field in fields if field.required],
+        )
+
+    def resolve(self, query_params: Any) -> Any:
+        """Return the validated parameters.
+
+        :raises BadRequest: as API Star does, with its detail.
+        """
+        try:
+            return self._validator.validate(query_params, allow_coerce=True)
+        except ValidationError as exc:
+            raise BadRequest(exc.detail) from None
+
+
+class PrimitiveParam:
+    """Supplies one argument that is a path or query parameter as API Star does, with the validator made once.
+
+    :param parameter: the argument.
+    """
+
+    def __init__(self, parameter: inspect.Parameter) -> None:
+        has_default = parameter.default is not parameter.empty
+        options = {} if parameter.annotation is parameter.empty else {'allow_null': parameter.default is None}
+        self._name = parameter.name
+        self._annotation = parameter.annotation
+        self._default = parameter.default
+        self._validator = validators.Object(
+            properties=[(parameter.name, PRIMITIVES[parameter.annotation](**options))],
+            required=[] if has_default else [parameter.name],
+        )
+
+    def resolve(self, path_params: Mapping[str, Any], query_params: Mapping[str, Any]) -> Any:
+        """Return the value of the argument.
+
+        :raises NotFound: as API Star does, with its detail.
+        """
+        params = path_params if self._name in path_params else query_params
+        value = params.get(self._name)
+        if type(value) is self._annotation and self._annotation in UNCHANGED:
+            return value
+        try:
+            return self._validator.validate(params, allow_coerce=True).get(self._name, self._default)
+        except ValidationError as exc:
+            raise NotFound(exc.detail) from None
+
+
+class Arguments:
+    """Supplies the arguments of one WebSocket handler: hooks first, then components, as API Star would.
+
+    Made when the application is built; what cannot be supplied is refused there.
+
+    :param handler: the handler, as the user wrote it.
+    :param injector: resolves what it asks for.
+    :param url: the whole URL of its route, with the prefixes of its ``Include``s.
+    :raises ConfigurationError: for an argument that no component supplies, or that a WebSocket cannot.
+    """
+
+    def __init__(self, handler: Any, injector: ASyncInjector, url: str) -> None:
+        self._name = describe_handler(handler)
+        self._injector = injector
+        self._plans: Dict[Any, Plan] = {}
+        signature = handler_signature(handler)
+        fields = url_fields(url, signature, self._name)
+        self._path_fields = [field for field in fields if field.location == 'path']
+        self._query_fields = [field for field in fields if field.location == 'query']
+        parameters = signature.parameters.values()
+        self._refuse_bodies(parameters)
+        #: Names of the arguments that the router has converted, so that nothing can fail.
+        self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
+        #: Names of the arguments that are the channel.
+        self.websockets = tuple(parameter.name for parameter in parameters if parameter.annotation is WebSocket)
+        given = {*self.from_path, *self.websockets}
+        self._injected = [parameter for parameter in parameters if parameter.name not in given]
+
+    def given(self, ws: WebSocket) -> Dict[str, Any]:
+        """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
+        path_params = ws.path_params
+        arguments: Dict[str, Any] = {name: path_params[name] for name in self.from_path}
+        for name in self.websockets:
+            arguments[name] = ws
+        return arguments
+
+    def prepare(self, on_request: Sequence[Callable[..., Any]]) -> bool:
+        """Resolve what the hooks and the handler ask for, and tell whether anything has to be run for them."""
+        return bool(on_request or self._injected) and bool(self._plan(on_request))
+
+    async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
+        """Run the hooks and the components, and return the other arguments of the handler."""
+        steps, kwargs = self._plan(on_request)
+        await run_steps(steps, on_request, state)
+        return {name: state[key] for name, key in kwargs.items()}
+
+    def _refuse_bodies(self, parameters: Iterable[inspect.Parameter]) -> None:
+        for parameter in parameters:
+            annotation = parameter.annotation
+            if annotation in BODY_ANNOTATIONS or is_message_type(annotation):
+                raise ConfigurationError(
+                    'The handler %s asks for the body of a request with its argument %s. A handshake has none: '
+                    'take it from the WebSocket, by ws.receive().' % (self._name, parameter.name)
+                )
+
+    def _plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
+        key = identities(on_request)
+        if key not in self._plans:
+            self._plans[key] = self._resolve(on_request)
+        return self._plans[key]
+
+    def _resolve(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
+        async def handler() -> None:
+            """Stands for the handler, with what is left to inject."""
+
+        handler.__signature__ = inspect.Signature(self._injected)  # type: ignore[attr-defined]
+        handler.__name__ = self._name
+        steps = [Step(*step) for step in self._injector.resolve_functions([*on_request, handler], {'websocket': None})]
+        last = steps.pop()
+        return [self._with_validator(step) for step in steps], last.kwargs
+
+    def _with_validator(self, step: Step) -> Step:
+        """Return ``step`` with the validator that API Star would make for each request made once."""
+        component = getattr(step.func, '__self__', None)
+        if isinstance(component, validation.ValidatePathParamsComponent):
+            return step._replace(func=PathParams(self._path_fields).resolve, kwargs={'path_params': 'path_params'})
+        if isinstance(component, validation.ValidateQueryParamsComponent):
+            return step._replace(func=QueryParams(self._query_fields).resolve, kwargs={'query_params': 'queryparams'})
+        if isinstance(component, validation.PrimitiveParamComponent):
+            return step._replace(func=PrimitiveParam(step.consts['parameter']).resolve, consts={})
+        return step

@@ -1,0 +1,108 @@
+"""Receiving on behalf of a handler that does something else, so that a client's leaving is seen."""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any, Awaitable, Callable, Deque, Dict, Optional
+
+from apistar_ws.codes import CloseCode
+
+logger = logging.getLogger('apistar_ws')
+
+Message = Dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+#: Bytes to hold for a handler that does not receive; beyond, the client is held back. As much as asyncio buffers.
+HIGH_WATER = 64 * 1024
+#: What one message costs beside its payload, in bytes: without it, empty messages would pile up.
+MESSAGE_OVERHEAD = 64
+
+
+class ReadAhead:
+    """Receives from the server into a bounded buffer, until the handler receives again.
+
+    The watch starts one for a handler that is not receiving; the channel takes its messages from there first.
+
+    :param receive: the server's ``receive``.
+    :param on_disconnect: called, once, with the ``websocket.disconnect`` message.
+    """
+
+    def __init__(self, receive: Receive, on_disconnect: Callable[[Message], None]) -> None:
+        self.received = 0
+        self._receive = receive
+        self._on_disconnect = on_disconnect
+        self._messages: Deque[Message] = deque()
+        self._size = 0
+        self._waiter: Optional['asyncio.Future[None]'] = None
+        self._task: Optional['asyncio.Task[None]'] = None
+        self.resume()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is buffered and nothing is being received: the handler may receive by itself."""
+        return self._task is None and not self._messages
+
+    @property
+    def full(self) -> bool:
+        """Whether the client is being held back."""
+        return self._size >= HIGH_WATER
+
+    @property
+    def unread(self) -> int:
+        """How many messages the handler has not taken."""
+        return len(self._messages)
+
+    def resume(self) -> None:
+        """Receive on, unless that is already being done or enough is buffered."""
+        if self._task is None and not self.full:
+            self._task = asyncio.ensure_future(self._fill())
+
+    async def take(self) -> Optional[Message]:
+        """Return the next message, waiting for it; None once it is for the handler to receive by itself."""
+        while not self._messages and self._task is not None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._size -= message_size(message)
+        return message
+
+    def stop(self) -> None:
+        """Receive no more; the connection is over."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _fill(self) -> None:
+        try:
+            while not self.full:
+                message = await receive_or_disconnect(self._receive)
+                if message['type'] == 'websocket.disconnect':
+                    self._on_disconnect(message)
+                    return
+                self.received += 1
+                self._messages.append(message)
+                self._size += message_size(message)
+                if self._waiter is not None:
+                    return
+        finally:
+            self._task = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+
+async def receive_or_disconnect(receive: Receive) -> Message:
+    """Return the next message of the server; a server that raises has lost the connection."""
+    try:
+        return await receive()
+    except Exception as exc:
+        logger.debug('The server raised in receive: %r', exc)
+        return {'type': 'websocket.disconnect', 'code': CloseCode.ABNORMAL_CLOSURE}
+
+
+def message_size(message: Message) -> int:
+    """Return the bytes that a received message is counted as."""
+    return MESSAGE_OVERHEAD + len(message.get('text') or message.get('bytes') or b'')

@@ -1,0 +1,219 @@
+"""From a path to the route that serves it: API Star's routes, matched as API Star matches them."""
+
+import copy
+import re
+from functools import lru_cache
+from typing import Any, Callable, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from urllib.parse import urlsplit
+
+import werkzeug.routing
+from apistar import Include, Route, exceptions
+from apistar.server.router import Router as HTTPRouter
+
+from apistar_ws.exceptions import UpgradeRequired
+from apistar_ws.injection import PARAMETER, handler_signature
+
+#: Paths whose match is remembered, the least recently used forgotten first.
+CACHE_SIZE = 4096
+#: One segment of a URL that is nothing but a parameter.
+SEGMENT = re.compile('{[^}+]+}')
+
+Target = TypeVar('Target')
+PathParams = Dict[str, Any]
+
+
+class NamedRoute(NamedTuple):
+    """A route with its whole URL and its whole name, those of the ``Include``s around it in front."""
+
+    url: str
+    name: str
+    route: Route
+
+
+def split_routes(
+    routes: Sequence[Any], is_websocket: Callable[[Route], bool], url: str = '', name: str = ''
+) -> Tuple[List[Any], List[NamedRoute]]:
+    """Return the routes for HTTP, nested as they were, and those for WebSockets, in a list.
+
+    :param routes: routes and ``Include``s; they are left as they are.
+    :param is_websocket: tells which routes are for WebSockets.
+    """
+    http: List[Any] = []
+    websockets: List[NamedRoute] = []
+    for item in routes:
+        if isinstance(item, Include):
+            inner_http, inner = split_routes(item.routes, is_websocket, url + item.url, name + item.name + ':')
+            http.append(include_of(item, inner_http) if inner else item)
+            websockets += inner
+        elif isinstance(item, Route) and is_websocket(item):
+            websockets.append(NamedRoute(url + item.url, name + item.name, item))
+        else:
+            http.append(item)
+    return http, websockets
+
+
+def include_of(include: Include, routes: List[Any]) -> Include:
+    """Return ``include`` with only ``routes`` in it and in its part of the schema."""
+    reduced = copy.copy(include)
+    reduced.routes = routes
+    reduced.section = include.generate_section(routes, include.name)
+    return reduced
+
+
+class Segments(Generic[Target]):
+    """A node of the tree of URLs that consist of fixed segments and one-segment parameters."""
+
+    def __init__(self) -> None:
+        self.fixed: Dict[str, 'Segments[Target]'] = {}
+        self.parameter: Optional[Tuple[str, type, 'Segments[Target]']] = None
+        self.target: Optional[Target] = None
+        #: Whether other kinds of URLs pass here, so that only the whole map of rules can tell.
+        self.ambiguous = False
+
+    def add(self, parts: Sequence[str], converters: Dict[str, type], target: Target) -> None:
+        """Add a URL, split at its slashes."""
+        if not parts:
+            self.ambiguous = self.ambiguous or self.target is not None
+            self.target = target
+        elif not set('{<') & set(parts[0]):
+            self.fixed.setdefault(parts[0], Segments()).add(parts[1:], converters, target)
+        elif SEGMENT.fullmatch(parts[0]) and converters.get(parts[0][1:-1], str) in (str, int):
+            self._add_parameter(parts, converters, target)
+        else:
+            self.ambiguous = True
+
+    def _add_parameter(self, parts: Sequence[str], converters: Dict[str, type], target: Target) -> None:
+        name = parts[0][1:-1]
+        kind = converters.get(name, str)
+        if self.parameter is None:
+            self.parameter = (name, kind, Segments())
+        if self.parameter[:2] != (name, kind):
+            self.ambiguous = True
+        else:
+            self.parameter[2].add(parts[1:], converters, target)
+
+    def match(self, parts: Sequence[str]) -> Optional[Tuple[Target, PathParams]]:
+        """Return the target of a path and its parameters, or None if only the whole map can tell."""
+        node = self
+        params: PathParams = {}
+        for part in parts:
+            if node.ambiguous:
+                return None
+            following = node.fixed.get(part)
+            if following is None:
+                if node.parameter is None or not part:
+                    return None
+                name, kind, following = node.parameter
+                if kind is int:
+                    if not part.isdecimal() or len(part) > 18:
+                        return None
+                    params[name] = int(part)
+                else:
+                    params[name] = part
+            node = following
+        if node.ambiguous or node.target is None:
+            return None
+        return node.target, params
+
+
+class WebSocketRouter(Generic[Target]):
+    """Finds what serves a path, with API Star's conversions, redirects and errors.
+
+    :param targets: URL, name, handler and target of each route, in their order.
+    """
+
+    def __init__(self, targets: Sequence[Tuple[str, str, Any, Target]]) -> None:
+        rules: List[TargetRule] = []
+        self._segments: Segments[Target] = Segments()
+        self.names = {name for _, name, _, _ in targets}
+        for url, name, handler, target in targets:
+            converters = {
+                parameter.name: parameter.annotation for parameter in handler_signature(handler).parameters.values()
+            }
+            self._segments.add(url.split('/'), converters, target)
+            rule = TargetRule(rule_url(url, converters), endpoint=name)
+            rule.target = target
+            rules.append(rule)
+        self._adapter = werkzeug.routing.Map(rules).bind('')
+        #: Returns target and parameters of a path; raises ``NotFound``, or ``Found`` where to go instead.
+        self.lookup = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
+
+    def _lookup(self, path: str) -> Tuple[Target, PathParams]:
+        return self._segments.match(path.split('/')) or self._match(path)
+
+    def _match(self, path: str) -> Tuple[Target, PathParams]:
+        try:
+            rule, params = self._adapter.match(path, 'GET', return_rule=True)
+        except werkzeug.routing.RequestRedirect as exc:
+            raise exceptions.Found(urlsplit(exc.new_url).path) from None
+        except (werkzeug.exceptions.NotFound, ValueError):
+            raise exceptions.NotFound() from None
+        target: Target = rule.target  # type: ignore[attr-defined]
+        return target, dict(params)
+
+    def serves(self, path: str) -> bool:
+        """Tell whether a WebSocket may be opened on ``path``."""
+        try:
+            self.lookup(path)
+        except exceptions.HTTPException:
+            return False
+        return True
+
+    def reverse_url(self, name: str, **params: Any) -> str:
+        """Return the path of the route of that name.
+
+        :raises NoReverseMatch: API Star's, if no such route takes these parameters.
+        """
+        try:
+            return str(self._adapter.build(name, params))
+        except werkzeug.routing.BuildError as exc:
+            raise exceptions.NoReverseMatch(str(exc)) from None
+
+
+class TargetRule(werkzeug.routing.Rule):
+    """A rule of werkzeug's that knows what it leads to; several may have one name."""
+
+    target: Any = None
+
+
+def rule_url(url: str, converters: Dict[str, type]) -> str:
+    """Return ``url`` as API Star's router would write it for werkzeug."""
+
+    def placeholder(match: 're.Match[str]') -> str:
+        parameter = match[1]
+        if parameter.startswith('+'):
+            return '<path:%s>' % parameter.lstrip('+')
+        kind = {int: 'int', float: 'float'}.get(converters.get(parameter, str), 'string')
+        return '<%s:%s>' % (kind, parameter)
+
+    return PARAMETER.sub(placeholder, url)
+
+
+class Router(HTTPRouter):  # type: ignore[misc]
+    """API Star's router for HTTP, which knows where only a WebSocket is served.
+
+    :param routes: the routes for HTTP.
+    :param websockets: finds the routes for WebSockets.
+    """
+
+    def __init__(self, routes: Sequence[Any], websockets: WebSocketRouter[Any]) -> None:
+        super().__init__(routes)
+        self.websockets = websockets
+
+    def lookup(self, path: str, method: str) -> Any:
+        """Return the route of a request and its path parameters.
+
+        :raises UpgradeRequired: where only a WebSocket is served.
+        """
+        try:
+            return super().lookup(path, method)
+        except exceptions.NotFound:
+            if self.websockets.serves(path):
+                raise UpgradeRequired() from None
+            raise
+
+    def reverse_url(self, name: str, **params: Any) -> str:
+        """Return the path of the route of that name, for HTTP or for WebSockets."""
+        if name in self.websockets.names:
+            return self.websockets.reverse_url(name, **params)
+        return str(super().reverse_url(name, **params))

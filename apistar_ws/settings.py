@@ -1,0 +1,122 @@
+"""What an application or a route allows: one value per limit, its default and the reason for it."""
+
+import dataclasses
+import json
+from typing import Any, Awaitable, Callable, Optional, Tuple, Union
+
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws.messages import Codec, JSONCodec, json_codec
+from apistar_ws.origins import SAME_ORIGIN, AllowedOrigins, OriginCheck, origin_check
+
+OnInvalid = Union[str, Callable[..., Union[None, Awaitable[None]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of an application, given to ``WebSocketComponent``, and of a route, given to its decorator.
+
+    Give only what should differ from the default; a route's value stands over the application's.
+
+    :param allowed_origins: whose pages may connect: ``'same-origin'``, ``'*'``, or a list of origins, in which
+        ``*.`` may begin a host. Default: same origin, since a browser sends cookies from any page (RFC 6455 10.2).
+    :param max_message_size: bytes of one message, None for no limit. Default: 1 MiB, more than a message of a
+        user interface needs, and little enough that a thousand clients cannot fill the memory.
+    :param max_messages_per_second: messages that a client may send in any one second, None for no limit.
+        Default: none, since a client is held back to the pace at which the handler reads.
+    :param idle_timeout: seconds in which something must be received, None for no limit. Default: none, since
+        many clients only listen, and the server's pings find those that are gone.
+    :param send_timeout: seconds that a send may wait for a client that does not read, None for no limit.
+        Default: 20, the time that uvicorn gives a client to answer a ping.
+    :param max_connections: connections that a route holds at once in one process, None for no limit.
+        Default: 10,000, about one gigabyte of them.
+    :param subprotocols: those that the route speaks, the preferred one first. Default: none.
+    :param cancel_on_disconnect: whether a handler that is not receiving is cancelled when its client has left.
+        Default: it is; a handler without a client works for nobody.
+    :param on_invalid: what a message does that is not what the route declares: ``'close'`` with 1007, ``'reply'``
+        with the error as JSON and go on, or a function of ``(ws, exc)`` to call before going on. Default: close.
+    :param json: the codec: the ``json`` module, ``orjson``, or an object with ``dumps`` and ``loads``.
+    :raises ConfigurationError: for a value that cannot be meant.
+    """
+
+    allowed_origins: AllowedOrigins = SAME_ORIGIN
+    max_message_size: Optional[int] = 1024 * 1024
+    max_messages_per_second: Optional[int] = None
+    idle_timeout: Optional[float] = None
+    send_timeout: Optional[float] = 20.0
+    max_connections: Optional[int] = 10_000
+    subprotocols: Tuple[str, ...] = ()
+    cancel_on_disconnect: bool = True
+    on_invalid: OnInvalid = 'close'
+    json: Codec = json
+
+    #: What decides about an Origin header; None where every origin may pass.
+    allows_origin: Optional[OriginCheck] = dataclasses.field(init=False, repr=False, compare=False)
+    #: The codec, ready for API Star's types.
+    codec: JSONCodec = dataclasses.field(init=False, repr=False, compare=False)
+    #: A text no longer than this, in characters, needs no further look; -1 where every message needs one.
+    small_message: int = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ('max_message_size', 'max_messages_per_second', 'idle_timeout', 'send_timeout', 'max_connections'):
+            self._require(name, is_limit(getattr(self, name)), 'a number above 0, or None for no limit')
+        self._require('subprotocols', is_subprotocols(self.subprotocols), 'a list of names, each a token of RFC 9110')
+        self._require('cancel_on_disconnect', isinstance(self.cancel_on_disconnect, bool), 'True or False')
+        answers_invalid = self.on_invalid in ('close', 'reply') or callable(self.on_invalid)
+        self._require('on_invalid', answers_invalid, "'close', 'reply' or a function of (ws, exc)")
+        self._set('subprotocols', tuple(self.subprotocols))
+        self._set('allows_origin', origin_check(self.allowed_origins))
+        self._set('codec', json_codec(self.json))
+        self._set('small_message', self._small_message())
+
+    def _small_message(self) -> int:
+        if self.max_messages_per_second is not None:
+            return -1
+        # A character takes at most four bytes in UTF-8.
+        return 2**62 if self.max_message_size is None else int(self.max_message_size) // 4
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigurationError('%s=%r has to be %s.' % (name, getattr(self, name), expected))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def override(self, **changes: Any) -> 'Settings':
+        """Return these settings with ``changes`` in place of some; a route's over its application's."""
+        return dataclasses.replace(self, **changes) if changes else self
+
+
+SETTING_NAMES = tuple(field.name for field in dataclasses.fields(Settings) if field.init)
+
+
+def check_settings(given: Any, where: str) -> None:
+    """Refuse names and values in ``given`` that are no settings.
+
+    :raises ConfigurationError: naming ``where`` they were given.
+    """
+    unknown = sorted(set(given) - set(SETTING_NAMES))
+    if unknown:
+        raise ConfigurationError(
+            '%s does not know the setting %s; the settings are %s.'
+            % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
+        )
+    try:
+        Settings(**given)
+    except ConfigurationError as exc:
+        raise ConfigurationError('%s: %s' % (where, exc)) from None
+
+
+def is_limit(value: Any) -> bool:
+    """Tell whether ``value`` can be a limit: a number above 0, or None."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+
+
+def is_subprotocols(value: Any) -> bool:
+    """Tell whether ``value`` is a sequence of subprotocol names (RFC 6455 section 4.1: tokens of HTTP)."""
+    return not isinstance(value, str) and all(isinstance(name, str) and is_token(name) for name in value)
+
+
+def is_token(text: str) -> bool:
+    """Tell whether ``text`` is a token of HTTP (RFC 9110 section 5.6.2)."""
+    return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)
