@@ -5,7 +5,7 @@ import functools
 import inspect
 import logging
 import sys
-from typing import Any, Callable, Container, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Container, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import apistar
 from apistar import http
@@ -96,7 +96,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
-        refuse_equal_names(named_routes, self.router.name_lookups)
+        refuse_clashes(named_routes, self.router.name_lookups)
         on_request = self._hooks().on_request
         for endpoint in self._endpoints:
             endpoint.injects = endpoint.arguments.prepare(on_request)
@@ -229,8 +229,14 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
 
 def with_websocket_component(components: Optional[Sequence[Component]]) -> List[Component]:
-    """Return ``components`` with a ``WebSocketComponent`` among them."""
+    """Return ``components`` with a ``WebSocketComponent`` among them.
+
+    :raises ConfigurationError: for what is no component, such as a class that was not called.
+    """
     given = list(components or [])
+    for item in given:
+        if not isinstance(item, Component):
+            raise ConfigurationError('components holds %r, which is no instance of Component.' % (item,))
     if not any(isinstance(item, WebSocketComponent) for item in given):
         given.append(WebSocketComponent())
     return given
@@ -238,26 +244,31 @@ def with_websocket_component(components: Optional[Sequence[Component]]) -> List[
 
 def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bool:
     """Tell whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel."""
-    return is_marked(route.handler) or (
-        route.method == 'GET' and asks_for_websocket(route.handler, needs_websocket)
-    )
+    return is_marked(route.handler) or (route.method == 'GET' and asks_for_websocket(route.handler, needs_websocket))
 
 
-def refuse_equal_names(routes: Sequence[NamedRoute], http_names: Container[str]) -> None:
-    """Refuse a name that a WebSocket route shares with another route.
+def refuse_clashes(routes: Sequence[NamedRoute], http_names: Container[str]) -> None:
+    """Refuse a URL or a name that a WebSocket route shares with another route.
 
-    Several URLs of one handler, from stacked decorators, may share theirs.
+    Several URLs of one handler, from stacked decorators, may share a name, and a path may also serve HTTP.
 
-    :raises ConfigurationError: naming the handlers.
+    :raises ConfigurationError: naming the handler.
     """
-    seen: Dict[str, Any] = {}
-    for _, name, route in routes:
+    urls: Set[str] = set()
+    names: Dict[str, Any] = {}
+    for url, name, route in routes:
         handler = bare_handler(route.handler)
-        if name in http_names or seen.setdefault(name, handler) != handler:
+        if name in http_names or names.setdefault(name, handler) != handler:
             raise ConfigurationError(
                 'Two routes are named %r, one of them for the handler %s: give one another name, '
                 "websocket_route(url, name='...')." % (name, describe_handler(handler))
             )
+        if url in urls:
+            raise ConfigurationError(
+                'Two WebSocket routes have the URL %r, the second for the handler %s, which would never run.'
+                % (url, describe_handler(handler))
+            )
+        urls.add(url)
 
 
 async def serve_lifespan(receive: Receive, send: Send) -> None:

@@ -54,9 +54,7 @@ def check_close_code(code: int) -> int:
     """
     if 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999:
         return int(code)
-    raise ValueError(
-        'Close code %r must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999.' % (code,)
-    )
+    raise ValueError('Close code %r must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999.' % (code,))
 
 
 def fit_reason(reason: str) -> str:

@@ -111,15 +111,21 @@ def components_over_websocket(components: Sequence[Component]) -> List[Component
 def url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
     """Return the path and query fields of a handler at ``url``, as API Star's ``Route`` finds them.
 
-    :raises ConfigurationError: for a path parameter of a type that a URL cannot hold.
+    :raises ConfigurationError: for a URL that cannot be, or a path parameter of a type that it cannot hold.
     """
+    names = path_names(url)
+    if len(names) > len(set(names)) or not all(map(str.isidentifier, names)) or set('{}') & set(PARAMETER.sub('', url)):
+        raise ConfigurationError(
+            'The URL %r of %s is malformed: each parameter is a name in braces, and each name is there once.'
+            % (url, name)
+        )
 
     def handler() -> None:
         """Stands for the handler, with its resolved signature."""
 
     handler.__signature__ = signature  # type: ignore[attr-defined]
     for parameter in signature.parameters.values():
-        if parameter.name in path_names(url) and parameter.annotation not in PATH_ANNOTATIONS:
+        if parameter.name in names and parameter.annotation not in PATH_ANNOTATIONS:
             raise ConfigurationError(
                 'The path parameter %s of %s is annotated with %r: a path holds str, int or float.'
                 % (parameter.name, name, parameter.annotation)

@@ -201,7 +201,10 @@ def collect_routes(*sources: Any) -> List[Route]:
 
 
 def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
-    """Yield the decorated handlers in ``sources``."""
+    """Yield the decorated handlers in ``sources``; methods bound to their object.
+
+    :raises ConfigurationError: for a source that is none and has none.
+    """
     for source in sources:
         if is_marked(source):
             yield source
@@ -209,10 +212,16 @@ def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
             yield from find_in_namespace(vars(source))
         elif isinstance(source, Mapping):
             yield from find_in_namespace(source)
+        elif marked_methods(source):
+            yield from (getattr(source, name) for name in marked_methods(source))
         elif isinstance(source, Iterable) and not isinstance(source, (str, bytes, type)):
             yield from find_handlers(source)
         else:
-            yield from find_in_object(source)
+            refuse_covered(source)
+            raise ConfigurationError(
+                'There is nothing to collect from %r: give a handler decorated with websocket_route, a module, '
+                'or an instance of a class with such methods.' % (source,)
+            )
 
 
 def find_in_namespace(namespace: Mapping[str, Any]) -> Iterator[Any]:
@@ -224,21 +233,10 @@ def find_in_namespace(namespace: Mapping[str, Any]) -> Iterator[Any]:
             yield value
 
 
-def find_in_object(source: Any) -> Iterator[Any]:
-    """Yield the decorated methods of ``source``, bound to it.
-
-    :raises ConfigurationError: if it has none.
-    """
-    names = list(dict.fromkeys(name for base in reversed(type(source).__mro__) for name in vars(base)))
-    methods = [name for name in names if is_marked(inspect.getattr_static(source, name, None))]
-    if isinstance(source, type) or not methods:
-        refuse_covered(source)
-        raise ConfigurationError(
-            'There is nothing to collect from %r: give a handler decorated with websocket_route, a module, '
-            'or an instance of a class with such methods.' % (source,)
-        )
-    for name in methods:
-        yield getattr(source, name)
+def marked_methods(source: Any) -> List[str]:
+    """Return the names of the decorated methods of an object, in the order of their definition."""
+    names = dict.fromkeys(name for base in reversed(type(source).__mro__) for name in vars(base))
+    return [name for name in names if is_marked(inspect.getattr_static(source, name, None))]
 
 
 def is_marked(value: Any) -> bool:

@@ -249,9 +249,7 @@ class Connection:
 current_connection: 'contextvars.ContextVar[Optional[Connection]]' = contextvars.ContextVar('connection', default=None)
 
 
-def track_task(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], **options: Any
-) -> 'asyncio.Task[T]':
+def track_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], **options: Any) -> 'asyncio.Task[T]':
     """Make a task, and note it with the connection whose handler started it; a task factory."""
     task = asyncio.Task(coro, loop=loop, **options)
     connection = current_connection.get()
@@ -296,7 +294,13 @@ def describe_frame(frames: List[FrameType]) -> str:
 
 def is_library(frame: FrameType) -> bool:
     """Tell whether ``frame`` is of this package, of API Star or of asyncio."""
-    return frame.f_globals.get('__name__', '').split('.')[0] in ('apistar_ws', 'apistar', 'asyncio', 'threading', 'wrapt')
+    return frame.f_globals.get('__name__', '').split('.')[0] in (
+        'apistar_ws',
+        'apistar',
+        'asyncio',
+        'threading',
+        'wrapt',
+    )
 
 
 @contextlib.asynccontextmanager
@@ -422,6 +426,9 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
         super().__init__(lambda scope: functools.partial(self._serve, scope))
         self._served = app
         self._portal = portal
+
+    def close(self) -> None:
+        """Have nothing to close; called by ``requests``."""
 
     async def _serve(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
         future = asyncio.run_coroutine_threadsafe(self._served(scope)(receive, send), self._portal.loop)

@@ -83,15 +83,18 @@ class Watch:
         self.connections[ws] = None
         if self._timer is None:
             # A context of its own: this connection's would live as long as the watch.
-            self._timer = self.loop.call_later(INTERVAL, self._look, context=contextvars.Context())
+            self._timer = self.loop.call_later(INTERVAL, self._tick, context=contextvars.Context())
 
     def remove(self, ws: WebSocket) -> None:
         """Watch ``ws`` no longer."""
         del self.connections[ws]
 
-    def _look(self) -> None:
-        self._timer = self.loop.call_later(INTERVAL, self._look) if self.connections else None
-        now = self.loop.time()
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(INTERVAL, self._tick) if self.connections else None
+        self.look(self.loop.time())
+
+    def look(self, now: float) -> None:
+        """Look at every connection once; ``now`` is the time of the event loop, in seconds."""
         for ws, observation in list(self.connections.items()):
             if observation is None:
                 self.connections[ws] = Observation(ws, now)

@@ -1,0 +1,1 @@
+"""Modules with handlers, for what is collected from modules."""

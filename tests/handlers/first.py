@@ -1,0 +1,15 @@
+from apistar_ws import WebSocket, websocket_route
+
+
+@websocket_route('/second')
+async def second(ws: WebSocket):
+    await ws.send('second')
+
+
+@websocket_route('/first')
+async def first(ws: WebSocket):
+    await ws.send('first')
+
+
+also_first = first
+number = 5

@@ -1,0 +1,244 @@
+import inspect
+from typing import Optional, Union
+
+import pytest
+from apistar import http, validators
+from apistar.exceptions import BadRequest, ConfigurationError, NotFound
+from apistar.server import validation
+from apistar.server.asgi import ASGI_COMPONENTS
+from apistar.server.components import Component
+from apistar.server.core import Route
+from apistar.server.injector import ASyncInjector as HostInjector
+from apistar.server.validation import VALIDATION_COMPONENTS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apistar_ws import WebSocket
+from apistar_ws.app import INITIAL_COMPONENTS
+from apistar_ws.injection import (
+    Arguments,
+    ASyncInjector,
+    PathParams,
+    PrimitiveParam,
+    QueryParams,
+    asks_for_websocket,
+    components_over_websocket,
+    handler_signature,
+)
+
+
+class Session:
+    """Something that a component supplies."""
+
+
+class User:
+    """Something that a component supplies with the help of another."""
+
+
+class SessionComponent(Component):
+    def resolve(self, ws: WebSocket) -> Session:
+        """Need the channel."""
+
+
+class UserComponent(Component):
+    def resolve(self, session: Session) -> User:
+        """Need the session."""
+
+
+def injector(*components):
+    return ASyncInjector([*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *components], INITIAL_COMPONENTS)
+
+
+class TestSignature:
+    def test_optional_annotations_become_defaults(self):
+        async def handler(a: Optional[int], b: 'int | None' = 5, c: Union[int, str] = 1, d: 'str' = 'x', e=None):
+            """Take them."""
+
+        parameters = handler_signature(handler).parameters.values()
+        assert [(parameter.annotation, parameter.default) for parameter in parameters] == [
+            (int, None),
+            (int, 5),
+            (Union[int, str], 1),
+            (str, 'x'),
+            (inspect.Parameter.empty, None),
+        ]
+
+    def test_a_name_that_is_not_there_is_refused(self):
+        async def handler(a: 'Nowhere'):  # noqa: F821
+            """Take it."""
+
+        with pytest.raises(ConfigurationError, match='cannot be resolved'):
+            handler_signature(handler)
+        assert not asks_for_websocket(handler, [])
+
+
+def test_components_that_need_the_channel_are_found_through_each_other():
+    session, user = SessionComponent(), UserComponent()
+    assert components_over_websocket([user, session, VALIDATION_COMPONENTS[0]]) == [session, user]
+
+    async def handler(user: User):
+        """Need the channel through two components."""
+
+    assert asks_for_websocket(handler, [session, user])
+    assert not asks_for_websocket(handler, [session])
+
+
+class Hook:
+    """An event hook; API Star makes one for each request."""
+
+    def on_request(self, path: http.Path):
+        self.path = path
+
+    def on_response(self, session: Session):
+        return self.path
+
+
+class TestInjector:
+    async def run(self, used, funcs, **state):
+        base = {'scope': {'path': '/a'}, 'exc': None, 'path_params': {}, 'route': None}
+        return await used.run_async(funcs, {**base, **state})
+
+    async def test_hooks_made_anew_for_each_request_leave_nothing_behind(self):
+        used = injector()
+        for _ in range(100):
+            await self.run(used, [Hook().on_request])
+        assert len(used.resolver_cache) == 1
+
+    async def test_each_hook_is_called_on_its_own_object(self):
+        used = injector()
+        hooks = [Hook(), Hook()]
+        for hook in hooks:
+            await self.run(used, [hook.on_request])
+        assert [hook.path for hook in hooks] == ['/a', '/a']
+
+    async def test_what_is_known_already_is_not_resolved_again_and_what_is_not_is(self):
+        resolved = []
+
+        class Counting(Component):
+            def resolve(self) -> Session:
+                resolved.append(1)
+                return Session()
+
+        used = injector(Counting())
+        hook = Hook()
+        hook.path = 'x'
+        assert await self.run(used, [hook.on_response], session=Session()) == 'x'
+        assert resolved == []
+        assert await self.run(used, [hook.on_response]) == 'x'
+        assert resolved == [1]
+
+    async def test_results_are_handed_on_as_api_star_hands_them_on(self):
+        from apistar.server.components import ReturnValue
+
+        async def first():
+            return 1
+
+        def second(value: ReturnValue, parameter: http.Path):
+            return [value, parameter]
+
+        for used in (injector(), HostInjector([*ASGI_COMPONENTS], INITIAL_COMPONENTS)):
+            assert await self.run(used, [first, second]) == [1, '/a']
+            assert await self.run(used, []) is None
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3),
+    st.sampled_from(['1', '1.5', 'true', 'off', '']),
+)  # fmt: skip
+
+
+class Outcome:
+    """What a call gave: its value and type, or its error and detail."""
+
+    def __init__(self, call):
+        try:
+            value = call()
+            self.seen = ('value', repr(value), type(value))
+        except (NotFound, BadRequest) as exc:
+            self.seen = ('error', type(exc), exc.detail)
+        except Exception as exc:
+            self.seen = ('crash', type(exc))
+
+    def __eq__(self, other):
+        return self.seen == other.seen
+
+    def __repr__(self):
+        return repr(self.seen)
+
+
+class TestValidators:
+    """What is made once gives what API Star makes for each request."""
+
+    @given(
+        st.sampled_from([inspect.Parameter.empty, str, int, float, bool]),
+        st.sampled_from([inspect.Parameter.empty, None, 'x', 5]),
+        st.dictionaries(st.sampled_from(['x', 'y']), VALUES),
+        st.dictionaries(st.sampled_from(['x', 'y']), VALUES),
+    )
+    def test_one_argument(self, annotation, default, path_params, query_params):
+        parameter = inspect.Parameter('x', inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+        theirs = Outcome(lambda: validation.PrimitiveParamComponent().resolve(parameter, path_params, query_params))
+        assert Outcome(lambda: PrimitiveParam(parameter).resolve(path_params, query_params)) == theirs
+
+    @given(st.dictionaries(st.sampled_from(['a', 'n', 'x', 'q', 'm', 'z']), st.text(max_size=3)))
+    def test_all_parameters(self, params):
+        def handler(a, n: int, x: float, q: int, m: bool = False, z: str = None):
+            """Take parameters of every kind."""
+
+        route = Route('/{a}/{n}/{x}', 'GET', handler)
+        assert Outcome(lambda: PathParams(route.link.get_path_fields()).resolve(params)) == Outcome(
+            lambda: validation.ValidatePathParamsComponent().resolve(route, params)
+        )
+        assert Outcome(lambda: QueryParams(route.link.get_query_fields()).resolve(params)) == Outcome(
+            lambda: validation.ValidateQueryParamsComponent().resolve(route, params)
+        )
+
+
+class TestArguments:
+    def made(self, handler, url):
+        return Arguments(handler, injector(), url)
+
+    def test_what_the_router_converted_is_not_validated_again(self):
+        async def handler(a, b: str, n: int, x: float, rest: int, ws: WebSocket, other: WebSocket, q: int = 1):
+            """Take arguments of every kind."""
+
+        arguments = self.made(handler, '/{a}/{b}/{n}/{x}/{+rest}')
+        assert (arguments.from_path, arguments.websockets) == (('a', 'b', 'n'), ('ws', 'other'))
+        assert arguments.prepare([])
+
+    def test_a_handler_that_asks_for_no_more_needs_no_injection(self):
+        async def handler(a, ws: WebSocket):
+            """Take what is there."""
+
+        arguments = self.made(handler, '/{a}')
+        assert not arguments.prepare([])
+        assert arguments.prepare([Hook().on_request])
+        ws = WebSocket({}, None, None, path_params={'a': 'x', 'b': 'y'})
+        assert arguments.given(ws) == {'a': 'x', 'ws': ws}
+
+    async def test_hooks_run_before_components(self):
+        order = []
+
+        class Noting(Component):
+            def resolve(self, path: http.Path) -> Session:
+                order.append('component')
+
+        class First:
+            def on_request(self):
+                order.append('hook')
+
+        async def handler(session: Session, n: int = 5):
+            """Take it."""
+
+        arguments = Arguments(handler, injector(Noting()), '/')
+        state = {'scope': {'path': '/', 'query_string': b'n=7'}, 'path_params': {}, 'route': None, 'websocket': None}
+        assert await arguments.resolve([First().on_request], state) == {'session': None, 'n': 7}
+        assert order == ['hook', 'component']
+
+
+def test_path_parameters_that_validation_refuses_are_not_found():
+    number = [field for field in Route('/{x}', 'GET', lambda x: None).link.fields]
+    number[0].schema = validators.Number()
+    with pytest.raises(NotFound) as info:
+        PathParams(number).resolve({'x': float('inf')})
+    assert info.value.detail == {'x': 'Must be finite.'}

@@ -1,0 +1,90 @@
+import pytest
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws.origins import is_same_origin, origin_check, parse_origin
+
+
+@pytest.mark.parametrize(
+    'text, origin',
+    [
+        ('https://example.com', ('https', 'example.com', 443)),
+        ('http://example.com:8000', ('http', 'example.com', 8000)),
+        ('HTTP://Example.COM', ('http', 'example.com', 80)),
+        ('http://[::1]:8000', ('http', '::1', 8000)),
+        ('chrome-extension://abcdef', ('chrome-extension', 'abcdef', None)),
+        ('null', None),
+        ('', None),
+        ('example.com', None),
+        ('https://', None),
+        ('https://example.com/', None),
+        ('https://example.com:', None),
+        ('https://user@example.com', None),
+        ('https://example.com:99999', None),
+        ('https://[::1', None),
+        ('https://example.com https://evil.com', None),
+        ('https://exa\tmple.com', None),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port_and_nothing_else(text, origin):
+    assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    'origin, scheme, host, same',
+    [
+        (b'http://example.com', 'ws', b'example.com', True),
+        (b'http://example.com:80', 'ws', b'example.com', True),
+        (b'https://example.com', 'wss', b'example.com:443', True),
+        (b'http://example.com:8000', 'ws', b'example.com:8000', True),
+        (b'http://example.com', 'ws', b'example.com:8000', False),
+        (b'https://example.com', 'ws', b'example.com', False),
+        (b'http://evil.com', 'ws', b'example.com', False),
+        (b'http://example.com.evil.com', 'ws', b'example.com', False),
+        (b'null', 'ws', b'example.com', False),
+        (b'\xff', 'ws', b'example.com', False),
+        (b'http://example.com', 'ws', b'', False),
+        (b'null', 'ws', b'', False),
+    ],
+)
+def test_a_page_is_of_the_same_origin_if_scheme_host_and_port_are_equal(origin, scheme, host, same):
+    assert is_same_origin(origin, scheme, host) is same
+
+
+@pytest.mark.parametrize(
+    'allowed, origin, passes',
+    [
+        (['https://example.com'], b'https://example.com', True),
+        (['https://example.com'], b'https://example.com:443', True),
+        (['https://example.com'], b'http://example.com', False),
+        (['https://example.com'], b'https://www.example.com', False),
+        (['https://example.com:8443'], b'https://example.com:8443', True),
+        (['https://*.example.com'], b'https://www.example.com', True),
+        (['https://*.example.com'], b'https://a.b.example.com', True),
+        (['https://*.example.com'], b'https://example.com', False),
+        (['https://*.example.com'], b'https://evilexample.com', False),
+        (['*.example.com'], b'http://www.example.com', True),
+        (['example.com'], b'https://example.com', True),
+        (['http://[::1]:8000'], b'http://[::1]:8000', True),
+        (['https://example.com'], b'null', False),
+        (['https://example.com'], b'\xff', False),
+        (['https://other.com', 'same-origin'], b'http://testserver', True),
+        (['https://other.com', 'same-origin'], b'https://other.com', True),
+        (['https://other.com', 'same-origin'], b'https://third.com', False),
+        ('https://example.com', b'https://example.com', True),
+        ([], b'https://example.com', False),
+    ],
+)
+def test_a_list_allows_the_origins_it_names(allowed, origin, passes):
+    check = origin_check(allowed)
+    assert check(origin, 'ws', b'testserver') is passes
+
+
+@pytest.mark.parametrize('allowed', ['*', ['*'], ['https://example.com', '*']])
+def test_a_star_switches_the_check_off(allowed):
+    assert origin_check(allowed) is None
+
+
+@pytest.mark.parametrize('entry', ['https://example.com/path', 'https://', 'a b', 7, 'https://user@example.com'])
+def test_an_entry_that_is_no_origin_is_refused(entry):
+    with pytest.raises(ConfigurationError, match='allowed_origins holds'):
+        origin_check([entry])

@@ -1,0 +1,171 @@
+import re
+
+import pytest
+from apistar import Include, Route, exceptions
+from apistar.server.router import Router as HTTPRouter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apistar_ws.router import CACHE_SIZE, Router, WebSocketRouter, split_routes
+
+ANNOTATIONS = {'n': int, 'x': float}
+
+
+def handler_for(url):
+    """Return a handler whose arguments are the parameters of ``url``: n an int, x a float, all others text."""
+    names = re.findall(r'{\+?(\w+)}', url)
+    namespace = {'ANNOTATIONS': ANNOTATIONS}
+    arguments = ', '.join('%s: ANNOTATIONS.get(%r, str)' % (name, name) for name in names)
+    exec('async def handler(%s): pass' % arguments, namespace)
+    return namespace['handler']
+
+
+def router_of(*urls):
+    return WebSocketRouter([(url, 'name%d' % i, handler_for(url), url) for i, url in enumerate(urls)])
+
+
+def http_router_of(*urls):
+    return HTTPRouter([Route(url, 'GET', handler_for(url), name='name%d' % i) for i, url in enumerate(urls)])
+
+
+def outcome(lookup):
+    try:
+        return lookup()
+    except exceptions.Found as exc:
+        return 'redirect', exc.location
+    except exceptions.NotFound:
+        return 'not found'
+
+
+@pytest.mark.parametrize(
+    'url, path, params',
+    [
+        ('/', '/', {}),
+        ('/chat', '/chat', {}),
+        ('/chat/{room}', '/chat/a', {'room': 'a'}),
+        ('/chat/{room}', '/chat/é b', {'room': 'é b'}),
+        ('/{room}/chat', '/a/chat', {'room': 'a'}),
+        ('/{room}', '/a', {'room': 'a'}),
+        ('/item/{n}', '/item/12', {'n': 12}),
+        ('/item/{n}', '/item/007', {'n': 7}),
+        ('/item/{n}', '/item/' + '1' * 30, {'n': int('1' * 30)}),
+        ('/at/{x}', '/at/1.5', {'x': 1.5}),
+        ('/files/{+path}', '/files/a/b/c.txt', {'path': 'a/b/c.txt'}),
+        ('/{+path}', '/a/b', {'path': 'a/b'}),
+        ('/room-{room}/{n}', '/room-a/1', {'room': 'a', 'n': 1}),
+        ('/chat/', '/chat/', {}),
+    ],
+)
+def test_parameters_of_every_kind_are_found_and_converted(url, path, params):
+    target, found = router_of(url).lookup(path)
+    assert (target, found, [type(v) for v in found.values()]) == (url, params, [type(v) for v in params.values()])
+
+
+@pytest.mark.parametrize(
+    'url, path',
+    [
+        ('/chat', '/nope'),
+        ('/chat/{room}', '/chat'),
+        ('/chat/{room}', '/chat/'),
+        ('/chat/{room}', '/chat/a/b'),
+        ('/item/{n}', '/item/a'),
+        ('/item/{n}', '/item/-1'),
+        ('/item/{n}', '/item/1.5'),
+        ('/item/{n}', '/item/' + '1' * 5000),
+        ('/at/{x}', '/at/1'),
+    ],
+)
+def test_what_does_not_match_or_convert_is_not_found(url, path):
+    with pytest.raises(exceptions.NotFound):
+        router_of(url).lookup(path)
+
+
+@pytest.mark.parametrize('url, path, location', [('/chat/', '/chat', '/chat/'), ('/chat/a', '/chat//a', '/chat/a')])
+def test_what_api_star_would_redirect_is_redirected(url, path, location):
+    with pytest.raises(exceptions.Found) as info:
+        router_of(url).lookup(path)
+    assert info.value.location == location
+
+
+URLS = [
+    '/', '/chat', '/chat/', '/chat/{room}', '/chat/{n}', '/chat/all', '/chat/{room}/log', '/chat/{room}/{n}',
+    '/chat/{+rest}', '/{room}', '/{n}', '/{x}', '/{+rest}', '/v{n}/chat', '/chat/{room}-{n}', '/chat/{x}', '/{a}/{b}',
+]  # fmt: skip
+PARTS = ['chat', 'all', 'log', 'a', '1', '2.5', 'v1', 'a-1', '', '٣', 'é', ' ', '1a', '{room}', '<x>', 'a\nb']
+
+
+@given(
+    st.lists(st.sampled_from(URLS), unique=True, min_size=1, max_size=5),
+    st.lists(st.sampled_from(PARTS), max_size=4),
+)
+def test_every_path_leads_where_api_stars_own_router_leads(urls, parts):
+    path = '/' + '/'.join(parts)
+    ours, theirs = router_of(*urls), http_router_of(*urls)
+
+    def expected():
+        route, params = theirs.lookup(path, 'GET')
+        return route.url, params
+
+    assert outcome(lambda: ours.lookup(path)) == outcome(expected)
+
+
+def test_what_was_looked_up_is_remembered_up_to_a_bound():
+    router = router_of('/chat/{room}')
+    for i in range(CACHE_SIZE + 10):
+        router.lookup('/chat/%d' % i)
+        with pytest.raises(exceptions.NotFound):
+            router.lookup('/nope/%d' % i)
+    assert router.lookup.cache_info().currsize == CACHE_SIZE
+
+
+def test_names_lead_back_to_paths():
+    router = WebSocketRouter(
+        [(url, 'chat', handler_for(url), url) for url in ('/chat/{room}', '/chat/{room}/{n}', '/files/{+path}')]
+    )
+    assert router.reverse_url('chat', room='a b') == '/chat/a%20b'
+    assert router.reverse_url('chat', room='a', n=1) == '/chat/a/1'
+    assert router.reverse_url('chat', path='a/b') == '/files/a/b'
+    with pytest.raises(exceptions.NoReverseMatch):
+        router.reverse_url('chat', other=1)
+
+
+class TestHTTP:
+    @pytest.fixture
+    def router(self):
+        routes = [Route(url, 'GET', handler_for(url), name=url) for url in ('/page', '/both')]
+        websockets = WebSocketRouter([(url, url, handler_for(url), url) for url in ('/both', '/chat', '/slash/')])
+        return Router(routes, websockets)
+
+    def test_plain_http_where_only_a_websocket_is_served_has_to_upgrade(self, router):
+        for path, method in [('/chat', 'GET'), ('/chat', 'POST')]:
+            with pytest.raises(exceptions.HTTPException) as info:
+                router.lookup(path, method)
+            assert info.value.status_code == 426
+
+    def test_everything_else_is_as_without_websockets(self, router):
+        assert router.lookup('/page', 'GET')[0].url == '/page'
+        assert router.lookup('/both', 'GET')[0].url == '/both'
+        for path, method, status in [('/nope', 'GET', 404), ('/slash', 'GET', 404), ('/page', 'POST', 405)]:
+            with pytest.raises(exceptions.HTTPException) as info:
+                router.lookup(path, method)
+            assert info.value.status_code == status
+
+    def test_names_of_both_kinds_lead_back_to_paths(self, router):
+        assert (router.reverse_url('/page'), router.reverse_url('/chat')) == ('/page', '/chat')
+        with pytest.raises(exceptions.NoReverseMatch):
+            router.reverse_url('/nope')
+
+
+def test_routes_are_split_with_their_nesting_left_as_it_was():
+    page, chat, deep = [Route(url, 'GET', handler_for(url), name=url[1:]) for url in ('/page', '/chat', '/deep')]
+    only_http = Include('/http', 'http', [page])
+    routes = [page, only_http, Include('/a', 'a', [chat, page, Include('/b', 'b', [deep])])]
+    http, websockets = split_routes(routes, lambda route: route in (chat, deep))
+    assert [(found.url, found.name, found.route) for found in websockets] == [
+        ('/a/chat', 'a:chat', chat),
+        ('/a/b/deep', 'a:b:deep', deep),
+    ]
+    assert http[:2] == [page, only_http]
+    assert [type(item) for item in http[2].routes] == [Route, Include]
+    assert http[2].section.content == [page.link]
+    assert len(routes[2].routes) == 3

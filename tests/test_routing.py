@@ -1,0 +1,392 @@
+import functools
+import inspect
+
+import pytest
+from apistar import Include, Route, exceptions, http, types, validators
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
+from apistar_ws.testing import ConnectionClosed, connect
+from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, channel, closed, opened, sent, text
+from tests.handlers import first, second
+
+
+class Order(types.Type):
+    item = validators.String(max_length=10)
+
+
+class Cancel(types.Type):
+    type = validators.String(enum=['cancel'])
+
+
+class Buy(types.Type):
+    type = validators.String(enum=['buy'])
+
+
+class Receipt(types.Type):
+    total = validators.Integer()
+
+
+@websocket_route('/chat/{room}')
+async def chat(room: str, ws: WebSocket) -> None:
+    """Echo."""
+    async for message in ws:
+        await ws.send('%s: %s' % (room, message))
+
+
+@websocket_route('/quiet')
+async def quiet():
+    """Ask for nothing."""
+
+
+@websocket_route('/fails')
+async def fails(ws: WebSocket):
+    raise exceptions.Forbidden()
+
+
+class Rooms:
+    """Handlers that are methods."""
+
+    def __init__(self, greeting):
+        self.greeting = greeting
+
+    def __iter__(self):
+        """Be iterable too, which does not matter."""
+
+    @websocket_route('/b/{room}')
+    async def beta(self, room: str, ws: WebSocket):
+        await ws.send(self.greeting + room)
+
+    @websocket_route('/a', name='first')
+    @websocket_route('/a2', name='second')
+    async def alpha(self, ws: WebSocket):
+        await ws.send(self.greeting)
+
+    @websocket_route('/s', name='plain')
+    @staticmethod
+    async def static(ws: WebSocket):
+        await ws.send('static')
+
+
+class MoreRooms(Rooms):
+    @websocket_route('/more')
+    async def more(self, ws: WebSocket):
+        await ws.send('more')
+
+
+def urls(routes):
+    return [(route.url, route.name) for route in routes]
+
+
+class TestDecorated:
+    def test_a_handler_stays_what_it_was(self):
+        assert str(inspect.signature(chat)) == '(room: str, ws: apistar_ws.websocket.WebSocket) -> None'
+        assert (chat.__name__, chat.__doc__, chat.__module__) == ('chat', 'Echo.', __name__)
+        assert inspect.iscoroutinefunction(chat)
+
+    async def test_called_with_a_fake_it_is_only_called(self):
+        class Fake:
+            def __init__(self):
+                self.sent = []
+
+            async def __aiter__(self):
+                yield 'hello'
+
+            async def send(self, data):
+                self.sent.append(data)
+
+        ws = Fake()
+        await chat(room='x', ws=ws)
+        assert ws.sent == ['x: hello']
+
+    async def test_called_with_an_open_channel_it_is_only_called(self):
+        peer = Peer(text('hello'), {'type': 'websocket.disconnect'})
+        await chat('x', await opened(peer))
+        assert peer.sent == [sent('x: hello')]
+
+    async def test_called_with_a_new_channel_it_connects_and_closes(self):
+        peer = Peer(CONNECT)
+        await first.first(channel(peer))
+        assert peer.sent == [ACCEPT, sent('first'), CLOSE]
+
+    async def test_called_with_a_new_channel_it_closes_when_it_raises_and_raises(self):
+        peer = Peer(CONNECT)
+        with pytest.raises(exceptions.Forbidden):
+            await fails(ws=channel(peer))
+        assert peer.sent == [ACCEPT, closed(4403, 'Forbidden')]
+
+    async def test_a_handler_that_connects_by_itself_is_only_called(self):
+        @websocket_route('/x', connect=False)
+        async def handler(ws: WebSocket):
+            await ws.connect(headers={'a': 'b'})
+
+        peer = Peer(CONNECT)
+        await handler(channel(peer))
+        assert peer.sent == [{**ACCEPT, 'headers': [(b'a', b'b')]}]
+
+    async def test_methods_are_called_on_their_object(self):
+        peer = Peer()
+        ws = await opened(peer)
+        await Rooms('hi ').beta('x', ws)
+        await Rooms.static(ws)
+        assert peer.sent == [sent('hi x'), sent('static')]
+
+
+class TestMisuse:
+    def test_a_plain_def_is_refused(self):
+        def handler(ws: WebSocket):
+            """Not async."""
+
+        with pytest.raises(ConfigurationError, match=r"websocket_route\('/x'\): .*handler has to be an async def"):
+            websocket_route('/x')(handler)
+
+    def test_an_async_generator_is_refused(self):
+        async def handler(ws: WebSocket):
+            yield
+
+        with pytest.raises(ConfigurationError, match='handler is an async generator'):
+            websocket_route('/x')(handler)
+
+    @pytest.mark.parametrize('url', ['chat', '', None, chat])
+    def test_a_url_without_its_slash_is_refused(self, url):
+        with pytest.raises(ConfigurationError, match='the URL has to begin with a slash'):
+            websocket_route(url)
+
+    def test_an_unknown_setting_is_refused(self):
+        with pytest.raises(ConfigurationError, match=r"websocket_route\('/x'\) does not know the setting idle_time"):
+            websocket_route('/x', idle_time=5)
+
+    @pytest.mark.parametrize('annotation', [http.Body, http.RequestData, Order])
+    def test_the_body_of_a_request_is_refused(self, annotation):
+        async def handler(body: annotation, ws: WebSocket):
+            """Ask for what a handshake does not have."""
+
+        with pytest.raises(ConfigurationError, match='handler asks for the body of a request with its argument body'):
+            ASyncApp(collect_routes(websocket_route('/x')(handler)))
+
+    def test_an_argument_that_nothing_supplies_is_refused(self):
+        async def handler(what: set):
+            """Ask for what no component supplies."""
+
+        with pytest.raises(
+            ConfigurationError, match='No component able to handle parameter "what" on function .*handl'
+        ):
+            ASyncApp(collect_routes(websocket_route('/x')(handler)))
+
+    def test_a_path_parameter_of_another_type_is_refused(self):
+        async def handler(flag: bool):
+            """Ask for a type that a path does not have."""
+
+        with pytest.raises(ConfigurationError, match='path parameter flag of .*handler is annotated with .*bool'):
+            ASyncApp(collect_routes(websocket_route('/x/{flag}')(handler)))
+
+    def test_an_annotation_that_does_not_resolve_is_refused(self):
+        async def handler(ws: 'Nowhere'):  # noqa: F821
+            """Name what is not there."""
+
+        with pytest.raises(ConfigurationError, match="annotation of .*handler cannot be resolved: name 'Nowhere'"):
+            ASyncApp(collect_routes(websocket_route('/x')(handler)))
+
+    def test_two_routes_of_one_name_are_refused(self):
+        def page():
+            """Serve HTTP."""
+
+        async def handler():
+            """Serve a WebSocket."""
+
+        routes = collect_routes(websocket_route('/x', name='page')(handler), websocket_route('/y', name='page')(quiet))
+        with pytest.raises(
+            ConfigurationError, match="Two routes are named 'page', one of them for the handler .*quiet"
+        ):
+            ASyncApp(routes)
+        with pytest.raises(ConfigurationError, match="Two routes are named 'page', .*handler"):
+            ASyncApp([Route('/', 'GET', page)] + routes[:1])
+
+    def test_a_url_that_cannot_be_is_refused(self):
+        for url in ('/{a}/{a}', '/{a', '/a}', '/{}', '/{a b}'):
+            with pytest.raises(ConfigurationError, match='The URL .* of .*quiet is malformed'):
+                ASyncApp(collect_routes(websocket_route(url)(quiet)))
+
+    def test_two_handlers_at_one_url_are_refused(self):
+        with pytest.raises(ConfigurationError, match=r"Two WebSocket routes have the URL '/x'"):
+            ASyncApp(collect_routes(websocket_route('/x', name='a')(quiet), websocket_route('/x', name='b')(fails)))
+
+    def test_a_plain_route_has_to_be_async_too(self):
+        def handler(ws: WebSocket):
+            """Not async."""
+
+        with pytest.raises(ConfigurationError, match=r"Route\('/x'\): .*handler has to be an async def"):
+            ASyncApp([Route('/x', 'GET', handler)])
+
+
+class TestCollecting:
+    def test_a_module_gives_its_handlers_in_order_and_not_those_it_imported(self):
+        assert urls(collect_routes(first)) == [('/second', 'second'), ('/first', 'first')]
+        assert urls(collect_routes(second)) == [('/future/{room}/{n}', 'future')]
+        assert urls(second.routes) == urls(collect_routes(vars(second)))
+
+    def test_an_object_gives_its_methods_bound(self):
+        expected = [('/b/{room}', 'beta'), ('/a', 'first'), ('/a2', 'second'), ('/s', 'plain')]
+        assert urls(collect_routes(Rooms('a'))) == expected
+        assert urls(collect_routes(MoreRooms('a'))) == expected + [('/more', 'more')]
+
+    def test_mappings_and_iterables_give_what_is_in_them(self):
+        assert urls(collect_routes({'a': chat, 'b': 5})) == [('/chat/{room}', 'chat')]
+        assert urls(collect_routes([chat, (quiet,)], iter([first]))) == [
+            ('/chat/{room}', 'chat'),
+            ('/quiet', 'quiet'),
+            ('/second', 'second'),
+            ('/first', 'first'),
+        ]
+
+    def test_no_route_is_given_twice(self):
+        rooms = Rooms('a')
+        assert len(collect_routes(chat, [chat], first, first.first, rooms, rooms.beta)) == 7
+        assert len(collect_routes(Rooms('a'), Rooms('b'))) == 8 - 1
+
+    def test_each_call_makes_routes_of_its_own(self):
+        (one,), (two,) = collect_routes(chat), collect_routes(chat)
+        assert isinstance(one, Route)
+        assert one is not two
+        assert (one.method, one.standalone, one.documented, one.link) == ('GET', True, False, None)
+
+    async def test_a_collected_method_runs_on_its_object(self):
+        app = ASyncApp(collect_routes(Rooms('hi ')))
+        for url, greeting in [('/b/x', 'hi x'), ('/a', 'hi '), ('/a2', 'hi '), ('/s', 'static')]:
+            async with connect(app, url) as ws:
+                assert await ws.receive() == greeting
+
+    @pytest.mark.parametrize('source', [5, None, Rooms, object(), collect_routes, chat.__wrapped__, 'chat'])
+    def test_a_source_with_nothing_to_collect_is_refused(self, source):
+        with pytest.raises(ConfigurationError, match='There is nothing to collect from'):
+            collect_routes(source)
+
+    def test_a_handler_that_another_decorator_hides_is_refused(self):
+        @functools.wraps(chat)
+        async def hidden(*args, **kwargs):
+            """Stand for a decorator above websocket_route."""
+
+        for source in (hidden, [hidden], {'chat': hidden}):
+            with pytest.raises(ConfigurationError, match='chat has a decorator above websocket_route'):
+                collect_routes(source)
+
+
+class TestStacked:
+    async def test_stacked_decorators_give_two_routes_of_one_name(self):
+        @websocket_route('/old/{room}')
+        @websocket_route('/new/{room}/{n}', max_connections=5)
+        async def both(room: str, ws: WebSocket, n: int = 0):
+            await ws.send_json([room, n])
+
+        app = ASyncApp(collect_routes(both))
+        assert urls(collect_routes(both)) == [('/old/{room}', 'both'), ('/new/{room}/{n}', 'both')]
+        assert (app.reverse_url('both', room='a'), app.reverse_url('both', room='a', n=1)) == ('/old/a', '/new/a/1')
+        for url, answer in [('/old/a?n=5', ['a', 5]), ('/new/a/1', ['a', 1])]:
+            async with connect(app, url) as ws:
+                assert await ws.receive_json() == answer
+
+
+class TestMixing:
+    async def test_string_annotations_and_optional_arguments_work(self):
+        app = ASyncApp(second.routes)
+        async with connect(app, '/future/a/1') as ws:
+            assert await ws.receive_json() == ['a', 1, None, 'why', None]
+        async with connect(app, '/future/a/1?x=2&y=z', headers={'agent': 'me'}) as ws:
+            assert await ws.receive_json() == ['a', 1, 2, 'z', 'me']
+
+    async def test_routes_work_in_includes_and_in_two_applications(self):
+        def page() -> str:
+            return 'page'
+
+        routes = [Include('/v1/{version}', 'v1', collect_routes(chat, Rooms('hi ')) + [Route('/page', 'GET', page)])]
+        for app in (ASyncApp(list(routes)), ASyncApp(collect_routes(chat))):
+            prefix, name = ('/v1/2', 'v1:chat') if app.document.content else ('', 'chat')
+            async with connect(app, prefix + '/chat/a') as ws:
+                await ws.send('hello')
+                assert await ws.receive() == 'a: hello'
+            params = {'version': '2'} if prefix else {}
+            assert app.reverse_url(name, room='a', **params) == prefix + '/chat/a'
+
+    async def test_a_parameter_may_be_in_the_prefix(self):
+        @websocket_route('/{n}')
+        async def numbers(version: int, n: int, ws: WebSocket):
+            await ws.send_json([version, n, dict(ws.path_params)])
+
+        app = ASyncApp([Include('/v{version}', 'v', collect_routes(numbers))])
+        async with connect(app, '/v2/3') as ws:
+            assert await ws.receive_json() == [2, 3, {'version': 2, 'n': 3}]
+
+
+class TestListener:
+    async def test_it_is_called_for_each_message_and_replies_what_it_returns(self):
+        @websocket_listener('/orders/{shop}')
+        async def order(message: Order, shop: str, ws: WebSocket) -> Receipt:
+            ws.count = getattr(ws, 'count', 0) + 1
+            return Receipt(total=ws.count * len(shop + message.item))
+
+        async with connect(ASyncApp(collect_routes(order)), '/orders/ab') as ws:
+            for total in (5, 10):
+                await ws.send_json({'item': 'tea'})
+                assert await ws.receive_json() == {'total': total}
+            await ws.send_json({'item': 5})
+            with pytest.raises(ConnectionClosed) as info:
+                await ws.receive()
+        assert (info.value.code, info.value.reason) == (1007, 'Invalid message: item')
+
+    async def test_it_may_ask_for_nothing_but_the_message(self):
+        @websocket_listener('/echo')
+        async def echo(message):
+            return None if message == 'quiet' else message
+
+        async with connect(ASyncApp(collect_routes(echo)), '/echo') as ws:
+            await ws.send('quiet')
+            await ws.send('a')
+            assert await ws.receive() == 'a'
+            await ws.send(b'a')
+            assert await ws.receive() == b'a'
+
+    async def test_other_values_are_replied_as_json(self):
+        @websocket_listener('/length', receives=validators.Array())
+        async def length(message) -> dict:
+            return {'length': len(message)}
+
+        async with connect(ASyncApp(collect_routes(length)), '/length') as ws:
+            await ws.send('[1, 2]')
+            assert await ws.receive_json() == {'length': 2}
+
+    async def test_a_union_is_told_apart_by_type(self):
+        @websocket_listener('/trade', sends=validators.String())
+        async def trade(message: Buy | Cancel):
+            return type(message).__name__
+
+        async with connect(ASyncApp(collect_routes(trade)), '/trade') as ws:
+            for kind, name in [('buy', 'Buy'), ('cancel', 'Cancel')]:
+                await ws.send_json({'type': kind})
+                assert await ws.receive_json() == name
+
+    @pytest.mark.parametrize('kind, message, reason', [(str, b'a', 'Expected text'), (bytes, 'a', 'Expected bytes')])
+    async def test_text_and_bytes_can_be_insisted_on(self, kind, message, reason):
+        @websocket_listener('/x')
+        async def listener(message: kind):
+            """Take it."""
+
+        async with connect(ASyncApp(collect_routes(listener)), '/x') as ws:
+            await ws.send(message)
+            with pytest.raises(ConnectionClosed) as info:
+                await ws.receive()
+        assert (info.value.code, info.value.reason) == (1003, reason)
+
+    async def test_called_by_itself_it_is_what_it_was(self):
+        @websocket_listener('/x')
+        async def double(message: str, ws: WebSocket) -> str:
+            return message * 2
+
+        assert await double('a', channel(Peer())) == 'aa'
+
+    def test_it_needs_an_argument_for_the_message(self):
+        @websocket_listener('/x')
+        async def listener(ws: WebSocket):
+            """Take nothing."""
+
+        with pytest.raises(ConfigurationError, match='listener needs an argument named message'):
+            ASyncApp(collect_routes(listener))

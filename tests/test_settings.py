@@ -1,0 +1,73 @@
+import json
+
+import orjson
+import pytest
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws import Settings
+from apistar_ws.settings import check_settings
+
+
+def test_the_defaults_are_those_of_the_documentation():
+    assert Settings() == Settings(
+        allowed_origins='same-origin',
+        max_message_size=1024 * 1024,
+        max_messages_per_second=None,
+        idle_timeout=None,
+        send_timeout=20.0,
+        max_connections=10_000,
+        subprotocols=(),
+        cancel_on_disconnect=True,
+        on_invalid='close',
+        json=json,
+    )
+
+
+def test_a_route_overrides_what_it_names_and_keeps_the_rest():
+    settings = Settings(idle_timeout=60, max_connections=5)
+    route = settings.override(idle_timeout=None, subprotocols=['chat'])
+    assert (route.idle_timeout, route.max_connections, route.subprotocols) == (None, 5, ('chat',))
+    assert settings.override() is settings
+
+
+@pytest.mark.parametrize(
+    'given, problem',
+    [
+        ({'idle_timeout': 0}, 'idle_timeout=0 has to be a number above 0, or None for no limit'),
+        ({'idle_timeout': -1}, 'idle_timeout=-1'),
+        ({'send_timeout': '5'}, "send_timeout='5'"),
+        ({'max_connections': True}, 'max_connections=True'),
+        ({'max_message_size': 0}, 'max_message_size=0'),
+        ({'max_messages_per_second': 0}, 'max_messages_per_second=0'),
+        ({'subprotocols': 'chat'}, "subprotocols='chat' has to be a list of names"),
+        ({'subprotocols': ['a b']}, 'subprotocols='),
+        ({'subprotocols': ['']}, 'subprotocols='),
+        ({'subprotocols': [1]}, 'subprotocols='),
+        ({'cancel_on_disconnect': 1}, 'cancel_on_disconnect=1 has to be True or False'),
+        ({'on_invalid': 'ignore'}, "on_invalid='ignore' has to be 'close', 'reply' or a function"),
+        ({'json': object()}, 'needs the methods dumps'),
+        ({'allowed_origins': ['a b']}, 'allowed_origins holds'),
+        ({'idle_timout': 5}, 'does not know the setting idle_timout; the settings are allowed_origins, '),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_named(given, problem):
+    with pytest.raises(ConfigurationError, match=r"^websocket_route\('/x'\)") as info:
+        check_settings(given, "websocket_route('/x')")
+    assert problem in str(info.value)
+
+
+@pytest.mark.parametrize(
+    'settings, small',
+    [
+        (Settings(max_message_size=1000), 250),
+        (Settings(max_message_size=None), 2**62),
+        (Settings(max_messages_per_second=5), -1),
+    ],
+)
+def test_messages_that_need_no_further_look_are_known_by_their_length(settings, small):
+    assert settings.small_message == small
+
+
+def test_codecs_are_made_ready_once():
+    assert Settings(json=orjson).codec.dumps({'a': 1}) == '{"a":1}'
+    assert Settings().codec is Settings(json=json).codec

@@ -1,0 +1,620 @@
+import asyncio
+import gc
+import weakref
+
+import pytest
+from apistar import types, validators
+from apistar.exceptions import ValidationError
+
+from apistar_ws import (
+    CloseCode,
+    InvalidMessage,
+    Settings,
+    UnsupportedMessage,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketState,
+    WebSocketStateError,
+)
+from apistar_ws.messages import Schema
+from apistar_ws.websocket import SENDS_PER_TURN, TypedWebSocket
+from tests.conversations import (
+    ACCEPT,
+    CLOSE,
+    CONNECT,
+    BlockedPeer,
+    Peer,
+    binary,
+    channel,
+    closed,
+    disconnect,
+    opened,
+    scope,
+    sent,
+    text,
+)
+
+CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
+
+
+class Name(str):
+    """A kind of text."""
+
+
+class Order(types.Type):
+    item = validators.String(max_length=10)
+
+
+async def in_state(state, peer):
+    """Return a channel to ``peer`` that is in ``state``, with nothing sent since."""
+    if state is CONNECTING:
+        return channel(peer)
+    ws = await opened(peer)
+    if state is CLOSED:
+        await ws.close(4001, 'bye')
+    if state is DISCONNECTED:
+        peer.receive, receive = Peer(disconnect(4002, 'left')).receive, peer.receive
+        ws.server_receive = ws._pull = peer.receive
+        with pytest.raises(WebSocketDisconnect):
+            await ws.receive()
+        ws.server_receive = peer.receive = receive
+    peer.sent.clear()
+    assert ws.state is state
+    return ws
+
+
+async def call(ws, method):
+    calls = {
+        'connect': lambda: ws.connect(),
+        'connect otherwise': lambda: ws.connect(headers={'x-a': 'b'}),
+        'deny': lambda: ws.deny(418, [('x-a', 'b')], b'no'),
+        'receive': lambda: ws.receive(),
+        'recv': lambda: ws.recv(),
+        'receive_text': lambda: ws.receive_text(),
+        'receive_bytes': lambda: ws.receive_bytes(),
+        'receive_json': lambda: ws.receive_json(),
+        'iterate': lambda: collect(ws),
+        'send text': lambda: ws.send('a'),
+        'send bytes': lambda: ws.send(b'a'),
+        'send_json': lambda: ws.send_json({'a': 1}),
+        'close': lambda: ws.close(),
+        'close with code': lambda: ws.close(4003, 'why'),
+    }
+    return await calls[method]()
+
+
+async def collect(ws):
+    return [message async for message in ws]
+
+
+DENIAL = [
+    {'type': 'websocket.http.response.start', 'status': 418, 'headers': [(b'x-a', b'b')]},
+    {'type': 'websocket.http.response.body', 'body': b'no'},
+]
+LEFT = (WebSocketDisconnect, r'disconnected \(code 4002')
+FIRST = (WebSocketStateError, r'connecting\. Await connect\(\) first')
+AFTER = (WebSocketStateError, r'closed\. The handler has closed it')
+
+# In this state, this call gives this result or error, and sends this. The client's next message is '5'.
+TABLE = [
+    (CONNECTING, 'connect', None, [ACCEPT]),
+    (CONNECTING, 'connect otherwise', None, [{**ACCEPT, 'headers': [(b'x-a', b'b')]}]),
+    (CONNECTING, 'deny', None, DENIAL),
+    (CONNECTING, 'receive', FIRST, []),
+    (CONNECTING, 'recv', FIRST, []),
+    (CONNECTING, 'receive_text', FIRST, []),
+    (CONNECTING, 'receive_bytes', FIRST, []),
+    (CONNECTING, 'receive_json', FIRST, []),
+    (CONNECTING, 'iterate', FIRST, []),
+    (CONNECTING, 'send text', FIRST, []),
+    (CONNECTING, 'send bytes', FIRST, []),
+    (CONNECTING, 'send_json', FIRST, []),
+    (CONNECTING, 'close', None, [CLOSE]),
+    (CONNECTING, 'close with code', None, [closed(4003, 'why')]),
+    (OPEN, 'connect', None, []),
+    (OPEN, 'connect otherwise', (WebSocketStateError, 'accepted with other arguments'), []),
+    (OPEN, 'deny', (WebSocketStateError, 'A handshake is answered once'), []),
+    (OPEN, 'receive', '5', []),
+    (OPEN, 'recv', '5', []),
+    (OPEN, 'receive_text', '5', []),
+    (OPEN, 'receive_bytes', (UnsupportedMessage, 'Expected bytes, got text'), []),
+    (OPEN, 'receive_json', 5, []),
+    (OPEN, 'iterate', ['5'], []),
+    (OPEN, 'send text', None, [sent('a')]),
+    (OPEN, 'send bytes', None, [{'type': 'websocket.send', 'bytes': b'a'}]),
+    (OPEN, 'send_json', None, [sent('{"a":1}')]),
+    (OPEN, 'close', None, [CLOSE]),
+    (OPEN, 'close with code', None, [closed(4003, 'why')]),
+    (CLOSED, 'connect', (WebSocketStateError, r'connect\(\) is not possible .* closed\. Connect before closing'), []),
+    (CLOSED, 'connect otherwise', (WebSocketStateError, 'Connect before closing'), []),
+    (CLOSED, 'deny', (WebSocketStateError, 'A handshake is answered once'), []),
+    (CLOSED, 'receive', AFTER, []),
+    (CLOSED, 'recv', AFTER, []),
+    (CLOSED, 'receive_text', AFTER, []),
+    (CLOSED, 'receive_bytes', AFTER, []),
+    (CLOSED, 'receive_json', AFTER, []),
+    (CLOSED, 'iterate', [], []),
+    (CLOSED, 'send text', AFTER, []),
+    (CLOSED, 'send bytes', AFTER, []),
+    (CLOSED, 'send_json', AFTER, []),
+    (CLOSED, 'close', None, []),
+    (CLOSED, 'close with code', None, []),
+    (DISCONNECTED, 'connect', LEFT, []),
+    (DISCONNECTED, 'connect otherwise', LEFT, []),
+    (DISCONNECTED, 'deny', (WebSocketStateError, 'A handshake is answered once'), []),
+    (DISCONNECTED, 'receive', LEFT, []),
+    (DISCONNECTED, 'recv', LEFT, []),
+    (DISCONNECTED, 'receive_text', LEFT, []),
+    (DISCONNECTED, 'receive_bytes', LEFT, []),
+    (DISCONNECTED, 'receive_json', LEFT, []),
+    (DISCONNECTED, 'iterate', [], []),
+    (DISCONNECTED, 'send text', LEFT, []),
+    (DISCONNECTED, 'send bytes', LEFT, []),
+    (DISCONNECTED, 'send_json', LEFT, []),
+    (DISCONNECTED, 'close', None, []),
+    (DISCONNECTED, 'close with code', None, []),
+]
+
+
+@pytest.mark.parametrize('state, method, outcome, messages', TABLE)
+async def test_each_call_does_in_each_state_what_the_table_says(state, method, outcome, messages):
+    peer = Peer()
+    ws = await in_state(state, peer)
+    peer.add(*([CONNECT] if state is CONNECTING else []), text('5'), disconnect())
+    if isinstance(outcome, tuple):
+        with pytest.raises(outcome[0], match=outcome[1]):
+            await call(ws, method)
+    else:
+        assert await call(ws, method) == outcome
+    assert peer.sent == messages
+
+
+def test_the_table_has_every_state_and_method():
+    assert len(TABLE) == len({row[:2] for row in TABLE}) == len(WebSocketState) * len({row[1] for row in TABLE})
+
+
+async def test_errors_name_the_path():
+    ws = await in_state(CLOSED, Peer())
+    with pytest.raises(WebSocketStateError, match=r'^send\(\) is not possible on the WebSocket of /, which is closed'):
+        await ws.send('a')
+
+
+class TestReading:
+    def made(self, url='ws://example.com:8000/chat/a%20b?x=1&y=2&x=3', given=(), **changes):
+        return WebSocket({**scope(url, given), **changes}, None, None)
+
+    def test_parameters_headers_and_cookies_are_api_stars(self):
+        ws = self.made(given=[('cookie', 'a=1; b="2"; a=3'), ('x-a', '1'), ('X-A', '2')])
+        assert ws.query_params.get_list('x') == ['1', '3']
+        assert (ws.headers['X-A'], ws.headers.get_list('x-a')) == ('1', ['1', '2'])
+        assert ws.cookies == {'a': '1', 'b': '2'}
+
+    def test_a_handshake_may_come_without_any(self):
+        ws = self.made('ws://example.com/')
+        assert (ws.cookies, dict(ws.query_params.items()), ws.subprotocols) == ({}, {}, ())
+        assert (ws.subprotocol, ws.close_code, ws.close_reason, ws.path_params) == (None, None, None, {})
+
+    @pytest.mark.parametrize(
+        'url, changes, expected',
+        [
+            ('ws://example.com/', {}, 'ws://example.com/'),
+            ('wss://example.com/a?b=c', {}, 'wss://example.com/a?b=c'),
+            ('ws://example.com:8000/a', {}, 'ws://example.com:8000/a'),
+            ('ws://example.com/a', {'root_path': '/api'}, 'ws://example.com/api/a'),
+            ('ws://example.com/a', {'headers': []}, 'ws://example.com/a'),
+            ('ws://example.com/a', {'headers': [], 'server': ('10.0.0.1', 8000)}, 'ws://10.0.0.1:8000/a'),
+            ('ws://example.com/a', {'headers': [], 'server': ('/run/app.sock', None)}, 'ws://localhost/a'),
+            ('ws://example.com/a', {'headers': [], 'server': None}, 'ws://localhost/a'),
+        ],
+    )
+    def test_the_url_is_the_one_the_client_asked_for(self, url, changes, expected):
+        assert self.made(url, **changes).url == expected
+
+    def test_the_client_is_known_where_the_server_knows_it(self):
+        assert self.made(client=['10.0.0.2', 5]).client == ('10.0.0.2', 5)
+        assert self.made(client=None).client is None
+
+    def test_it_shows_path_and_state(self):
+        assert repr(self.made()) == '<WebSocket /chat/a b connecting>'
+
+    def test_users_may_set_attributes_of_their_own(self):
+        ws = self.made()
+        ws.user = 'ann'
+        assert ws.user == 'ann'
+
+
+class TestConnect:
+    @pytest.mark.parametrize(
+        'offered, spoken, accepted',
+        [
+            ([], [], None),
+            (['a'], [], None),
+            ([], ['a'], None),
+            (['a', 'b'], ['b', 'a'], 'b'),
+            (['a'], ['b'], None),
+        ],
+    )
+    async def test_the_routes_preferred_subprotocol_is_chosen_of_those_offered(self, offered, spoken, accepted):
+        peer = Peer(CONNECT)
+        ws = channel(peer, Settings(subprotocols=spoken), subprotocols=offered)
+        await ws.connect()
+        assert peer.sent == [{**ACCEPT, 'subprotocol': accepted}]
+        assert ws.subprotocol == accepted
+
+    async def test_the_handler_may_choose_subprotocol_and_headers(self):
+        peer = Peer(CONNECT)
+        ws = channel(peer, Settings(subprotocols=['a']), subprotocols=['a', 'b'])
+        await ws.connect(subprotocol='b', headers={'Set-Cookie': 'a=1'})
+        assert peer.sent == [{**ACCEPT, 'subprotocol': 'b', 'headers': [(b'set-cookie', b'a=1')]}]
+        await ws.connect()
+        await ws.connect(subprotocol='b')
+        with pytest.raises(WebSocketStateError, match="subprotocol='a'"):
+            await ws.connect(subprotocol='a')
+        assert len(peer.sent) == 1
+
+    async def test_a_subprotocol_that_was_not_offered_is_refused_and_nothing_sent(self):
+        peer = Peer(CONNECT)
+        ws = channel(peer, subprotocols=['a'])
+        with pytest.raises(ValueError, match=r"did not offer the subprotocol 'b', only \['a'\]"):
+            await ws.connect(subprotocol='b')
+        assert (peer.sent, ws.state) == ([], CONNECTING)
+
+    @pytest.mark.parametrize(
+        'headers', [{'a b': 'c'}, {'': 'c'}, {'a': 'b\r\nc: d'}, [('a', '\0')], {'Sec-WebSocket-Protocol': 'a'}]
+    )
+    async def test_a_header_that_cannot_be_sent_is_refused_and_nothing_sent(self, headers):
+        peer = Peer(CONNECT)
+        ws = channel(peer)
+        with pytest.raises(ValueError):
+            await ws.connect(headers=headers)
+        assert (peer.sent, ws.state) == ([], CONNECTING)
+
+    async def test_a_client_that_is_gone_is_not_answered(self):
+        peer = Peer(disconnect(1006))
+        ws = channel(peer)
+        with pytest.raises(WebSocketDisconnect) as info:
+            await ws.connect()
+        assert (info.value.code, peer.sent, ws.state) == (1006, [], DISCONNECTED)
+
+    async def test_a_server_that_cannot_accept_has_lost_the_client(self):
+        peer = Peer(CONNECT)
+        peer.send = Peer().receive
+        ws = channel(peer)
+        with pytest.raises(WebSocketDisconnect) as info:
+            await ws.connect()
+        assert info.value.code == CloseCode.ABNORMAL_CLOSURE
+
+    async def test_plain_http_cannot_be_connected(self):
+        ws = WebSocket(scope('/a', type='http'), None, None)
+        with pytest.raises(WebSocketStateError, match='There is no WebSocket to connect on /a: it is a plain HTTP'):
+            await ws.connect()
+
+
+class TestDeny:
+    async def test_without_the_extension_it_is_a_close(self):
+        peer = Peer(CONNECT)
+        await channel(peer, extensions=None).deny(404)
+        assert peer.sent == [{'type': 'websocket.close'}]
+
+    async def test_a_header_that_cannot_be_sent_leaves_the_handshake_unanswered(self):
+        ws = channel(Peer(CONNECT))
+        with pytest.raises(ValueError):
+            await ws.deny(404, [('a', '\n')])
+        assert ws.state is CONNECTING
+
+
+class TestReceive:
+    @pytest.mark.parametrize(
+        'message, data',
+        [
+            (text('a'), 'a'),
+            (text(''), ''),
+            (binary(b''), b''),
+            ({**text('a'), 'bytes': None}, 'a'),
+            ({**binary(b'a'), 'text': None}, b'a'),
+            ({**binary(None), 'text': ''}, ''),
+        ],
+    )
+    async def test_every_message_is_delivered_as_it_is(self, message, data):
+        ws = await opened(Peer(message))
+        assert await ws.receive() == data
+
+    async def test_text_and_bytes_can_be_insisted_on(self):
+        ws = await opened(Peer(text('a'), binary(b'a'), binary(b'a')))
+        assert (await ws.receive_text(), await ws.receive_bytes()) == ('a', b'a')
+        with pytest.raises(UnsupportedMessage, match='Expected text, got bytes'):
+            await ws.receive_text()
+        assert ws.state is OPEN
+
+    @pytest.mark.parametrize(
+        'message, code, reason',
+        [
+            (disconnect(4000, 'bye'), 4000, 'bye'),
+            ({'type': 'websocket.disconnect'}, 1005, ''),
+            ({'type': 'websocket.disconnect', 'code': None, 'reason': None}, 1005, ''),
+            (RuntimeError('server'), 1006, ''),
+        ],
+    )
+    async def test_a_client_that_left_is_a_disconnect_with_its_code_and_reason(self, message, code, reason):
+        ws = await opened(Peer(message))
+        for _ in range(2):
+            with pytest.raises(WebSocketDisconnect) as info:
+                await ws.receive()
+            assert (info.value.code, info.value.reason) == (code, reason)
+        assert (ws.close_code, ws.close_reason, ws.disconnected) == (code, reason, True)
+
+    async def test_only_one_task_may_receive(self):
+        ws = await opened(Peer())
+        first = asyncio.ensure_future(ws.receive())
+        await asyncio.sleep(0)
+        with pytest.raises(WebSocketStateError, match='Another task of the handler is receiving'):
+            await ws.receive()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    async def test_a_wait_that_is_given_up_can_be_taken_up_again(self):
+        peer = Peer()
+        ws = await opened(peer)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(ws.receive(), 0.001)
+        peer.add(text('a'))
+        assert await ws.receive() == 'a'
+
+    async def test_a_close_by_another_task_ends_a_wait_with_a_disconnect(self):
+        peer = Peer()
+        ws = await opened(peer)
+        waiting = asyncio.ensure_future(ws.receive())
+        await asyncio.sleep(0)
+        await ws.close(4001, 'done')
+        peer.add(disconnect(4001, 'done'))
+        with pytest.raises(WebSocketDisconnect) as info:
+            await waiting
+        assert (info.value.code, ws.state) == (4001, CLOSED)
+
+    @pytest.mark.parametrize(
+        'limit, message, passes',
+        [
+            (8, text('x' * 8), True),
+            (8, text('x' * 9), False),
+            (8, text('é' * 4), True),
+            (8, text('é' * 5), False),
+            (8, text('\ud800' * 8), True),
+            (8, binary(b'x' * 8), True),
+            (8, binary(b'x' * 9), False),
+            (None, binary(b'x' * 9), True),
+            (None, text('x' * 9), True),
+        ],
+    )
+    async def test_a_message_beyond_the_limit_in_bytes_closes_with_1009(self, limit, message, passes):
+        peer = Peer(message)
+        ws = await opened(peer, Settings(max_message_size=limit))
+        if passes:
+            assert await ws.receive() in (message.get('text'), message.get('bytes'))
+            assert peer.sent == []
+        else:
+            for _ in range(2):
+                with pytest.raises(WebSocketDisconnect) as info:
+                    await ws.receive()
+            assert info.value.code == 1009
+            assert peer.sent == [closed(1009, 'Message larger than 8 bytes')]
+
+    async def test_more_messages_than_the_limit_in_a_second_close_with_1008(self):
+        peer = Peer(*[text('a')] * 4)
+        ws = await opened(peer, Settings(max_messages_per_second=3))
+        assert [message async for message in ws] == ['a'] * 3
+        assert peer.sent == [closed(1008, 'More than 3 messages per second')]
+
+    async def test_messages_within_the_limit_pass_however_many_they_are(self, monkeypatch):
+        clock = iter(range(100))
+        loop = asyncio.get_running_loop()
+        ws = await opened(Peer(*[text('a')] * 20), Settings(max_messages_per_second=1))
+        monkeypatch.setattr(loop, 'time', lambda: next(clock))
+        assert [await ws.receive() for _ in range(20)] == ['a'] * 20
+        monkeypatch.undo()
+
+    async def test_a_single_message_can_be_typed(self):
+        ws = await opened(Peer(text('{"item": "tea"}'), text('{"item": 1}'), text('{')))
+        assert await ws.receive(Order) == Order(item='tea')
+        with pytest.raises(InvalidMessage) as info:
+            await ws.receive(Order)
+        assert info.value.detail == {'item': 'Must be a string.'}
+        with pytest.raises(InvalidMessage, match='^Malformed JSON'):
+            await ws.receive_json()
+
+
+class TestSend:
+    @pytest.mark.parametrize(
+        'data, message',
+        [
+            ('', {'text': ''}),
+            ('é\N{SNOWMAN}', {'text': 'é\N{SNOWMAN}'}),
+            (b'', {'bytes': b''}),
+            (bytearray(b'a'), {'bytes': b'a'}),
+            (memoryview(b'a'), {'bytes': b'a'}),
+            (Name('a'), {'text': 'a'}),
+            (Order(item='é'), {'text': '{"item":"é"}'}),
+        ],
+    )
+    async def test_text_bytes_and_types_are_sent(self, data, message):
+        peer = Peer()
+        ws = await opened(peer)
+        await ws.send(data)
+        assert peer.sent == [{'type': 'websocket.send', **message}]
+        assert [type(value) for value in message.values()] == [type(value) for value in list(peer.sent[0].values())[1:]]
+
+    @pytest.mark.parametrize(
+        'data, error, sentence',
+        [
+            ('a\ud800', ValueError, r"holds '\\ud800' at position 1, a lone surrogate .* nothing was sent"),
+            (None, TypeError, 'takes text, bytes or a types.Type, not NoneType'),
+            ({'a': 1}, TypeError, r'not dict: send_json\(\) sends any JSON'),
+        ],
+    )
+    async def test_what_cannot_be_sent_is_refused_and_nothing_sent(self, data, error, sentence):
+        peer = Peer()
+        ws = await opened(peer)
+        with pytest.raises(error, match=sentence):
+            await ws.send(data)
+        assert (peer.sent, ws.state) == ([], OPEN)
+
+    @pytest.mark.parametrize('error', [OSError('gone'), RuntimeError('Unexpected ASGI message'), KeyError('x')])
+    async def test_after_the_client_left_it_is_a_disconnect_whatever_the_server_raises(self, error):
+        ws = await opened(Peer())
+
+        async def send(message):
+            raise error
+
+        ws._push = send
+        for _ in range(2):
+            with pytest.raises(WebSocketDisconnect) as info:
+                await ws.send('a')
+            assert info.value.code == 1006
+
+    async def test_several_tasks_may_send_at_once(self):
+        peer = BlockedPeer()
+        ws = await opened(peer)
+        sends = [asyncio.ensure_future(ws.send(data)) for data in 'abc']
+        await asyncio.sleep(0)
+        peer.unblock.set()
+        await asyncio.gather(*sends)
+        assert peer.sent == [sent('a'), sent('b'), sent('c')]
+
+    async def test_a_handler_that_sends_without_end_lets_others_run(self):
+        ws = await opened(Peer())
+        ran = []
+        asyncio.get_running_loop().call_soon(ran.append, True)
+        for _ in range(SENDS_PER_TURN):
+            await ws.send('a')
+        assert ran == [True]
+
+    async def test_an_interrupt_of_the_program_passes(self):
+        ws = await opened(Peer())
+
+        async def send(message):
+            raise GeneratorExit
+
+        ws._push = send
+        with pytest.raises(GeneratorExit):
+            await ws.send('a')
+
+
+class TestClose:
+    @pytest.mark.parametrize('code', [1005, 999, 5000])
+    async def test_a_code_that_must_not_be_sent_is_refused_and_nothing_sent(self, code):
+        peer = Peer()
+        ws = await opened(peer)
+        with pytest.raises(ValueError, match='must not be sent'):
+            await ws.close(code)
+        assert (peer.sent, ws.state) == ([], OPEN)
+
+    async def test_a_long_reason_is_cut(self):
+        peer = Peer()
+        ws = await opened(peer)
+        await ws.close(4000, 'é' * 100)
+        assert peer.sent == [closed(4000, 'é' * 61)]
+        assert (ws.close_code, ws.close_reason) == (4000, 'é' * 61)
+
+    async def test_a_client_that_left_meanwhile_is_no_error(self):
+        ws = await opened(Peer())
+
+        async def send(message):
+            raise OSError
+
+        ws.server_send = send
+        await ws.close()
+        assert (ws.state, ws.close_code) == (CLOSED, 1000)
+
+
+class TestTyped:
+    async def made(self, peer, receives=None, sends=None, **settings):
+        ws = TypedWebSocket(
+            scope(),
+            peer.receive,
+            peer.send,
+            Settings(**settings),
+            {},
+            receives and Schema(receives),
+            sends and Schema(sends),
+        )
+        peer.add(CONNECT)
+        await ws.connect()
+        peer.sent.clear()
+        return ws
+
+    async def test_declared_messages_arrive_as_instances(self):
+        peer = Peer()
+        ws = await self.made(peer, receives=Order)
+        peer.add(text('{"item": "tea"}'), binary(b'{"item": "milk"}'), text('raw'), text('5'), disconnect())
+        assert await ws.receive() == Order(item='tea')
+        assert await ws.recv() == Order(item='milk')
+        assert await ws.receive_text() == 'raw'
+        assert await ws.receive(validators.Integer()) == 5
+        assert [message async for message in ws] == []
+
+    async def test_what_is_not_declared_stays_as_it_is(self):
+        peer = Peer()
+        ws = await self.made(peer, sends=Order)
+        peer.add(text('raw'))
+        assert await ws.receive() == 'raw'
+        ws = await self.made(peer, receives=Order)
+        await ws.send('raw')
+        assert peer.sent == [sent('raw')]
+
+    async def test_declared_messages_are_checked_before_they_are_sent(self):
+        peer = Peer()
+        ws = await self.made(peer, sends=Order)
+        await ws.send(Order(item='tea'))
+        await ws.send({'item': 'milk'})
+        with pytest.raises(ValidationError):
+            await ws.send({'item': 'x' * 11})
+        assert peer.sent == [sent('{"item":"tea"}'), sent('{"item":"milk"}')]
+
+    async def test_an_invalid_message_is_raised_by_default(self):
+        peer = Peer()
+        ws = await self.made(peer, receives=Order)
+        peer.add(text('{}'))
+        with pytest.raises(InvalidMessage):
+            await ws.receive()
+        assert (peer.sent, ws.state) == ([], OPEN)
+
+    async def test_an_invalid_message_may_be_replied_to(self):
+        peer = Peer()
+        ws = await self.made(peer, receives=Order, on_invalid='reply')
+        peer.add(text('{}'), text('{'), text('{"item": "tea"}'))
+        assert await ws.receive() == Order(item='tea')
+        assert peer.sent == [
+            sent('{"item":"The \\"item\\" field is required."}'),
+            sent(
+                '"Malformed JSON. Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"',
+            ),
+        ]
+
+    async def test_an_invalid_message_may_be_handed_to_a_function(self):
+        seen = []
+
+        def note(ws, exc):
+            seen.append(exc.detail)
+
+        async def answer(ws, exc):
+            await ws.send('no')
+
+        for on_invalid in (note, answer):
+            peer = Peer()
+            ws = await self.made(peer, receives=Order, on_invalid=on_invalid)
+            peer.add(text('[]'), text('{"item": "tea"}'))
+            assert await ws.receive() == Order(item='tea')
+        assert (seen, peer.sent) == (['Must be an object.'], [sent('no')])
+
+
+async def test_a_channel_is_freed_without_the_garbage_collector():
+    gc.disable()
+    try:
+        ws = await opened(Peer(text('a')))
+        await ws.send(await ws.receive())
+        await ws.close()
+        freed = weakref.ref(ws)
+        del ws
+        assert freed() is None
+    finally:
+        gc.enable()
