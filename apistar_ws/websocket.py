@@ -282,6 +282,8 @@ class WebSocket:
             return await self._deliver({'type': 'websocket.close'}, self.server_send)
         await self._deliver(start, self.server_send)
         await self._deliver({'type': 'websocket.http.response.body', 'body': body}, self.server_send)
+        # uvicorn logs an error if the application returns before its transport has noted the end.
+        await asyncio.sleep(0)
 
     # Receive
 

@@ -60,6 +60,11 @@ async def listen(ws):
         ws.heard = message
 
 
+def test_a_client_that_left_is_noticed_within_a_second():
+    # A look that sees the handler move, one that sees it busy and receives, and one to spare.
+    assert 3 * INTERVAL < 1.0
+
+
 async def test_a_handler_that_receives_is_left_alone(watch):
     peer = Peer()
     async with handling(watch, peer, listen) as (ws, task):
