@@ -456,9 +456,20 @@ class WebSocket:
             await self.handshake()
         self._closed(code, reason)
         try:
-            await self._deliver({'type': 'websocket.close', 'code': code, 'reason': reason}, self.server_send)
+            await self._deliver({'type': 'websocket.close', 'code': code, 'reason': reason}, self._send_close)
         except WebSocketDisconnect:
             logger.debug('%r: the client left before the close.', self)
+
+    async def _send_close(self, message: Message) -> None:
+        try:
+            await self.server_send(message)
+        except OSError:
+            raise
+        except Exception:
+            # daphne sends no code of the protocol but 1000: of the others it raises, and would leave the client open.
+            if message['code'] == 1000 or message['code'] >= 3000:
+                raise
+            await self.server_send({**message, 'code': message['code'] + 3000})
 
     async def _deliver(self, message: Message, push: Send) -> None:
         """Hand ``message`` to the server, in sight of the watch, also while another task is sending."""
@@ -565,7 +576,7 @@ class WebSocket:
         logger.info('%r: closed with %d, %s.', self, code, reason)
         self._disconnect(code, reason)
         message = {'type': 'websocket.close', 'code': int(code), 'reason': fit_reason(reason)}
-        await self._deliver(message, self.server_send)
+        await self._deliver(message, self._send_close)
         raise self._told_disconnect()
 
     def abort(self, code: int, reason: str) -> None:
@@ -584,7 +595,7 @@ class WebSocket:
     async def _close_patiently(self, code: int, reason: str) -> None:
         message = {'type': 'websocket.close', 'code': code, 'reason': fit_reason(reason)}
         try:
-            await asyncio.wait_for(self.server_send(message), CLOSE_PATIENCE)
+            await asyncio.wait_for(self._send_close(message), CLOSE_PATIENCE)
         except Exception as exc:
             logger.debug('%r: the client did not take the close: %r', self, exc)
 

@@ -515,6 +515,20 @@ class TestClose:
         assert peer.sent == [closed(4000, 'é' * 61)]
         assert (ws.close_code, ws.close_reason) == (4000, 'é' * 61)
 
+    @pytest.mark.parametrize('code, tried', [(1011, [1011, 4011]), (1000, [1000]), (4000, [4000])])
+    async def test_a_server_that_cannot_send_a_code_of_the_protocol_is_given_a_private_one(self, code, tried):
+        ws = await opened(Peer())
+        codes = []
+
+        async def send(message):
+            codes.append(message['code'])
+            if len(codes) == 1:
+                raise RuntimeError('invalid close code')
+
+        ws.server_send = send
+        await ws.close(code)
+        assert codes == tried
+
     async def test_a_client_that_left_meanwhile_is_no_error(self):
         ws = await opened(Peer())
 

@@ -3,12 +3,18 @@
 import asyncio
 import datetime
 import pathlib
-from collections import defaultdict
-from typing import Any, DefaultDict, Dict
+from typing import Any, Dict
 
 from apistar import Route, http, types, validators
 
-from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    WebSocket,
+    WebSocketComponent,
+    WebSocketDisconnect,
+    collect_routes,
+    websocket_route,
+)
 
 PAGE = pathlib.Path(__file__).with_name('chat.html')
 
@@ -35,29 +41,36 @@ class People(types.Type):
     names = validators.Array(items=validators.String())
 
 
-rooms: DefaultDict[str, Dict[WebSocket, str]] = defaultdict(dict)
+rooms: Dict[str, Dict[WebSocket, str]] = {}
 
 
 async def tell(room: str, event: Any) -> None:
-    """Send ``event`` to everybody in the room; who is gone, or too slow, stops nobody else."""
-    await asyncio.gather(*[member.send(event) for member in rooms[room]], return_exceptions=True)
+    """Send ``event`` to everybody in the room; who has left, or does not read, is no trouble to the others."""
+    members = list(rooms.get(room, ()))
+    for outcome in await asyncio.gather(*[member.send(event) for member in members], return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
+            raise outcome
 
 
 async def tell_people(room: str) -> None:
-    await tell(room, {'type': 'people', 'names': sorted(rooms[room].values())})
+    await tell(room, {'type': 'people', 'names': sorted(rooms.get(room, {}).values())})
 
 
-@websocket_route('/rooms/{room}', receives=Post, sends=[Message, People], on_invalid='reply', send_timeout=5)
+@websocket_route('/rooms/{room}', receives=Post, sends=[Message, People], on_invalid='reply', send_timeout=2)
 async def chat(room: str, ws: WebSocket, name: str = 'somebody'):
-    rooms[room][ws] = name
+    rooms.setdefault(room, {})[ws] = name[:40]
     try:
         await tell_people(room)
         async for post in ws:
             now = datetime.datetime.now(datetime.timezone.utc)
-            await tell(room, {'type': 'message', 'author': name, 'text': post.text, 'at': now.isoformat()})
+            text = post.text.encode('utf-8', 'replace').decode()
+            await tell(room, {'type': 'message', 'author': name[:40], 'text': text, 'at': now.isoformat()})
     finally:
         del rooms[room][ws]
-        await tell_people(room)
+        if rooms[room]:
+            await tell_people(room)
+        else:
+            del rooms[room]
 
 
 def page() -> http.HTMLResponse:
