@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 from typing import Any, Callable, Dict, Mapping, Protocol, Sequence, Tuple, Type, Union
 
 from apistar import types, validators
@@ -54,6 +55,32 @@ def refuse_constant(name: str) -> Any:
     raise ValueError('%s is not a JSON value' % name)
 
 
+def finite_float(text: str) -> float:
+    """Return the number that ``text`` writes, unless it is too large and would become an infinity."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError('%s is too large a number' % text)
+    return value
+
+
+def json_encoder(ensure_ascii: bool) -> Callable[[Any], str]:
+    """Return what writes JSON, compact and without NaN."""
+    return json.JSONEncoder(
+        ensure_ascii=ensure_ascii, allow_nan=False, separators=(',', ':'), default=primitive_object
+    ).encode
+
+
+def is_encodable(text: str) -> bool:
+    """Tell whether UTF-8 can encode ``text``: it cannot where a lone surrogate came in by an escape of JSON."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class StandardCodec:
     """JSON by the standard library, written as API Star writes it: compact, in UTF-8, without NaN.
 
@@ -61,10 +88,14 @@ class StandardCodec:
     """
 
     def __init__(self) -> None:
-        self.dumps: Callable[[Any], str] = json.JSONEncoder(
-            ensure_ascii=False, allow_nan=False, separators=(',', ':'), default=primitive_object
-        ).encode
-        self._decode = json.JSONDecoder(parse_constant=refuse_constant).decode
+        self._encode = json_encoder(ensure_ascii=False)
+        self._escape = json_encoder(ensure_ascii=True)
+        self._decode = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite_float).decode
+
+    def dumps(self, value: Any) -> str:
+        """Return ``value`` as JSON text."""
+        text = self._encode(value)
+        return text if is_encodable(text) else self._escape(value)
 
     def loads(self, data: Union[str, bytes]) -> Any:
         """Return the value of the JSON ``data``; raise ``ValueError`` where it is not JSON."""

@@ -62,6 +62,10 @@ def test_every_codec_writes_api_stars_types_dates_and_times(codec, value, text):
     assert json_codec(codec).dumps(value) == text
 
 
+def test_a_lone_surrogate_that_came_in_by_an_escape_goes_out_by_one():
+    assert STANDARD_CODEC.dumps(decode_json(STANDARD_CODEC, '"é\\ud800"')) == '"\\u00e9\\ud800"'
+
+
 @pytest.mark.parametrize('value, error', [(float('nan'), ValueError), (object(), TypeError), ({1, 2}, TypeError)])
 def test_the_standard_codec_refuses_what_json_does_not_have(value, error):
     with pytest.raises(error):
@@ -89,6 +93,7 @@ def test_json_is_read_from_text_and_from_bytes(codec, data):
     [
         ('', 'Malformed JSON. Expecting value: line 1 column 1 (char 0)'),
         ('{"a":\n 1', "Malformed JSON. Expecting ',' delimiter: line 2 column 3 (char 8)"),
+        ('[1e999]', 'Malformed JSON. 1e999 is too large a number'),
         ('NaN', 'Malformed JSON. NaN is not a JSON value'),
         ('[-Infinity]', 'Malformed JSON. -Infinity is not a JSON value'),
     ],

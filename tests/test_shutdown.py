@@ -1,0 +1,42 @@
+"""What becomes of a thousand open connections when the server is told to stop."""
+
+import asyncio
+import contextlib
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.servers import IMPLEMENTATIONS, free_port, process
+
+CROWD = 1000
+WHAT = ['sleep', 'receive', 'send']
+
+
+async def join(port, what, gate):
+    """Return a client that the handler has greeted."""
+    async with gate:
+        client = await connect('ws://127.0.0.1:%d/%s' % (port, what), proxy=None, compression=None, open_timeout=60)
+        assert await asyncio.wait_for(client.recv(), 60) == 'ready'
+    return client
+
+
+async def close_code_of(client):
+    """Return the code with which the server closes."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await asyncio.wait_for(client.recv(), 20)
+    return client.close_code
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(implementation):
+    port = free_port()
+    command = ['-m', 'uvicorn', 'tests.handlers.crowd:app', '--ws', implementation, '--log-level', 'error']
+    with process([*command, '--port', str(port)], port) as server:
+        gate = asyncio.Semaphore(50)
+        clients = await asyncio.gather(*[join(port, WHAT[i % len(WHAT)], gate) for i in range(CROWD)])
+        closes = asyncio.gather(*[close_code_of(client) for client in clients])
+        printed = await asyncio.to_thread(server.stop)
+        assert set(await closes) <= {1001, 1012}
+    assert printed.split() == ['ended'] * CROWD
