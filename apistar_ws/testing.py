@@ -238,7 +238,7 @@ class Connection:
         await asyncio.sleep(0)
         left = [task for task in self._tasks if not task.done()]
         if left:
-            places = '\n'.join(describe_task(task, task.get_name()) for task in left)
+            places = '\n'.join(describe_task(task, 'A task') for task in left)
             await self.abandon()
             raise TasksLeft('The handler left %d task(s) running:\n%s' % (len(left), places))
 
@@ -391,6 +391,11 @@ class Portal:
     def _run(self) -> None:
         with contextlib.closing(self.loop):
             self.loop.run_forever()
+            running = asyncio.all_tasks(self.loop)
+            for task in running:
+                task.cancel()
+            if running:
+                self.loop.run_until_complete(asyncio.wait(running, timeout=TIMEOUT))
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run ``coro`` on the loop and return its result.

@@ -1,0 +1,306 @@
+import asyncio
+import threading
+import time
+
+import pytest
+from apistar import Route, exceptions, http
+
+from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
+from apistar_ws.testing import (
+    ConnectionClosed,
+    HandshakeDenied,
+    TasksLeft,
+    TestClient,
+    WaitTimeout,
+    connect,
+    describe_task,
+    handshake_scope,
+)
+
+
+@websocket_route('/echo/{room}', subprotocols=['b'])
+async def echo(room: str, ws: WebSocket, x: int = 0):
+    async for message in ws:
+        await ws.send('%s %d %s' % (room, x, message) if isinstance(message, str) else message)
+
+
+@websocket_route('/misbehave/{how}')
+async def misbehave(how: str, ws: WebSocket):
+    message = await ws.receive()
+    if how == 'sleep':
+        await asyncio.sleep(3600)
+    if how == 'raise':
+        raise RuntimeError('raised late, on %s' % message)
+    if how == 'leak':
+        asyncio.ensure_future(forever())
+        await ws.send('leaked')
+    if how == 'close':
+        await ws.close(4001, 'bye')
+    if how == 'stubborn':
+        while 'left' not in seen:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                """Go on all the same."""
+    if how == 'block':
+        released.wait(20)
+
+
+async def forever():
+    await asyncio.sleep(3600)
+
+
+seen = []
+released = threading.Event()
+
+
+@websocket_route('/late/{how}')
+async def late(how: str, ws: WebSocket):
+    try:
+        await ws.receive()
+    except WebSocketDisconnect as exc:
+        seen.append((exc.code, exc.reason))
+        if how == 'send':
+            await ws.send('too late')
+        raise RuntimeError('in the clean-up')
+
+
+@websocket_route('/guarded', connect=False)
+async def guarded(headers: http.Headers, ws: WebSocket):
+    if 'x-token' not in headers:
+        raise exceptions.Forbidden({'token': 'missing'})
+    await ws.connect(headers={'Set-Cookie': 'seen=1; Path=/', 'X-Hello': 'hi'})
+    await ws.send_json([headers['x-token'], dict(ws.cookies)])
+
+
+@websocket_route('/plain-close', connect=False)
+async def plain_close(ws: WebSocket):
+    await ws.close()
+
+
+def show_cookies(headers: http.Headers):
+    return http.JSONResponse(headers.get('cookie', ''), headers={'Set-Cookie': 'http=1; Path=/'})
+
+
+async def slow_page():
+    await asyncio.sleep(3600)
+
+
+def failing_page():
+    raise RuntimeError('on a page')
+
+
+APP = ASyncApp(
+    [Route('/cookies', 'GET', show_cookies), Route('/slow', 'GET', slow_page), Route('/failing', 'GET', failing_page)]
+    + collect_routes(echo, misbehave, late, guarded, plain_close)
+)
+
+
+@pytest.fixture
+def client():
+    seen.clear()
+    released.clear()
+    client = TestClient(APP, timeout=5.0)
+    yield client
+    released.set()
+    client.close()
+
+
+class TestBlocking:
+    def test_messages_go_both_ways_in_the_full_lifecycle(self, client):
+        with client.websocket_connect('/echo/a?x=5', subprotocols=['a', 'b'], headers={'X-A': 'b'}) as ws:
+            assert ws.subprotocol == 'b'
+            ws.send('hello')
+            assert ws.receive() == 'a 5 hello'
+            ws.send(b'bytes')
+            assert ws.receive() == b'bytes'
+            ws.send_json({'a': 1})
+            assert ws.receive() == 'a 5 {"a": 1}'
+
+    def test_two_connections_of_one_client_share_an_event_loop(self, client):
+        with client.websocket_connect('/echo/a') as one, client.websocket_connect('/echo/b') as two:
+            two.send('x')
+            one.send('y')
+            assert (one.receive(), two.receive()) == ('a 0 y', 'b 0 x')
+
+    def test_a_denial_has_status_headers_and_json(self, client):
+        with pytest.raises(HandshakeDenied) as info:
+            with client.websocket_connect('/guarded'):
+                """Not get here."""
+        assert (info.value.status, info.value.json()) == (403, {'token': 'missing'})
+        assert info.value.headers['content-type'] == 'application/json'
+        assert str(info.value) == 'The handshake was denied with 403: {"token":"missing"}'
+
+    def test_a_close_before_the_accept_is_a_denial_403(self, client):
+        with pytest.raises(HandshakeDenied) as info:
+            with client.websocket_connect('/plain-close'):
+                """Not get here."""
+        assert (info.value.status, info.value.body) == (403, b'')
+
+    def test_a_close_has_code_and_reason_every_time_it_is_met(self, client):
+        with client.websocket_connect('/misbehave/close') as ws:
+            ws.send('x')
+            for _ in range(2):
+                with pytest.raises(ConnectionClosed) as info:
+                    ws.receive()
+                assert (info.value.code, info.value.reason) == (4001, 'bye')
+            assert list(ws) == []
+
+    def test_the_end_of_the_handler_ends_an_iteration(self, client):
+        with client.websocket_connect('/guarded', headers={'X-Token': 't'}) as ws:
+            assert list(ws) == ['["t",{}]']
+
+    def test_cookies_and_headers_are_those_of_the_client(self, client):
+        client.headers['X-Token'] = 'of the client'
+        client.get('/cookies')
+        with client.websocket_connect('/guarded') as ws:
+            assert ws.headers['x-hello'] == 'hi'
+            assert ws.receive_json() == ['of the client', {'http': '1'}]
+        assert sorted(client.get('/cookies').json().split('; ')) == ['http=1', 'seen=1']
+        with client.websocket_connect('ws://testserver/guarded') as ws:
+            assert ws.receive_json()[1] == {'http': '1', 'seen': '1'}
+
+    def test_a_wait_that_takes_too_long_says_what_for_and_where_the_handler_was(self, client):
+        with pytest.raises(WaitTimeout) as info:
+            with client.websocket_connect('/misbehave/sleep', timeout=0.05) as ws:
+                ws.send('x')
+                ws.receive()
+        assert str(info.value).startswith('Waited 0.05 seconds for a message of /misbehave/sleep.\n')
+        assert 'The handler was in misbehave, ' in str(info.value)
+        assert str(info.value).endswith(': await asyncio.sleep(3600)')
+
+    def test_what_the_handler_raises_is_raised_in_the_test(self, client):
+        with pytest.raises(RuntimeError, match='raised late, on x') as info:
+            with client.websocket_connect('/misbehave/raise') as ws:
+                ws.send('x')
+                ws.receive()
+        assert 'misbehave' in [entry.name for entry in info.traceback]
+
+    def test_what_the_handler_raises_while_it_is_left_is_raised_too(self, client):
+        with pytest.raises(RuntimeError, match='in the clean-up'):
+            with client.websocket_connect('/late/raise') as ws:
+                ws.close(4005, 'enough')
+        assert seen == [(4005, 'enough')]
+
+    def test_a_handler_that_sends_to_a_client_that_left_sees_the_disconnect(self, client):
+        with client.websocket_connect('/late/send'):
+            """Leave at once."""
+        assert seen == [(1000, '')]
+
+    def test_tasks_left_running_fail_the_test(self, client):
+        with pytest.raises(TasksLeft, match=r'The handler left 1 task\(s\) running:\nA task was in forever, .*: await'):
+            with client.websocket_connect('/misbehave/leak') as ws:
+                ws.send('x')
+                assert ws.receive() == 'leaked'
+
+    def test_a_handler_that_does_not_end_fails_the_test(self, client):
+        with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for the handler to end of /misbehave/stubborn'):
+            with client.websocket_connect('/misbehave/stubborn', timeout=0.05) as ws:
+                ws.send('x')
+        seen.append('left')
+
+    def test_a_handler_that_blocks_the_event_loop_fails_the_test(self, client, monkeypatch):
+        monkeypatch.setattr('apistar_ws.testing.TIMEOUT', 0.05)
+        with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
+            with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
+                ws.send('x')
+                ws.receive()
+
+    def test_an_error_of_the_test_itself_ends_the_handler(self, client):
+        with pytest.raises(ZeroDivisionError):
+            with client.websocket_connect('/misbehave/sleep') as ws:
+                ws.send('x')
+                1 / 0
+
+
+class TestHTTP:
+    def test_what_a_page_raises_is_raised_in_the_test_as_by_api_stars_client(self, client):
+        with pytest.raises(RuntimeError, match='on a page'):
+            client.get('/failing')
+
+    def test_a_page_that_takes_too_long_fails_the_test(self, client, monkeypatch):
+        monkeypatch.setattr('apistar_ws.testing.HTTP_TIMEOUT', 0.05)
+        with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for GET http://testserver/slow'):
+            client.get('/slow')
+
+    async def test_it_can_be_called_where_an_event_loop_runs(self, client):
+        assert client.get('/cookies').status_code == 200
+
+    def test_the_event_loop_ends_with_the_client(self):
+        threads = threading.active_count()
+        client = TestClient(APP)
+        assert client.get('/cookies').status_code == 200
+        client.close()
+        client.close()
+        assert threading.active_count() == threads
+        client = TestClient(APP)
+        del client
+        deadline = time.monotonic() + 10
+        while threading.active_count() > threads and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threading.active_count() == threads
+
+
+class TestAsync:
+    async def test_messages_go_both_ways(self):
+        async with connect(APP, '/echo/a?x=5', subprotocols=['b'], headers={'X-A': 'b'}) as ws:
+            await ws.send('hello')
+            assert await ws.receive() == 'a 5 hello'
+            assert ws.subprotocol == 'b'
+
+    async def test_iteration_ends_with_the_connection(self):
+        async with connect(APP, '/guarded', headers={'X-Token': 't'}) as ws:
+            assert [message async for message in ws] == ['["t",{}]']
+
+    async def test_a_task_factory_of_the_users_own_comes_back(self):
+        loop = asyncio.get_running_loop()
+
+        def factory(loop, coro, **options):
+            return asyncio.Task(coro, loop=loop, **options)
+
+        loop.set_task_factory(factory)
+        async with connect(APP, '/echo/a'):
+            assert loop.get_task_factory() is not factory
+        assert loop.get_task_factory() is factory
+        loop.set_task_factory(None)
+
+    async def test_an_error_of_the_test_itself_ends_the_handler(self):
+        with pytest.raises(ZeroDivisionError):
+            async with connect(APP, '/misbehave/sleep') as ws:
+                await ws.send('x')
+                1 / 0
+
+    async def test_an_application_that_returns_without_a_word_is_told_apart(self):
+        async def silent(scope, receive, send):
+            """Do nothing."""
+
+        with pytest.raises(ConnectionClosed, match='the application returned'):
+            async with connect(silent, '/'):
+                """Not get here."""
+
+    async def test_an_application_without_the_extension_body_still_denies(self):
+        async def denying(scope, receive, send):
+            await send({'type': 'websocket.http.response.start', 'status': 418})
+
+        with pytest.raises(HandshakeDenied) as info:
+            async with connect(denying, '/'):
+                """Not get here."""
+        assert (info.value.status, info.value.body) == (418, b'')
+
+
+def test_a_whole_url_says_scheme_host_and_port():
+    scope = handshake_scope('wss://example.com/a%20b?x=1', ['a'], [('Host', 'other'), ('X-A', 'b')])
+    assert (scope['scheme'], scope['server'], scope['path']) == ('wss', ('example.com', 443), '/a b')
+    headers = dict(scope['headers'])
+    assert (headers[b'host'], headers[b'x-a'], headers[b'sec-websocket-protocol']) == (b'other', b'b', b'a')
+    assert handshake_scope('https://example.com:8443/', [], [])['server'] == ('example.com', 8443)
+    assert handshake_scope('/', [], [])['server'] == ('testserver', 80)
+
+
+async def test_a_task_that_has_ended_is_said_to_have_ended():
+    async def nothing():
+        """End at once."""
+
+    task = asyncio.ensure_future(nothing())
+    await task
+    assert describe_task(task, 'It') == 'It has ended.'
