@@ -287,8 +287,8 @@ def is_expected(exc: Exception, ws: WebSocket) -> bool:
     return isinstance(exc, (HTTPException, InvalidMessage))
 
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):  # pragma: no cover
     inspect.markcoroutinefunction(ASyncApp.__call__)
-else:
+else:  # pragma: no cover
     # What asyncio.iscoroutinefunction looks at there: uvicorn asks it to tell ASGI 3 from ASGI 2.
     ASyncApp.__call__._is_coroutine = asyncio.coroutines._is_coroutine

@@ -415,9 +415,8 @@ class Portal:
 
     def stop(self) -> None:
         """End the loop and its thread, unless the thread is blocked."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(TIMEOUT)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(TIMEOUT)
 
 
 class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]

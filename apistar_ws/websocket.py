@@ -36,9 +36,9 @@ from apistar_ws.settings import Settings, is_token
 
 logger = logging.getLogger('apistar_ws')
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):  # pragma: no cover
     current_task = asyncio.current_task
-else:
+else:  # pragma: no cover
     # The same look-up: before 3.12 asyncio's own is written in Python, and a send would pay for it.
     current_task = asyncio.tasks._current_tasks.get
 

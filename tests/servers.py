@@ -27,7 +27,7 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENC
         if result:
             return result
         time.sleep(0.01)
-    raise AssertionError('Waited %g seconds for %s.' % (timeout, what))
+    raise AssertionError('Waited %g seconds for %s.' % (timeout, what))  # pragma: no cover
 
 
 class Server:
@@ -111,9 +111,9 @@ class Process:
             self.popen.terminate()
         try:
             return self.read()
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # pragma: no cover
             self.popen.kill()
-            return self.read()
+            raise
 
 
 @contextlib.contextmanager

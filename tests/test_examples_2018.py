@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+import requests
 from apistar import Route
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -88,6 +89,8 @@ async def test_a_standalone_route_connects_talks_and_closes(implementation):
 async def test_a_plain_route_without_the_hook_connects_and_returns(implementation):
     with serving(STANDALONE, implementation) as server:
         assert await conversation(server.ws_url + '/plain/return') == (0, 1000)
+        response = await asyncio.to_thread(requests.get, server.http_url + '/', timeout=10)
+        assert response.text == 'welcome'
 
 
 async def test_a_plain_route_is_connected_and_closed_by_the_hook(implementation):

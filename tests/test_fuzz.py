@@ -38,8 +38,26 @@ HANDSHAKE = [
     b'Sec-WebSocket-Version: 13',
     b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
 ]
-TARGETS = [b'/echo/1', b'/json', b'/echo/x', b'/echo/1?limit=%ff', b'/echo/1?limit=a', b'//', b'/%00', b'/echo/%31', b'*']
-HEADERS = [b'Origin: null', b'Origin: x', b'Cookie: a=\xff', b'Sec-WebSocket-Protocol: ,,', b'X: ' + b'y' * 9000, b'X', b'']
+TARGETS = [
+    b'/echo/1',
+    b'/json',
+    b'/echo/x',
+    b'/echo/1?limit=%ff',
+    b'/echo/1?limit=a',
+    b'//',
+    b'/%00',
+    b'/echo/%31',
+    b'*',
+]
+HEADERS = [
+    b'Origin: null',
+    b'Origin: x',
+    b'Cookie: a=\xff',
+    b'Sec-WebSocket-Protocol: ,,',
+    b'X: ' + b'y' * 9000,
+    b'X',
+    b'',
+]
 
 
 def malformed_handshake(chance):

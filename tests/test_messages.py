@@ -62,6 +62,10 @@ def test_every_codec_writes_api_stars_types_dates_and_times(codec, value, text):
     assert json_codec(codec).dumps(value) == text
 
 
+def test_numbers_of_every_kind_are_read():
+    assert decode_json(STANDARD_CODEC, '[1, 1.5, -2e3]') == [1, 1.5, -2000.0]
+
+
 def test_a_lone_surrogate_that_came_in_by_an_escape_goes_out_by_one():
     assert STANDARD_CODEC.dumps(decode_json(STANDARD_CODEC, '"é\\ud800"')) == '"\\u00e9\\ud800"'
 

@@ -40,12 +40,14 @@ class ModelServer:
         if self.gone:
             raise OSError('The client has left.')
         if message['type'] not in LEGAL[self.stands]:
-            self.illegal.append((self.stands, message))
+            self.illegal.append((self.stands, message))  # pragma: no cover
         if message['type'] == 'websocket.send':
             assert (message.get('text') is None) != (message.get('bytes') is None)
             (message.get('text') or '').encode()
         if message['type'] == 'websocket.close':
-            assert message['code'] in range(1000, 1004) or message['code'] in range(1007, 1015) or message['code'] >= 3000
+            assert (
+                message['code'] in range(1000, 1004) or message['code'] in range(1007, 1015) or message['code'] >= 3000
+            )
             assert len(message['reason'].encode()) <= 123
             self.waiting.put_nowait(disconnect(message['code']))
         self.stands = LEGAL[self.stands].get(message['type'], 'over')

@@ -3,7 +3,7 @@ import re
 import pytest
 from apistar import Include, Route, exceptions
 from apistar.server.router import Router as HTTPRouter
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws.router import CACHE_SIZE, Router, WebSocketRouter, split_routes
@@ -98,6 +98,7 @@ PARTS = ['chat', 'all', 'log', 'a', '1', '2.5', 'v1', 'a-1', '', '٣', 'é', ' '
     st.lists(st.sampled_from(URLS), unique=True, min_size=1, max_size=5),
     st.lists(st.sampled_from(PARTS), max_size=4),
 )
+@example(['/chat/'], ['chat'])
 def test_every_path_leads_where_api_stars_own_router_leads(urls, parts):
     path = '/' + '/'.join(parts)
     ours, theirs = router_of(*urls), http_router_of(*urls)

@@ -5,34 +5,12 @@ import sys
 
 import pytest
 import requests
-from apistar import Route, http
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from tests.servers import free_port, process
 
-
-def page(path: http.Path) -> str:
-    return 'page at %s' % path
-
-
-@websocket_route('/chat/{room}')
-async def chat(room: str, ws: WebSocket):
-    async for message in ws:
-        if message == 'leave':
-            return
-        await ws.send('%s: %s' % (room, message) if isinstance(message, str) else message)
-
-
-@websocket_route('/fails')
-async def fails(ws: WebSocket):
-    raise RuntimeError('password=hunter2')
-
-
-app = ASyncApp([Route('/', 'GET', page)] + collect_routes(chat, fails))
-
-THIS = 'tests.test_servers:app'
+THIS = 'tests.apps.everywhere:app'
 UVICORN = ['-m', 'uvicorn', '--port', '{port}', '--lifespan', 'on']
 # hypercorn has to be told that it is an ASGI application where Python cannot mark a function as a coroutine function.
 HYPERCORN_APP = THIS if sys.version_info >= (3, 12) else 'asgi:' + THIS

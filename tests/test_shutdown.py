@@ -32,7 +32,7 @@ async def close_code_of(client):
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(implementation):
     port = free_port()
-    command = ['-m', 'uvicorn', 'tests.handlers.crowd:app', '--ws', implementation, '--log-level', 'error']
+    command = ['-m', 'uvicorn', 'tests.apps.crowd:app', '--ws', implementation, '--log-level', 'error']
     with process([*command, '--port', str(port)], port) as server:
         gate = asyncio.Semaphore(50)
         clients = await asyncio.gather(*[join(port, WHAT[i % len(WHAT)], gate) for i in range(CROWD)])

@@ -276,6 +276,15 @@ class TestConnect:
             await ws.connect()
         assert (info.value.code, peer.sent, ws.state) == (1006, [], DISCONNECTED)
 
+    async def test_a_client_that_was_found_gone_is_not_answered(self):
+        peer = Peer(CONNECT, disconnect(1006))
+        ws = channel(peer)
+        await ws.handshake()
+        ws.read_ahead()
+        with pytest.raises(WebSocketDisconnect):
+            await ws.connect()
+        assert peer.sent == []
+
     async def test_a_server_that_cannot_accept_has_lost_the_client(self):
         peer = Peer(CONNECT)
         peer.send = Peer().receive

@@ -12,7 +12,6 @@ import pathlib
 import re
 import socket
 import struct
-import threading
 import time
 from collections import defaultdict
 
@@ -22,7 +21,6 @@ from apistar import Route, exceptions, http, types, validators
 from apistar.server.components import Component
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.frames import Close
 
 from apistar_ws import (
     ASyncApp,
@@ -93,8 +91,7 @@ class Order(types.Type):
 
 
 def page() -> str:
-    noted['page'].append('ran')
-    return 'page'
+    return str(noted['page'].append('ran'))
 
 
 @websocket_route('/echo/{n}')
@@ -324,7 +321,9 @@ def warnings_in(caplog):
 
 
 def connecting(server, path, **options):
-    return websockets_connect(server.ws_url + path, open_timeout=10, close_timeout=1, proxy=None, compression=None, **options)
+    return websockets_connect(
+        server.ws_url + path, open_timeout=10, close_timeout=1, proxy=None, compression=None, **options
+    )
 
 
 async def close_of(server, path, *messages, **options):
@@ -438,6 +437,8 @@ class TestBeforeTheAccept:
         """handshake on a path that only HTTP serves"""
         assert (await denial_of(server, '/page'))[0] == 404
         assert noted['page'] == []
+        await asyncio.to_thread(requests.get, server.http_url + '/page', timeout=10)
+        assert noted['page'] == ['ran']
 
     def test_websocket_only(self, server):
         """plain HTTP on a path that only WebSocket serves"""
@@ -482,6 +483,8 @@ class TestBeforeTheAccept:
         await asyncio.to_thread(eventually, lambda: not server.uvicorn.server_state.tasks, 'the task to end')
         assert 'ran' not in noted['slow']
         assert warnings_in(caplog) == []
+        assert await close_of(server, '/slow') == (1000, '')
+        assert 'ran' in noted['slow']
 
     async def test_returns_without_connecting(self, server):
         """handler that connects by itself returns without doing so"""
@@ -524,7 +527,7 @@ class TestAfterTheAccept:
 
     async def test_idle(self, server):
         """nothing received for longer than the route allows"""
-        assert await close_of(server, '/lively') == (1001, 'Nothing received for 0.2 seconds')
+        assert await close_of(server, '/lively', 'a') == (1001, 'Nothing received for 0.2 seconds')
 
     async def test_peer_does_not_read(self, server):
         """peer does not read, a send waits longer than the route allows"""
@@ -621,7 +624,7 @@ class TestAfterTheAccept:
             await until('flooded', 'started')
             sent = 0
             with contextlib.suppress(asyncio.TimeoutError):
-                for _ in range(1000):
+                while sent < 50_000_000:  # pragma: no branch
                     await asyncio.wait_for(ws.send('x' * 60_000), 1)
                     sent += 60_000
             assert sent < 50_000_000, 'nobody held the client back'
