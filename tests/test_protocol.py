@@ -4,7 +4,7 @@ import asyncio
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apistar_ws import InvalidMessage, Settings, WebSocket, WebSocketDisconnect, WebSocketState, WebSocketStateError
 from tests.conversations import CONNECT, disconnect, scope, text
@@ -89,6 +89,11 @@ class Channel(RuleBasedStateMachine):
                 assert isinstance(task.exception(), EXPECTED), repr(task.exception())
 
         self.loop.run_until_complete(bounded())
+
+    @initialize(opened=st.sampled_from([True, True, False]))
+    def open(self, opened):
+        if opened:
+            self.call(self.ws.connect())
 
     @rule(subprotocol=st.sampled_from([None, 'a', 'c']), headers=st.sampled_from([None, {'x': 'y'}, {'x': '\n'}]))
     def connect(self, subprotocol, headers):

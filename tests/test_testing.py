@@ -252,7 +252,7 @@ class TestAsync:
         loop = asyncio.get_running_loop()
 
         def factory(loop, coro, **options):
-            return asyncio.Task(coro, loop=loop, **options)
+            """Stand for one of the user's own."""
 
         loop.set_task_factory(factory)
         async with connect(APP, '/echo/a'):

@@ -3,7 +3,7 @@ from apistar_ws import WebSocket, websocket_route
 
 @websocket_route('/second')
 async def second(ws: WebSocket):
-    await ws.send('second')
+    """Come first."""
 
 
 @websocket_route('/first')
