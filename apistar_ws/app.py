@@ -142,7 +142,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         hooks: Optional[Hooks] = None
         state: Optional[State] = None
         try:
-            await ws.handshake()
+            ws.begin(await receive(), watch.loop)
             endpoint.admit(scope)
             arguments = endpoint.arguments.given(ws)
             if endpoint.injects:

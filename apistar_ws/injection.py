@@ -298,13 +298,15 @@ class Arguments:
         self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
         #: Names of the arguments that are the channel.
         self.websockets = tuple(parameter.name for parameter in parameters if parameter.annotation is WebSocket)
+        self._not_asked_for = tuple(name for name in path_names(url) if name not in self.from_path)
         given = {*self.from_path, *self.websockets}
         self._injected = [parameter for parameter in parameters if parameter.name not in given]
 
     def given(self, ws: WebSocket) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
-        path_params = ws.path_params
-        arguments: Dict[str, Any] = {name: path_params[name] for name in self.from_path}
+        arguments = dict(ws.path_params)
+        for name in self._not_asked_for:
+            del arguments[name]
         for name in self.websockets:
             arguments[name] = ws
         return arguments

@@ -15,6 +15,7 @@ SAME_ORIGIN = 'same-origin'
 ANY_ORIGIN = '*'
 DEFAULT_PORTS = {'http': 80, 'https': 443, 'ws': 80, 'wss': 443}
 HTTP_SCHEMES = {'ws': 'http', 'wss': 'https', 'http': 'http', 'https': 'https'}
+PAGE_PREFIXES = {'ws': b'http://', 'wss': b'https://'}
 PATTERN = re.compile(r'^(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?P<host>\[[0-9a-f:.]+\]|[^/:@\s]+)(?::(?P<port>\d+))?$')
 
 AllowedOrigins = Union[str, Sequence[str]]
@@ -38,12 +39,20 @@ def parse_origin(text: str) -> Optional[Origin]:
     return parts.scheme, parts.hostname, port if port is not None else DEFAULT_PORTS.get(parts.scheme)
 
 
-@lru_cache(maxsize=1024)
 def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
     """Tell whether a page of ``origin`` came from the server it now connects to.
 
     ``scheme`` is the connection's, ``host`` its Host header; scheme, host and port have to be equal.
     """
+    # Where they are spelt alike, as by every browser, they need not be taken apart.
+    if host and origin == PAGE_PREFIXES.get(scheme, b'') + host:
+        return True
+    return are_equal(origin, scheme, host)
+
+
+@lru_cache(maxsize=1024)
+def are_equal(origin: bytes, scheme: str, host: bytes) -> bool:
+    """Tell whether ``origin`` and the origin of ``scheme`` and ``host`` are equal, whatever their spelling."""
     try:
         page = parse_origin(origin.decode())
         server = parse_origin('%s://%s' % (HTTP_SCHEMES.get(scheme, scheme), host.decode()))

@@ -322,19 +322,19 @@ class Endpoint:
 
         :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
         """
-        headers = dict(scope['headers'])
-        if len(headers) < len(scope['headers']) or not b''.join(headers.values()).isascii():
+        headers = scope['headers']
+        if not b''.join([value for _, value in headers]).isascii() or not scope['query_string'].isascii():
             require_decodable(scope)
-        if not scope['query_string'].isascii():
-            require_decodable(scope)
-        if b'origin' in headers and self._allows_origin is not None:
-            self._check_origin(scope, headers.get(b'host', b''), self._allows_origin)
+        if self._allows_origin is not None:
+            origins = [value for name, value in headers if name == b'origin']
+            if origins:
+                self._check_origins(origins, scope, self._allows_origin)
         if self._max_connections is not None and self.connections > self._max_connections:
             logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
             raise ServiceUnavailable()
 
-    def _check_origin(self, scope: Scope, host: bytes, allows_origin: OriginCheck) -> None:
-        origins = [value for name, value in scope['headers'] if name == b'origin']
+    def _check_origins(self, origins: Sequence[bytes], scope: Scope, allows_origin: OriginCheck) -> None:
+        host = host_header(scope['headers'])
         if len(origins) > 1 or not allows_origin(origins[0], scope['scheme'], host):
             logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origins, self.url, host)
             raise Forbidden('Origin not allowed')
@@ -357,6 +357,14 @@ class Refusal(Endpoint):
     def admit(self, scope: Scope) -> None:
         """Raise what refuses the handshake."""
         raise self._exc
+
+
+def host_header(headers: Iterable[Tuple[bytes, bytes]]) -> bytes:
+    """Return the Host header, or nothing if there is none."""
+    for name, value in headers:
+        if name == b'host':
+            return value
+    return b''
 
 
 def require_decodable(scope: Scope) -> None:

@@ -1,6 +1,7 @@
 """The channel between a handler and its client: one state machine over the ASGI websocket messages."""
 
 import asyncio
+import contextlib
 import enum
 import functools
 import inspect
@@ -100,7 +101,7 @@ class WebSocket:
     __slots__ = (
         'scope', 'server_receive', 'server_send', 'settings', 'path_params', 'state', 'subprotocol', 'close_code',
         'close_reason', '_small', '_pull', '_push', '_receiving', '_received', '_sender', '_sent', '_ahead', '_told',
-        '_handshaken', '_loop', '_owner', '_interrupting_owner', '_closing', '__dict__', '__weakref__',
+        '_handshaken', 'unfinished', '_loop', '_owner', '_interrupting_owner', '_closing', '__dict__', '__weakref__',
     )  # fmt: skip
 
     def __init__(
@@ -140,6 +141,8 @@ class WebSocket:
         self._told = False
         # The task that the handler runs in, and how it is being ended.
         self._handshaken = False
+        #: Whether anything of the connection outlives its handler, for ``finish`` to end.
+        self.unfinished = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._owner: Optional['asyncio.Task[Any]'] = None
         self._interrupting_owner = False
@@ -190,16 +193,23 @@ class WebSocket:
 
         :raises WebSocketDisconnect: if the client is gone already.
         """
-        if self._handshaken:
-            return
         if self.scope['type'] != 'websocket':
             raise WebSocketStateError(
                 'There is no WebSocket to connect on %s: it is a plain HTTP request. Ask ws.scope["type"] first.'
                 % self.scope['path']
             )
+        if not self._handshaken:
+            self.begin(await self.server_receive(), asyncio.get_running_loop())
+
+    def begin(self, message: Message, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the first message of the server; the application does it.
+
+        :param message: ``websocket.connect``, or the disconnect of a client that did not wait.
+        :param loop: the event loop that the connection runs on.
+        :raises WebSocketDisconnect: if the client is gone already.
+        """
         self._handshaken = True
-        self._loop = asyncio.get_running_loop()
-        message = await self.server_receive()
+        self._loop = loop
         if message['type'] != 'websocket.connect':
             self._disconnected(message)
             raise self._told_disconnect()
@@ -456,20 +466,9 @@ class WebSocket:
             await self.handshake()
         self._closed(code, reason)
         try:
-            await self._deliver({'type': 'websocket.close', 'code': code, 'reason': reason}, self._send_close)
+            await self._deliver({'type': 'websocket.close', 'code': code, 'reason': reason}, self.server_send)
         except WebSocketDisconnect:
             logger.debug('%r: the client left before the close.', self)
-
-    async def _send_close(self, message: Message) -> None:
-        try:
-            await self.server_send(message)
-        except OSError:
-            raise
-        except Exception:
-            # daphne sends no code of the protocol but 1000: of the others it raises, and would leave the client open.
-            if message['code'] == 1000 or message['code'] >= 3000:
-                raise
-            await self.server_send({**message, 'code': message['code'] + 3000})
 
     async def _deliver(self, message: Message, push: Send) -> None:
         """Hand ``message`` to the server, in sight of the watch, also while another task is sending."""
@@ -482,13 +481,25 @@ class WebSocket:
         try:
             await push(message)
         except BaseException as exc:
-            raise self._failure(exc, 'send()') from None
+            if not await self._closed_privately(message, exc):
+                raise self._failure(exc, 'send()') from None
         finally:
             if first:
                 self._sender = None
             else:
                 self._more_senders.discard(task)
         self._sent += 1
+
+    async def _closed_privately(self, message: Message, exc: BaseException) -> bool:
+        """Close with a private code where the server cannot send the one of the protocol, and tell whether it could.
+
+        daphne sends none but 1000: of the others it raises, and would leave the client open.
+        """
+        if isinstance(exc, OSError) or not isinstance(exc, Exception) or not 1000 < message.get('code', 0) < 3000:
+            return False
+        with contextlib.suppress(Exception):
+            await self.server_send({**message, 'code': message['code'] + 3000})
+        return True
 
     @functools.cached_property
     def _more_senders(self) -> Set[Optional['asyncio.Task[Any]']]:
@@ -576,7 +587,7 @@ class WebSocket:
         logger.info('%r: closed with %d, %s.', self, code, reason)
         self._disconnect(code, reason)
         message = {'type': 'websocket.close', 'code': int(code), 'reason': fit_reason(reason)}
-        await self._deliver(message, self._send_close)
+        await self._deliver(message, self.server_send)
         raise self._told_disconnect()
 
     def abort(self, code: int, reason: str) -> None:
@@ -595,18 +606,20 @@ class WebSocket:
     async def _close_patiently(self, code: int, reason: str) -> None:
         message = {'type': 'websocket.close', 'code': code, 'reason': fit_reason(reason)}
         try:
-            await asyncio.wait_for(self._send_close(message), CLOSE_PATIENCE)
+            await asyncio.wait_for(self._deliver(message, self.server_send), CLOSE_PATIENCE)
         except Exception as exc:
             logger.debug('%r: the client did not take the close: %r', self, exc)
 
     def read_ahead(self) -> None:
         """Receive for a handler that does not, to see the client leave; the watch does it."""
+        self.unfinished = True
         self._ahead = ReadAhead(self.server_receive, self._client_left)
         if self.state is OPEN:
             self._pull = self._receive_ahead
 
     def interrupt(self) -> None:
         """End the handler, and the sends to this client of all others; the client is gone."""
+        self.unfinished = True
         if self._owner is not None and not self._interrupting_owner:
             self._interrupting_owner = True
             self._owner.cancel()
@@ -622,11 +635,6 @@ class WebSocket:
     def disconnected(self) -> bool:
         """Whether the connection is over, and not because the handler closed it."""
         return self.state is DISCONNECTED
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether anything of this connection outlives its handler, for ``finish`` to end."""
-        return self._ahead is not None or self._closing is not None or self._interrupting_owner
 
     async def finish(self) -> None:
         """Leave nothing of this connection running; called when the handler has ended."""

@@ -208,7 +208,7 @@ class TestArguments:
         async def handler(a, ws: WebSocket):
             """Take what is there."""
 
-        arguments = self.made(handler, '/{a}')
+        arguments = self.made(handler, '/{a}/{b}')
         assert not arguments.prepare([])
         assert arguments.prepare([Hook().on_request])
         ws = WebSocket({}, None, None, path_params={'a': 'x', 'b': 'y'})
