@@ -375,10 +375,10 @@ def raw_handshake(server, path='/echo/1', *lines):
 
 
 def raw_answer(sock):
-    """Return the status of the answer to a raw handshake."""
+    """Return the status of the answer to a raw handshake, or 0 if there is no answer."""
     with sock:
         answer = sock.recv(65536)
-    return int(answer.split(b' ', 2)[1])
+    return int((answer.split(b' ', 2) + [b'0'] * 2)[1])
 
 
 def abandon(sock):
@@ -430,8 +430,9 @@ class TestBeforeTheAccept:
     def test_undecodable(self, server, lines):
         """query string or header bytes that do not decode"""
         answer = raw_answer(raw_handshake(server, '/echo/1', *lines))
-        # This implementation fails to put such a header into the scope, and the application is not asked.
-        assert answer == (500 if server.implementation == 'websockets' else 400)
+        # The deprecated implementation fails to put such a header into the scope: it answers 500, or with websockets
+        # before 17 nothing, and the application is not asked.
+        assert answer in ([500, 0] if server.implementation == 'websockets' else [400])
 
     async def test_http_only(self, server):
         """handshake on a path that only HTTP serves"""
