@@ -60,7 +60,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     Use it in place of ``apistar.ASyncApp``, with the same arguments; add the routes of
     :func:`apistar_ws.collect_routes` to the list. Served by every ASGI server.
 
-    :param routes: routes and ``Include``s, for HTTP and for WebSockets.
+    :param routes: routes, and ``Include`` around them, for HTTP and for WebSockets.
     :param components: API Star's components; a ``WebSocketComponent`` among them carries settings.
     :param event_hooks: API Star's event hooks; ``on_request`` guards WebSocket routes too.
     :param template_dir: and the others, as for API Star's ``ASyncApp``.
@@ -96,8 +96,9 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
-        refuse_clashes(named_routes, self.router.name_lookups)
-        on_request = self._hooks().on_request
+        # A subclass may have a router of its own, which knows its names in its own way.
+        refuse_clashes(named_routes, getattr(self.router, 'name_lookups', ()))
+        on_request = self._hooks().on_request if self._endpoints else ()
         for endpoint in self._endpoints:
             endpoint.injects = endpoint.arguments.prepare(on_request)
 
@@ -116,18 +117,18 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
         Called by the server; API Star's ``TestClient`` and ``serve`` call it the ASGI 2 way.
         """
-        if receive is None or send is None:
-            return functools.partial(self, scope)
-        root_path = scope.get('root_path')
-        if root_path and scope['path'].startswith(root_path):
-            # Servers of today put the root path into the path as well; API Star's routes begin after it.
-            scope = {**scope, 'path': scope['path'][len(root_path) :]}
+        if receive is None and send is None:
+            return functools.partial(self._serve, scope)
+        return self._serve(scope, receive, send)
+
+    def _serve(self, scope: Scope, receive: Any, send: Any) -> Any:
         kind = scope.get('type')
         if kind == 'websocket':
-            return self._serve_websocket(scope, receive, send)
+            return self._serve_websocket(without_root_path(scope), receive, send)
         if kind == 'lifespan':
             return serve_lifespan(receive, send)
-        return super().__call__(scope)(receive, send)
+        # API Star's adapter for WSGI names no type, and leaves the root path out of the path by itself.
+        return super().__call__(without_root_path(scope) if kind else scope)(receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
@@ -243,8 +244,14 @@ def with_websocket_component(components: Optional[Sequence[Component]]) -> List[
 
 
 def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bool:
-    """Tell whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel."""
-    return is_marked(route.handler) or (route.method == 'GET' and asks_for_websocket(route.handler, needs_websocket))
+    """Tell whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel.
+
+    A plain function serves HTTP, whatever its components ask for.
+    """
+    if is_marked(route.handler):
+        return True
+    components = needs_websocket if inspect.iscoroutinefunction(route.handler) else ()
+    return route.method == 'GET' and asks_for_websocket(route.handler, components)
 
 
 def refuse_clashes(routes: Sequence[NamedRoute], http_names: Container[str]) -> None:
@@ -269,6 +276,17 @@ def refuse_clashes(routes: Sequence[NamedRoute], http_names: Container[str]) -> 
                 % (url, describe_handler(handler))
             )
         urls.add(url)
+
+
+def without_root_path(scope: Scope) -> Scope:
+    """Return ``scope`` with the root path taken off its path, where the routes of API Star begin.
+
+    Servers of today put it on (ASGI specification, HTTP and WebSocket, 2.4).
+    """
+    root_path = scope.get('root_path', '').rstrip('/')
+    if not root_path or not (scope['path'] + '/').startswith(root_path + '/'):
+        return scope
+    return {**scope, 'path': scope['path'][len(root_path) :] or '/'}
 
 
 async def serve_lifespan(receive: Receive, send: Send) -> None:

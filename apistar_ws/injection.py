@@ -280,7 +280,7 @@ class Arguments:
 
     :param handler: the handler, as the user wrote it.
     :param injector: resolves what it asks for.
-    :param url: the whole URL of its route, with the prefixes of its ``Include``s.
+    :param url: the whole URL of its route, with the prefix of each ``Include`` around it.
     :raises ConfigurationError: for an argument that no component supplies, or that a WebSocket cannot.
     """
 

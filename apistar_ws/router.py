@@ -23,7 +23,7 @@ PathParams = Dict[str, Any]
 
 
 class NamedRoute(NamedTuple):
-    """A route with its whole URL and its whole name, those of the ``Include``s around it in front."""
+    """A route with its whole URL and its whole name, those of each ``Include`` around it in front."""
 
     url: str
     name: str
@@ -35,7 +35,7 @@ def split_routes(
 ) -> Tuple[List[Any], List[NamedRoute]]:
     """Return the routes for HTTP, nested as they were, and those for WebSockets, in a list.
 
-    :param routes: routes and ``Include``s; they are left as they are.
+    :param routes: routes, and ``Include`` around them; they are left as they are.
     :param is_websocket: tells which routes are for WebSockets.
     """
     http: List[Any] = []

@@ -187,7 +187,7 @@ def collect_routes(*sources: Any) -> List[Route]:
 
     :param sources: decorated handlers, modules, objects with decorated methods, or iterables or mappings
         (``globals()``) of them. What a module only imported is not collected from it.
-    :raises ConfigurationError: for a source with nothing to collect.
+    :raises ConfigurationError: for a source that is none of these.
     """
     routes: List[Route] = []
     seen = set()
@@ -209,9 +209,9 @@ def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
         if is_marked(source):
             yield source
         elif isinstance(source, python_types.ModuleType):
-            yield from find_in_namespace(vars(source))
+            yield from find_in_mapping(vars(source))
         elif isinstance(source, Mapping):
-            yield from find_in_namespace(source)
+            yield from find_in_mapping(source)
         elif marked_methods(source):
             yield from (getattr(source, name) for name in marked_methods(source))
         elif isinstance(source, Iterable) and not isinstance(source, (str, bytes, type)):
@@ -224,12 +224,14 @@ def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
             )
 
 
-def find_in_namespace(namespace: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the decorated handlers among the values; of a module, only those that it defines."""
-    module = namespace.get('__name__')
-    for value in list(namespace.values()):
+def find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the decorated handlers among the values; of a module's names, only those that it defines."""
+    module = mapping.get('__name__')
+    for value in list(mapping.values()):
         refuse_covered(value)
-        if is_marked(value) and module in (None, value.__module__):
+        if module is None and (isinstance(value, python_types.ModuleType) or marked_methods(value)):
+            yield from find_handlers([value])
+        elif is_marked(value) and module in (None, value.__module__):
             yield value
 
 

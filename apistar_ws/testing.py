@@ -436,7 +436,12 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
 
     async def _serve(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
         future = asyncio.run_coroutine_threadsafe(self._served(scope)(receive, send), self._portal.loop)
-        await asyncio.wait_for(asyncio.wrap_future(future), HTTP_TIMEOUT)
+        served = asyncio.wrap_future(future)
+        done, _ = await asyncio.wait({served}, timeout=HTTP_TIMEOUT)
+        if not done:
+            served.cancel()
+            raise WaitTimeout('Waited %g seconds for %s %s' % (HTTP_TIMEOUT, scope['method'], scope['path']))
+        served.result()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Make the request; called by ``requests``."""
@@ -450,8 +455,6 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
             try:
                 response: requests.Response = super().send(request, *args, **kwargs)
                 return response
-            except asyncio.TimeoutError:
-                raise WaitTimeout('Waited %g seconds for %s %s' % (HTTP_TIMEOUT, request.method, request.url)) from None
             finally:
                 asyncio.set_event_loop(None)
 

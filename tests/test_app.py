@@ -403,6 +403,17 @@ class TestEntrance:
             {'type': 'lifespan.shutdown.complete'},
         ]
 
+    @pytest.mark.parametrize('path, found', [('/api', '/'), ('/api/', '/'), ('/apiary', '/apiary')])
+    async def test_a_root_path_ends_with_a_segment(self, path, found):
+        @websocket_route('/{+path}', name='any')
+        @websocket_route('/', name='root')
+        async def where(ws: WebSocket):
+            await ws.send(ws.scope['path'])
+
+        peer = Peer(CONNECT)
+        await run(ASyncApp(collect_routes(where)), scope(path, root_path='/api'), peer)
+        assert peer.sent[1] == sent(found)
+
     @pytest.mark.parametrize('path', ['/api/chat/a', '/chat/a'])
     async def test_a_root_path_is_taken_off_where_the_server_put_it_on(self, path):
         @websocket_route('/chat/{room}')
@@ -461,6 +472,23 @@ class TestBesideHTTP:
         assert sorted(paths) == ['/', '/both', '/in/page']
         assert client.get('/docs/').status_code == 200
         assert client.get('/static/apistar/css/base.css').status_code == 200
+
+    def test_a_plain_function_serves_http_whatever_its_components_ask_for(self):
+        class OverWebSocket(Component):
+            def resolve(self, ws: WebSocket) -> Session:
+                return Session()
+
+        def over(session: Session) -> str:
+            return type(session).__name__
+
+        async def over_async(session: Session):
+            """Be a handler for WebSockets."""
+
+        routes = [Route('/plain', 'GET', over), Route('/async', 'GET', over_async)]
+        client = TestClient(ASyncApp(routes, components=[OverWebSocket()]))
+        assert client.get('/plain').text == 'Session'
+        assert client.get('/async').status_code == 426
+        client.close()
 
     def test_components_have_to_be_components(self):
         with pytest.raises(

@@ -231,7 +231,11 @@ class TestCollecting:
         assert urls(collect_routes(MoreRooms('a'))) == expected + [('/more', 'more')]
 
     def test_mappings_and_iterables_give_what_is_in_them(self):
-        assert urls(collect_routes({'a': chat, 'b': 5})) == [('/chat/{room}', 'chat')]
+        assert urls(collect_routes({'a': chat, 'b': 5, 'c': second, 'd': MoreRooms('a')})) == [
+            ('/chat/{room}', 'chat'),
+            ('/future/{room}/{n}', 'future'),
+            *urls(collect_routes(MoreRooms('a'))),
+        ]
         assert urls(collect_routes([chat, (quiet,)], iter([first]))) == [
             ('/chat/{room}', 'chat'),
             ('/quiet', 'quiet'),

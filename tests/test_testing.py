@@ -219,7 +219,7 @@ class TestHTTP:
 
     def test_a_page_that_takes_too_long_fails_the_test(self, client, monkeypatch):
         monkeypatch.setattr('apistar_ws.testing.HTTP_TIMEOUT', 0.05)
-        with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for GET http://testserver/slow'):
+        with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for GET /slow'):
             client.get('/slow')
 
     async def test_it_can_be_called_where_an_event_loop_runs(self, client):

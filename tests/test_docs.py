@@ -1,0 +1,471 @@
+"""The documentation: every example does what its page says, and every page builds."""
+
+import importlib.util
+import inspect
+import subprocess
+import sys
+
+import orjson
+import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+import apistar_ws
+from apistar_ws import Settings
+from apistar_ws.settings import SETTING_NAMES
+from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TasksLeft, TestClient, WaitTimeout, connect
+from tests.servers import PATIENCE, ROOT
+
+DOCS = ROOT / 'docs'
+EXAMPLES = DOCS / 'examples'
+#: Seconds that each wait of a test client may take; far more than it takes.
+TIMEOUT = 5.0
+#: Seconds after which a test that waits for what never comes is taken to hang.
+HANGS_AFTER = 3.0
+SPHINX = ['-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+HAS_SPHINX = importlib.util.find_spec('sphinx') is not None
+HAS_STARLETTE = all(
+    any(importlib.util.find_spec(name) for name in names) for names in [('starlette',), ('httpx', 'httpx2')]
+)
+
+
+PUBLIC_IN_TESTING = [
+    'BlockingConnection',
+    'Connection',
+    'ConnectionClosed',
+    'HandshakeDenied',
+    'TasksLeft',
+    'TestClient',
+    'WaitTimeout',
+    'connect',
+]
+
+
+def load(name):
+    """Return an example as a module of its own, fresh."""
+    spec = importlib.util.spec_from_file_location('docs_example_%s' % name, EXAMPLES / ('%s.py' % name))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_python(*arguments, **options):
+    """Run Python in a process of its own, to its end."""
+    command = [sys.executable, '-W', 'ignore', *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5 * PATIENCE, **options)
+
+
+def page(name):
+    return (DOCS / ('%s.rst' % name)).read_text(encoding='utf-8')
+
+
+@pytest.fixture
+def client(request):
+    """A client of the example that the test names by ``use``."""
+    app = load(request.param).app
+    client = TestClient(app, timeout=TIMEOUT)
+    client.app = app
+    yield client
+    client.close()
+
+
+def use(name):
+    return pytest.mark.parametrize('client', [name], indirect=True, ids=[name])
+
+
+def received(client, url, *messages, **options):
+    """Return what the application answers to ``messages``."""
+    with client.websocket_connect(url, **options) as ws:
+        for message in messages:
+            ws.send(message)
+        return ws.receive()
+
+
+def denied(client, url, **options):
+    """Return status and body of a denial."""
+    with pytest.raises(HandshakeDenied) as info:
+        with client.websocket_connect(url, **options):
+            """Not get here."""
+    return info.value.status, info.value.json()
+
+
+def closed(client, url, *messages, **options):
+    """Return code and reason of the close that the application answers ``messages`` with."""
+    with client.websocket_connect(url, **options) as ws:
+        for message in messages:
+            ws.send(message)
+        with pytest.raises(ConnectionClosed) as info:
+            ws.receive()
+    return info.value.code, info.value.reason
+
+
+class TestQuickstart:
+    @use('quickstart')
+    def test_the_page_and_the_chat_are_served(self, client):
+        response = client.get('/')
+        assert response.headers['content-type'].startswith('text/html')
+        assert "+ 'chat/kitchen'" in response.text
+        assert received(client, '/chat/kitchen', 'hello') == 'kitchen: hello'
+
+
+class TestDecorating:
+    @use('decorating')
+    def test_several_decorators_make_several_routes(self, client):
+        assert received(client, '/rooms/a', 'hello') == received(client, '/channels/a', 'hello') == 'a: hello'
+        assert client.app.reverse_url('chat', room='a') == '/rooms/a'
+        assert client.app.reverse_url('channel', room='a') == '/channels/a'
+
+    @use('decorating')
+    def test_a_route_has_a_name_and_settings(self, client):
+        assert client.app.reverse_url('clock') == '/clock'
+        assert received(client, '/clock') == '12:00'
+
+    @use('decorating')
+    def test_a_handler_may_connect_by_itself_or_refuse(self, client):
+        with client.websocket_connect('/table', subprotocols=['xml', 'csv']) as ws:
+            assert (ws.subprotocol, ws.headers['x-columns'], ws.receive()) == ('csv', 'name,age', 'Ada,36')
+        assert denied(client, '/table') == (400, 'Speak csv')
+
+    @use('decorating')
+    def test_methods_are_called_on_their_object(self, client):
+        assert [received(client, '/count') for _ in range(2)] == ['1', '2']
+
+    async def test_a_handler_can_be_called_in_a_unit_test(self):
+        class Fake:
+            sent = []
+
+            async def __aiter__(self):
+                yield 'hello'
+
+            async def send(self, data):
+                self.sent.append(data)
+
+        await load('decorating').chat(room='x', ws=Fake())
+        assert Fake.sent == ['x: hello']
+
+
+class TestMixing:
+    @use('mixing')
+    def test_one_path_serves_http_and_a_websocket(self, client):
+        assert client.get('/news').text == 'Read the news.'
+        assert received(client, '/news') == 'It rains.'
+
+    @use('mixing')
+    def test_names_and_prefixes_are_those_of_the_include(self, client):
+        assert client.get('/where').json() == {'chat': '/api/rooms/kitchen', 'news': '/news'}
+        assert received(client, '/api/rooms/kitchen') == 'kitchen'
+
+    @use('mixing')
+    def test_plain_http_on_a_path_of_a_websocket_is_answered_with_426(self, client):
+        response = client.get('/api/rooms/kitchen')
+        assert (response.status_code, response.json()) == (426, 'Upgrade to WebSocket required')
+        assert response.headers['upgrade'] == 'websocket'
+        assert denied(client, '/where') == (404, 'Not found')
+
+    @use('mixing')
+    def test_websockets_are_in_no_schema(self, client):
+        assert sorted(client.get('/schema/').json()['paths']) == ['/news', '/where']
+
+    def test_modules_mappings_and_objects_are_collected(self):
+        module = load('decorating')
+        urls = ['/clock', '/rooms/{room}', '/channels/{room}', '/table']
+        assert [route.url for route in apistar_ws.collect_routes(module)] == urls
+        assert [route.url for route in apistar_ws.collect_routes(vars(module))] == urls
+        assert [route.url for route in apistar_ws.collect_routes(module.Counter(), module.chat)] == [
+            '/count',
+            *urls[1:3],
+        ]
+
+
+class TestArguments:
+    @use('arguments')
+    def test_path_and_query_are_converted_and_checked(self, client):
+        with client.websocket_connect('/books/emma/pages/7?size=3') as ws:
+            assert ws.receive_json() == {'book': 'emma', 'number': 7, 'size': 3, 'mark': None}
+        assert denied(client, '/books/emma/pages/seven') == (404, 'Not found')
+        assert denied(client, '/books/emma/pages/7?size=big') == (400, {'size': 'Must be a number.'})
+
+    @use('arguments')
+    def test_a_path_may_be_taken_whole_and_a_header_be_asked_for(self, client):
+        with client.websocket_connect('/files/a/b.txt', headers={'User-Agent': 'me'}) as ws:
+            assert ws.receive_json() == {'path': 'a/b.txt', 'user_agent': 'me'}
+
+    @use('arguments')
+    def test_a_component_supplies_or_refuses(self, client):
+        assert received(client, '/shelf?name=Ada') == 'Ada'
+        assert denied(client, '/shelf') == (400, 'Who are you?')
+
+
+class TestHooks:
+    GUEST = {'Authorization': 'Bearer letmein'}
+
+    @use('hooks')
+    def test_a_guard_refuses_before_the_accept_and_on_response_runs(self, client):
+        with pytest.raises(HandshakeDenied) as info:
+            with client.websocket_connect('/hello'):
+                """Not get here."""
+        assert (info.value.status, info.value.headers['x-served-by']) == (403, 'kitchen')
+
+    @use('hooks')
+    def test_no_guard_runs_for_a_path_without_a_route_or_a_foreign_origin(self, client):
+        assert denied(client, '/nowhere') == (404, 'Not found')
+        assert denied(client, '/hello', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
+
+    @use('hooks')
+    def test_on_response_does_not_run_for_a_connection(self, client):
+        with client.websocket_connect('/hello', headers=self.GUEST) as ws:
+            assert 'x-served-by' not in ws.headers
+            assert ws.receive() == 'hello'
+
+    async def test_on_error_runs_for_what_nobody_expected(self):
+        module = load('hooks')
+        with pytest.raises(RuntimeError, match='out of eggs'):
+            async with connect(module.app, '/broken', headers=self.GUEST, timeout=TIMEOUT) as ws:
+                await ws.receive()
+        assert module.failures == [("RuntimeError('out of eggs')", 1011)]
+
+
+class TestChannel:
+    @use('channel')
+    def test_a_handler_ends_in_a_close_code(self, client):
+        assert received(client, '/greet', 'Ada') == 'hello, Ada'
+        assert closed(client, '/greet', 'nobody') == (4404, 'No such person')
+        assert closed(client, '/greet', 'enough') == (1001, 'The kitchen is closed')
+        assert closed(client, '/greet', b'bytes') == (1003, 'Expected text, got bytes')
+
+    async def test_the_end_of_the_client_is_seen(self):
+        module = load('channel')
+        async with connect(module.app, '/add', timeout=TIMEOUT) as ws:
+            await ws.send('1')
+            await ws.send('2')
+            await ws.close(4000, 'done')
+        async with connect(module.app, '/ask', timeout=TIMEOUT) as ws:
+            assert await ws.receive() == 'Are you there?'
+        assert module.ends == [(3, 4000, 'done', 'disconnected'), (1000, '')]
+
+
+class TestLeaving:
+    async def test_a_handler_is_cancelled_when_its_client_leaves(self):
+        module = load('leaving')
+        async with connect(module.app, '/ticks', timeout=TIMEOUT) as ws:
+            assert await ws.receive() == 'begun'
+        assert module.events == ['cleaned up']
+
+    async def test_a_handler_that_opted_out_goes_on_and_reads_what_is_left(self):
+        module = load('leaving')
+        async with connect(module.app, '/orders', timeout=TIMEOUT) as ws:
+            assert await ws.receive() == 'cooking'
+            await ws.send('more salt')
+        assert module.events == ['more salt', 'served']
+
+
+class TestCrowd:
+    @use('crowd')
+    def test_everybody_is_told(self, client):
+        with client.websocket_connect('/crowd') as one, client.websocket_connect('/crowd') as two:
+            one.send('hello')
+            assert one.receive() == two.receive() == 'hello'
+
+
+class TestMessages:
+    @use('messages')
+    def test_types_in_a_list_are_told_apart(self, client):
+        with client.websocket_connect('/room') as ws:
+            ws.send_json({'type': 'join', 'name': 'Ada'})
+            assert ws.receive_json() == {'who': 'Ada', 'what': 'joined'}
+            ws.send_json({'type': 'say', 'text': 'hello'})
+            assert ws.receive_json() == {'who': 'Ada', 'what': 'hello'}
+
+    @use('messages')
+    def test_one_message_may_have_a_type(self, client):
+        with client.websocket_connect('/login') as ws:
+            ws.send_json({'type': 'join', 'name': 'Ada'})
+            assert ws.receive_json() == {'who': 'Ada', 'what': 'logged in'}
+            assert ws.receive_json() == {'rooms': ['kitchen', 'hall']}
+        assert closed(client, '/login', '{"name": "Ada"}') == (1007, 'Invalid message: type')
+
+    @use('invalid')
+    def test_an_invalid_message_closes(self, client):
+        assert received(client, '/close', '{"item": "tea", "count": 2}') == '2 x tea'
+        assert closed(client, '/close', '{"item": "tea", "count": 0}') == (1007, 'Invalid message: count')
+        assert closed(client, '/close', 'tea') == (1007, 'Malformed JSON')
+
+    @use('invalid')
+    def test_an_invalid_message_is_replied_to(self, client):
+        with client.websocket_connect('/reply') as ws:
+            ws.send_json({'item': 'tea', 'count': 0})
+            assert ws.receive_json() == {'count': 'Must be greater than or equal to 1.'}
+            ws.send('tea')
+            assert ws.receive_json() == 'Malformed JSON. Expecting value: line 1 column 1 (char 0)'
+            ws.send_json({'item': 'tea', 'count': 2})
+            assert ws.receive() == '2 x tea'
+
+    @use('invalid')
+    def test_an_invalid_message_goes_to_a_function(self, client):
+        with client.websocket_connect('/function') as ws:
+            for mistake in (1, 2):
+                ws.send_json({'item': 'tea'})
+                assert ws.receive_json() == {
+                    'mistake': mistake,
+                    'detail': {'count': 'The "count" field is required.'},
+                }
+            ws.send_json({'item': 'tea'})
+            with pytest.raises(ConnectionClosed) as info:
+                ws.receive()
+        assert (info.value.code, info.value.reason) == (1007, 'Invalid message: count')
+
+    @use('codec')
+    def test_the_codec_is_replaced(self, client):
+        assert received(client, '/double', '[1, 2]') == orjson.dumps([2, 4]).decode()
+
+    @use('listener')
+    def test_a_listener_is_called_with_each_message(self, client):
+        with client.websocket_connect('/shops/tea/orders') as ws:
+            for count in (1, 2):
+                ws.send_json({'item': 'tea', 'count': count})
+                assert ws.receive_json() == {'total': 3 * count}
+        assert received(client, '/upper', 'hello') == 'HELLO'
+        assert closed(client, '/upper', 'bye') == (1000, 'bye')
+
+
+class TestSecurity:
+    @pytest.mark.parametrize(
+        'url, origin, allowed',
+        [
+            ('/account', 'https://example.com', True),
+            ('/account', 'http://testserver', False),
+            ('/account', None, True),
+            ('/partners', 'http://testserver', True),
+            ('/partners', 'https://shop.example.com', True),
+            ('/partners', 'http://localhost:3000', True),
+            ('/partners', 'https://example.com', False),
+            ('/partners', 'http://shop.example.com', False),
+            ('/weather', 'null', True),
+        ],
+    )
+    @use('origins')
+    def test_origins_are_checked(self, client, url, origin, allowed):
+        headers = origin and {'Origin': origin}
+        if allowed:
+            assert received(client, url, headers=headers).startswith('for ')
+        else:
+            assert denied(client, url, headers=headers) == (403, 'Origin not allowed')
+
+    def test_a_cookie_logs_in(self):
+        module = load('cookie_auth')
+        client = TestClient(module.app, scheme='https', timeout=TIMEOUT)
+        assert denied(client, '/inbox') == (403, 'Log in first')
+        assert client.post('/login').json() == 'Welcome'
+        assert received(client, '/inbox') == 'hello, Ada'
+        assert denied(client, '/inbox', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
+        client.close()
+
+    @use('header_auth')
+    def test_a_header_logs_in(self, client):
+        with pytest.raises(HandshakeDenied) as info:
+            with client.websocket_connect('/feed'):
+                """Not get here."""
+        assert (info.value.status, info.value.headers['www-authenticate']) == (401, 'Bearer')
+        headers = {'Authorization': 'Bearer read-it-from-the-environment'}
+        assert received(client, '/feed', headers=headers) == 'news'
+
+    @use('subprotocol_auth')
+    def test_a_subprotocol_logs_in_and_is_not_sent_back(self, client):
+        assert denied(client, '/inbox', subprotocols=['chat']) == (403, 'A token is missing')
+        with client.websocket_connect('/inbox', subprotocols=['chat', 'token.c2VjcmV0']) as ws:
+            assert (ws.subprotocol, ws.receive()) == ('chat', 'hello, Ada')
+
+    @use('limits')
+    def test_limits_close(self, client):
+        assert received(client, '/chat', 'x' * 4096) == 'x' * 4096
+        assert closed(client, '/chat', 'x' * 4097) == (1009, 'Message larger than 4096 bytes')
+        assert received(client, '/upload', b'x' * 5000) == '5000'
+        with client.websocket_connect('/upload'):
+            assert denied(client, '/upload') == (503, 'Too many connections')
+
+    @use('limits')
+    def test_a_rate_closes(self, client):
+        with client.websocket_connect('/chat') as ws:
+            for _ in range(21):
+                ws.send('x')
+            assert list(ws) == 20 * ['x']
+            with pytest.raises(ConnectionClosed) as info:
+                ws.receive()
+        assert (info.value.code, info.value.reason) == (1008, 'More than 20 messages per second')
+
+    async def test_behind_a_proxy_the_scheme_is_the_one_that_it_tells(self):
+        app = ProxyHeadersMiddleware(load('quickstart').app, trusted_hosts='*')
+        headers = {'Origin': 'https://testserver', 'X-Forwarded-Proto': 'https'}
+        async with connect(app, '/chat/a', headers=headers, timeout=TIMEOUT) as ws:
+            await ws.send('hello')
+            assert await ws.receive() == 'a: hello'
+        with pytest.raises(HandshakeDenied) as info:
+            async with connect(app, '/chat/a', headers={'Origin': 'https://testserver'}, timeout=TIMEOUT):
+                """Not get here."""
+        assert info.value.status == 403
+
+
+class TestTesting:
+    TESTS = [name for name in vars(load('testing')) if name.startswith('test_')]
+
+    @pytest.mark.parametrize('name', TESTS)
+    async def test_the_tests_of_the_page_pass(self, name):
+        result = getattr(load('testing'), name)()
+        if inspect.isawaitable(result):
+            await result
+
+    @pytest.mark.parametrize(
+        'name, error, message',
+        [
+            ('never_answers', WaitTimeout, r'Waited 1 seconds for a message of /never-answers.\n'),
+            ('never_answers', WaitTimeout, r'was in never_answers, .*cases.py line \d+: await asyncio.sleep\(3600\)$'),
+            ('returns', ConnectionClosed, 'closed the connection with 1000'),
+            ('raises_late', RuntimeError, '^could not save$'),
+            ('leaks_task', TasksLeft, r'left 1 task\(s\) running:\n.* in beat, .*cases.py line \d+: await asyncio'),
+        ],
+    )
+    def test_what_goes_wrong_is_reported(self, name, error, message):
+        with pytest.raises(error, match=message):
+            getattr(load('cases'), 'test_' + name)()
+
+    @pytest.mark.skipif(not HAS_STARLETTE, reason='It compares with Starlette: install starlette and httpx.')
+    @pytest.mark.parametrize(
+        'name, hangs', [('never_answers', True), ('returns', True), ('raises_late', False), ('leaks_task', False)]
+    )
+    def test_what_starlettes_client_does_with_the_same(self, name, hangs):
+        code = 'import faulthandler, starlette_cases as cases\n'
+        code += 'faulthandler.dump_traceback_later(%g, exit=True)\n' % (HANGS_AFTER if hangs else PATIENCE)
+        code += 'cases.test_%s()\nprint("passed")' % name
+        done = run_python('-B', '-c', code, cwd=EXAMPLES)
+        assert ('Timeout (' in done.stderr, 'in receive_text' in done.stderr) == (hangs, hangs), done.stderr
+        assert done.stdout == ('' if hangs else 'passed\n')
+
+
+class TestPages:
+    def test_every_setting_has_its_row_with_the_default(self):
+        guide = page('guide')
+        for name in SETTING_NAMES:
+            assert '   * - ``%s``\n' % name in guide, name
+            default = getattr(Settings(), name)
+            shown = {'json': '``json``', 'max_message_size': '1 MiB', 'max_connections': '10,000'}
+            assert '   * - ``%s``\n     - %s\n' % (name, shown.get(name, '``%r``' % (default,))) in guide, name
+
+    def test_every_public_name_is_in_the_reference(self):
+        reference = page('reference')
+        for name in apistar_ws.__all__:
+            assert ':: apistar_ws.%s\n' % name in reference, name
+        for name in PUBLIC_IN_TESTING:
+            assert ':: apistar_ws.testing.%s\n' % name in reference, name
+
+    def test_every_example_is_on_a_page(self):
+        pages = ''.join(path.read_text(encoding='utf-8') for path in DOCS.glob('*.rst'))
+        for path in EXAMPLES.glob('*.py'):
+            assert 'examples/%s' % path.name in pages, path.name
+
+    @pytest.mark.skipif(not HAS_SPHINX, reason='The pages are built: install sphinx.')
+    def test_they_build_without_a_warning(self, tmp_path):
+        html = tmp_path / 'html'
+        done = run_python(*SPHINX, '-d', str(tmp_path / 'doctrees'), str(DOCS), str(html))
+        assert done.returncode == 0, done.stderr
+        reference = (html / 'reference.html').read_text(encoding='utf-8')
+        for name in apistar_ws.__all__:
+            assert 'id="apistar_ws.%s"' % name in reference, name
