@@ -49,7 +49,7 @@ Data = Union[str, bytes]
 HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 
 #: A handler that sends without end gives way to the other connections after so many messages.
-SENDS_PER_TURN = 256
+SENDS_PER_TURN = 1024
 #: Seconds that a client which does not read is given to take the close frame.
 CLOSE_PATIENCE = 10.0
 DEFAULT_SETTINGS = Settings()
@@ -426,21 +426,17 @@ class WebSocket:
         :raises WebSocketDisconnect: once the client is gone.
         :raises WebSocketStateError: before ``connect`` and after ``close``.
         """
-        if type(data) is str and data.isascii():
-            message = {'type': 'websocket.send', 'text': data}
-        else:
-            message = self._send_message(data)
-        if self._sender is not None:
-            return await self._deliver(message, self._push)
+        if self._sender is not None or type(data) is not str or not data.isascii():
+            return await self._deliver(self._send_message(data), self._push)
         self._sender = current_task(self._loop)
         try:
-            await self._push(message)
+            await self._push({'type': 'websocket.send', 'text': data})
         except BaseException as exc:
             raise self._failure(exc, 'send()') from None
         finally:
             self._sender = None
-        self._sent += 1
-        if self._sent % SENDS_PER_TURN == 0:
+        self._sent = sent = self._sent + 1
+        if sent % SENDS_PER_TURN == 0:
             await asyncio.sleep(0)
 
     async def send_json(self, value: Any) -> None:
@@ -489,6 +485,8 @@ class WebSocket:
             else:
                 self._more_senders.discard(task)
         self._sent += 1
+        if self._sent % SENDS_PER_TURN == 0:
+            await asyncio.sleep(0)
 
     async def _closed_privately(self, message: Message, exc: BaseException) -> bool:
         """Close with a private code where the server cannot send the one of the protocol, and tell whether it could.

@@ -489,12 +489,13 @@ class TestSend:
         await asyncio.gather(*sends)
         assert peer.sent == [sent('a'), sent('b'), sent('c')]
 
-    async def test_a_handler_that_sends_without_end_lets_others_run(self):
+    @pytest.mark.parametrize('data', ['a', b'a'])
+    async def test_a_handler_that_sends_without_end_lets_others_run(self, data):
         ws = await opened(Peer())
         ran = []
         asyncio.get_running_loop().call_soon(ran.append, True)
         for _ in range(SENDS_PER_TURN):
-            await ws.send('a')
+            await ws.send(data)
         assert ran == [True]
 
     async def test_an_interrupt_of_the_program_passes(self):
