@@ -17,7 +17,7 @@ from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
-from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect, close_for, deciding_exception
+from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect, close_for, deciding_exception, is_cancelled
 from apistar_ws.injection import ASyncInjector, asks_for_websocket, components_over_websocket, describe_handler
 from apistar_ws.readahead import Receive
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
@@ -112,23 +112,23 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             [*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *(components or [])], INITIAL_COMPONENTS
         )
 
-    def __call__(self, scope: Scope, receive: Optional[Receive] = None, send: Optional[Send] = None) -> Any:
+    def __call__(self, scope: Scope, receive: Any = None, send: Any = None) -> Any:
         """Serve one connection: as an ASGI 3 application, or without ``receive`` and ``send`` as an ASGI 2 one.
 
         Called by the server; API Star's ``TestClient`` and ``serve`` call it the ASGI 2 way.
         """
         if receive is None and send is None:
-            return functools.partial(self._serve, scope)
-        return self._serve(scope, receive, send)
-
-    def _serve(self, scope: Scope, receive: Any, send: Any) -> Any:
+            # Not self.__call__, which a subclass may have overridden to take the scope alone.
+            return functools.partial(ASyncApp.__call__, self, scope)
         kind = scope.get('type')
-        if kind == 'websocket':
-            return self._serve_websocket(without_root_path(scope), receive, send)
         if kind == 'lifespan':
             return serve_lifespan(receive, send)
         # API Star's adapter for WSGI names no type, and leaves the root path out of the path by itself.
-        return super().__call__(without_root_path(scope) if kind else scope)(receive, send)
+        if kind is not None and scope.get('root_path'):
+            scope = without_root_path(scope)
+        if kind == 'websocket':
+            return self._serve_websocket(scope, receive, send)
+        return super().__call__(scope)(receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
@@ -194,14 +194,16 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             await ws.close(*close_for(exc))
         if isinstance(exc, asyncio.CancelledError) and ws.was_interrupted(asyncio.current_task()):
             return
-        if not isinstance(exc, Exception):
+        ws.release()
+        # A task that the handler awaits may have been cancelled, and not the handler.
+        if not isinstance(exc, Exception) and (is_cancelled() or not isinstance(exc, asyncio.CancelledError)):
             raise exc
         if ws.state is WebSocketState.CONNECTING:
             await self._deny(exc, state, hooks)
         elif not is_expected(exc, ws):
             await self._report(exc, state, hooks)
 
-    async def _deny(self, exc: Exception, state: State, hooks: Hooks) -> None:
+    async def _deny(self, exc: BaseException, state: State, hooks: Hooks) -> None:
         """Answer the handshake as API Star answers a request whose handler raised ``exc``."""
         injector = self._handshake_injector
         state['exc'] = exc
@@ -216,7 +218,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     async def _finalize_denial(self, response: http.Response, ws: WebSocket) -> None:
         await ws.deny(response.status_code, list(response.headers), response.content)
 
-    async def _report(self, exc: Exception, state: State, hooks: Hooks) -> None:
+    async def _report(self, exc: BaseException, state: State, hooks: Hooks) -> None:
         """Log an exception that nobody expected, and run the ``on_error`` hooks."""
         logger.error('%r: the handler failed.', state['websocket'], exc_info=exc)
         state['exc'] = exc
@@ -283,8 +285,8 @@ def without_root_path(scope: Scope) -> Scope:
 
     Servers of today put it on (ASGI specification, HTTP and WebSocket, 2.4).
     """
-    root_path = scope.get('root_path', '').rstrip('/')
-    if not root_path or not (scope['path'] + '/').startswith(root_path + '/'):
+    root_path = scope['root_path'].rstrip('/')
+    if not (scope['path'] + '/').startswith(root_path + '/'):
         return scope
     return {**scope, 'path': scope['path'][len(root_path) :] or '/'}
 
@@ -298,7 +300,7 @@ async def serve_lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def is_expected(exc: Exception, ws: WebSocket) -> bool:
+def is_expected(exc: BaseException, ws: WebSocket) -> bool:
     """Tell whether ``exc`` is a way for a handler to end, which the client has been told of, and no error."""
     if isinstance(exc, WebSocketDisconnect):
         return ws.disconnected

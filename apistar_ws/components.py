@@ -1,14 +1,16 @@
 """What the injector supplies on a handshake: the channel, and API Star's own values of the request."""
 
 from typing import Any, Tuple
-from urllib.parse import parse_qsl
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from apistar import http
+from apistar.exceptions import BadRequest
+from apistar.server import validation
 from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
 
 from apistar_ws.settings import Settings, check_settings
-from apistar_ws.websocket import WebSocket, connection_url
+from apistar_ws.websocket import WebSocket, connection_url, decode_headers
 
 
 class WebSocketComponent(Component):  # type: ignore[misc]
@@ -55,7 +57,7 @@ class HandshakeHost(Component):  # type: ignore[misc]
 
     def resolve(self, scope: ASGIScope) -> http.Host:
         """Return the host of the URL."""
-        return http.Host(http.URL(connection_url(scope)).components.hostname)
+        return http.Host(url_components(scope).hostname)
 
 
 class HandshakePort(Component):  # type: ignore[misc]
@@ -63,8 +65,21 @@ class HandshakePort(Component):  # type: ignore[misc]
 
     def resolve(self, scope: ASGIScope) -> http.Port:
         """Return the port of the URL, or the scheme's own."""
-        components = http.URL(connection_url(scope)).components
+        components = url_components(scope)
         return http.Port(components.port or (443 if components.scheme == 'wss' else 80))
+
+
+def url_components(scope: Any) -> SplitResult:
+    """Return the parts of the URL of a handshake.
+
+    :raises BadRequest: for a Host header that is none.
+    """
+    try:
+        components = urlsplit(connection_url(scope))
+        components.port
+    except ValueError:
+        raise BadRequest('The Host header is malformed') from None
+    return components
 
 
 class HandshakeBody(Component):  # type: ignore[misc]
@@ -75,13 +90,45 @@ class HandshakeBody(Component):  # type: ignore[misc]
         return http.Body(b'')
 
 
+class HandshakeHeaders(Component):  # type: ignore[misc]
+    """Supplies ``http.Headers``, also while a handshake is denied because they do not decode."""
+
+    def resolve(self, scope: ASGIScope) -> http.Headers:
+        """Return the headers."""
+        return http.Headers(decode_headers(scope))
+
+
+class HandshakeQueryString(Component):  # type: ignore[misc]
+    """Supplies ``http.QueryString``, also while a handshake is denied because it does not decode."""
+
+    def resolve(self, scope: ASGIScope) -> http.QueryString:
+        """Return the query string."""
+        return http.QueryString(scope.get('query_string', b'').decode('utf-8', 'replace'))
+
+
+class HandshakePathParams(validation.ValidatePathParamsComponent):  # type: ignore[misc]
+    """Supplies the path parameters for hooks of a denial, where there need not be a route; else see ``Arguments``."""
+
+    def resolve(self, path_params: http.PathParams) -> validation.ValidatedPathParams:
+        """Return the parameters as they are."""
+        return validation.ValidatedPathParams(path_params)
+
+
+class HandshakeValidatedQueryParams(validation.ValidateQueryParamsComponent):  # type: ignore[misc]
+    """Supplies the query parameters for hooks of a denial, where there need not be a route; else see ``Arguments``."""
+
+    def resolve(self, query_params: http.QueryParams) -> validation.ValidatedQueryParams:
+        """Return the parameters as they are."""
+        return validation.ValidatedQueryParams(query_params)
+
+
 class HandshakeQueryParams(Component):  # type: ignore[misc]
     """Supplies ``http.QueryParams``, without parsing where there is nothing to parse."""
 
     def resolve(self, scope: ASGIScope) -> http.QueryParams:
         """Return the parameters of the query string."""
         query = scope.get('query_string')
-        return http.QueryParams(parse_qsl(query.decode())) if query else NO_QUERY_PARAMS
+        return http.QueryParams(parse_qsl(query.decode('utf-8', 'replace'))) if query else NO_QUERY_PARAMS
 
 
 NO_QUERY_PARAMS = http.QueryParams()
@@ -92,5 +139,9 @@ HANDSHAKE_COMPONENTS: Tuple[Component, ...] = (
     HandshakeHost(),
     HandshakePort(),
     HandshakeBody(),
+    HandshakeHeaders(),
+    HandshakeQueryString(),
     HandshakeQueryParams(),
+    HandshakePathParams(),
+    HandshakeValidatedQueryParams(),
 )

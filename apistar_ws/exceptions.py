@@ -14,7 +14,8 @@ Exceptions of the package, and the one place that turns an exception into a clos
 
 import asyncio
 import json
-from typing import Any, Dict, Tuple, Union
+import sys
+from typing import Any, Dict, List, Tuple, Union
 
 from apistar.exceptions import HTTPException
 
@@ -112,9 +113,23 @@ def deciding_exception(exc: BaseException) -> BaseException:
 
     A task group wraps what its tasks raise; where one of them raised, that is meant.
     """
-    inner = [item for item in getattr(exc, 'exceptions', ())]
+    inner = leaves(exc)
     failures = [item for item in inner if not isinstance(item, WebSocketDisconnect)] or inner[:1]
-    return deciding_exception(failures[0]) if len(failures) == 1 else exc
+    return failures[0] if len(failures) == 1 else exc
+
+
+def leaves(exc: BaseException) -> List[BaseException]:
+    """Return the exceptions in a group and in the groups in it, or ``exc`` itself if it is no group."""
+    inner = getattr(exc, 'exceptions', None)
+    if not isinstance(inner, tuple) or not all(isinstance(item, BaseException) for item in inner):
+        return [exc]
+    return [leaf for item in inner for leaf in leaves(item)]
+
+
+def is_cancelled() -> bool:
+    """Tell whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
+    task = asyncio.current_task()
+    return sys.version_info < (3, 11) or task is None or task.cancelling() > 0
 
 
 def close_for(exc: BaseException) -> Tuple[int, str]:
@@ -127,6 +142,6 @@ def close_for(exc: BaseException) -> Tuple[int, str]:
         return 4000 + exc.status_code, fit_reason(describe(exc.detail))
     if isinstance(exc, InvalidMessage):
         return exc.close_code, fit_reason(exc.reason)
-    if isinstance(exc, asyncio.CancelledError):
+    if isinstance(exc, asyncio.CancelledError) and is_cancelled():
         return CloseCode.SERVICE_RESTART, ''
     return CloseCode.INTERNAL_ERROR, 'Internal error'

@@ -2,9 +2,7 @@
 
 import inspect
 import re
-import types as python_types
-import typing
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 from apistar import http, validators
 from apistar.exceptions import BadRequest, ConfigurationError, NotFound
@@ -13,16 +11,17 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 from apistar.validators import ValidationError
 
-from apistar_ws.messages import is_message_type
+from apistar_ws.messages import is_message_type, union_members
 from apistar_ws.websocket import WebSocket
 
 Handler = Callable[..., Awaitable[Any]]
 State = Dict[str, Any]
 
-UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
 #: What takes the whole body of a request, of which a handshake has none.
 BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
 PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
+#: Combinations of hooks and components that are remembered; an application has a few.
+REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
 PRIMITIVES: Dict[Any, Any] = {
     inspect.Parameter.empty: validators.Any,
@@ -75,10 +74,8 @@ def handler_signature(handler: Any) -> inspect.Signature:
 
 def plain_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None."""
-    if typing.get_origin(parameter.annotation) not in UNION_TYPES:
-        return parameter
-    choices = [choice for choice in typing.get_args(parameter.annotation) if choice is not type(None)]
-    if len(choices) != 1:
+    choices = union_members(parameter.annotation)
+    if len(choices) != 1 or choices[0] is parameter.annotation:
         return parameter
     default = None if parameter.default is parameter.empty else parameter.default
     return parameter.replace(annotation=choices[0], default=default)
@@ -167,8 +164,15 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
         try:
             steps: List[Step] = self.resolver_cache[key]
         except KeyError:
+            forget_if_many(self.resolver_cache)
             steps = self.resolver_cache[key] = [Step(*step) for step in self.resolve_functions(funcs, state)]
         return steps
+
+
+def forget_if_many(remembered: Dict[Any, Any]) -> None:
+    """Keep what is remembered within bounds, where hooks make new functions for each connection."""
+    if len(remembered) >= REMEMBERED:
+        remembered.clear()
 
 
 def identities(funcs: Iterable[Callable[..., Any]]) -> Tuple[Any, ...]:
@@ -261,16 +265,18 @@ class PrimitiveParam:
     def resolve(self, path_params: Mapping[str, Any], query_params: Mapping[str, Any]) -> Any:
         """Return the value of the argument.
 
-        :raises NotFound: as API Star does, with its detail.
+        :raises NotFound: for a path parameter, as API Star does, with its detail.
+        :raises BadRequest: for a query parameter that is missing, which API Star answers with 404.
         """
-        params = path_params if self._name in path_params else query_params
+        in_path = self._name in path_params
+        params = path_params if in_path else query_params
         value = params.get(self._name)
         if type(value) is self._annotation and self._annotation in UNCHANGED:
             return value
         try:
             return self._validator.validate(params, allow_coerce=True).get(self._name, self._default)
         except ValidationError as exc:
-            raise NotFound(exc.detail) from None
+            raise (NotFound if in_path else BadRequest)(exc.detail) from None
 
 
 class Arguments:
@@ -333,6 +339,7 @@ class Arguments:
     def _plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
         key = identities(on_request)
         if key not in self._plans:
+            forget_if_many(self._plans)
             self._plans[key] = self._resolve(on_request)
         return self._plans[key]
 

@@ -3,7 +3,9 @@
 import datetime
 import json
 import math
-from typing import Any, Callable, Dict, Mapping, Protocol, Sequence, Tuple, Type, Union
+import types as python_types
+import typing
+from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence, Tuple, Type, Union
 
 from apistar import types, validators
 from apistar.exceptions import ConfigurationError, ValidationError
@@ -12,6 +14,7 @@ from apistar_ws.exceptions import InvalidMessage
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
+UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
 FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
 
@@ -154,6 +157,8 @@ class Schema:
     """
 
     def __init__(self, declared: MessageType) -> None:
+        members = union_members(declared)
+        declared = members if len(members) > 1 else declared
         self.declared = declared
         self._validate = validate_by_type(declared) if isinstance(declared, (list, tuple)) else validate_one(declared)
 
@@ -185,6 +190,12 @@ def reason_for(detail: Any) -> str:
     if isinstance(detail, str):
         return detail
     return 'Invalid message: %s' % ', '.join(str(key) for key in detail)
+
+
+def union_members(annotation: Any) -> List[Any]:
+    """Return what a union is of, without None, or the annotation itself if it is none."""
+    members = typing.get_args(annotation) if typing.get_origin(annotation) in UNION_TYPES else (annotation,)
+    return [member for member in members if member is not type(None)]
 
 
 def is_message_type(declared: Any) -> bool:

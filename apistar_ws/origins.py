@@ -11,12 +11,16 @@ from urllib.parse import urlsplit
 
 from apistar.exceptions import ConfigurationError
 
+#: Bytes of an origin and a host together; DNS ends a name at 253.
+LONGEST = 600
 SAME_ORIGIN = 'same-origin'
 ANY_ORIGIN = '*'
 DEFAULT_PORTS = {'http': 80, 'https': 443, 'ws': 80, 'wss': 443}
 HTTP_SCHEMES = {'ws': 'http', 'wss': 'https', 'http': 'http', 'https': 'https'}
 PAGE_PREFIXES = {'ws': b'http://', 'wss': b'https://'}
-PATTERN = re.compile(r'^(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?P<host>\[[0-9a-f:.]+\]|[^/:@\s]+)(?::(?P<port>\d+))?$')
+PATTERN = re.compile(
+    r'^(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?P<host>\[[0-9a-f:.]+\]|(?:\*\.)?[^/:@\s*]+)(?::(?P<port>\d+))?\Z'
+)
 
 AllowedOrigins = Union[str, Sequence[str]]
 Origin = Tuple[str, str, Optional[int]]
@@ -44,6 +48,8 @@ def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
 
     ``scheme`` is the connection's, ``host`` its Host header; scheme, host and port have to be equal.
     """
+    if len(origin) + len(host) > LONGEST:
+        return False
     # Where they are spelt alike, as by every browser, they need not be taken apart.
     if host and origin == PAGE_PREFIXES.get(scheme, b'') + host:
         return True
@@ -83,7 +89,7 @@ def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
         page = parse_origin(origin.decode('utf-8', 'replace'))
         return page is not None and any(matches(page) for matches in matchers)
 
-    return is_allowed
+    return lambda origin, scheme, host: len(origin) + len(host) <= LONGEST and is_allowed(origin, scheme, host)
 
 
 def origin_matcher(entry: str) -> Callable[[Origin], bool]:

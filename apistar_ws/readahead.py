@@ -84,7 +84,7 @@ class ReadAhead:
                     self._on_disconnect(message)
                     return
                 self.received += 1
-                self._messages.append(message)
+                self._messages.append({**message, 'arrival': asyncio.get_running_loop().time()})
                 self._size += message_size(message)
                 if self._waiter is not None:
                     return

@@ -15,6 +15,8 @@ from apistar_ws.injection import PARAMETER, handler_signature
 
 #: Paths whose match is remembered, the least recently used forgotten first.
 CACHE_SIZE = 4096
+#: Characters of a path that is remembered: a client chooses its paths, and could fill the memory with them.
+LONGEST_REMEMBERED = 256
 #: One segment of a URL that is nothing but a parameter.
 SEGMENT = re.compile('{[^}+]+}')
 
@@ -135,8 +137,15 @@ class WebSocketRouter(Generic[Target]):
             rule.target = target
             rules.append(rule)
         self._adapter = werkzeug.routing.Map(rules).bind('')
-        #: Returns target and parameters of a path; raises ``NotFound``, or ``Found`` where to go instead.
-        self.lookup = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
+        self.remembered = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
+
+    def lookup(self, path: str) -> Tuple[Target, PathParams]:
+        """Return the target of a path and its parameters.
+
+        :raises NotFound: API Star's, if there is none.
+        :raises Found: API Star's, where to go instead.
+        """
+        return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
     def _lookup(self, path: str) -> Tuple[Target, PathParams]:
         return self._segments.match(path.split('/')) or self._match(path)

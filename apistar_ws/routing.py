@@ -8,12 +8,12 @@ import typing
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import wrapt
-from apistar import Route, types
+from apistar import Route, types, validators
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
 from apistar_ws.exceptions import ServiceUnavailable, UnsupportedMessage, close_for
 from apistar_ws.injection import Arguments, ASyncInjector, Handler, describe_handler, handler_signature
-from apistar_ws.messages import MessageType, Schema, is_message_type
+from apistar_ws.messages import MessageType, Schema, is_message_type, union_members
 from apistar_ws.origins import OriginCheck
 from apistar_ws.readahead import Receive
 from apistar_ws.settings import Settings, check_settings
@@ -150,6 +150,8 @@ def require_coroutine_function(handler: Any, where: str) -> None:
     :raises ConfigurationError: naming the handler.
     """
     function = inspect.unwrap(getattr(handler, '__func__', handler))
+    if not hasattr(handler, '__name__'):
+        raise ConfigurationError('%s: %r has no name; decorate an async def.' % (where, handler))
     if inspect.isasyncgenfunction(function):
         raise ConfigurationError(
             '%s: %s is an async generator; a handler sends by ws.send() and does not yield.'
@@ -229,7 +231,7 @@ def find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
     module = mapping.get('__name__')
     for value in list(mapping.values()):
         refuse_covered(value)
-        if module is None and (isinstance(value, python_types.ModuleType) or marked_methods(value)):
+        if module is None and (isinstance(value, (python_types.ModuleType, list, tuple)) or marked_methods(value)):
             yield from find_handlers([value])
         elif is_marked(value) and module in (None, value.__module__):
             yield value
@@ -238,7 +240,11 @@ def find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
 def marked_methods(source: Any) -> List[str]:
     """Return the names of the decorated methods of an object, in the order of their definition."""
     names = dict.fromkeys(name for base in reversed(type(source).__mro__) for name in vars(base))
-    return [name for name in names if is_marked(inspect.getattr_static(source, name, None))]
+    members = {name: inspect.getattr_static(source, name, None) for name in names}
+    marked = [name for name, member in members.items() if is_marked(member)]
+    for member in members.values() if marked else ():
+        refuse_covered(member)
+    return marked
 
 
 def is_marked(value: Any) -> bool:
@@ -251,7 +257,8 @@ def refuse_covered(value: Any) -> None:
 
     :raises ConfigurationError: naming the handler.
     """
-    if not is_marked(value) and inspect.isfunction(value) and any(is_marked(inner) for inner in wrapped_chain(value)):
+    covers = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
+    if covers and not is_marked(value) and any(is_marked(inner) for inner in wrapped_chain(value)):
         raise ConfigurationError(
             'The handler %s has a decorator above websocket_route, which hides its route: '
             'put websocket_route on top.' % describe_handler(value)
@@ -300,6 +307,13 @@ class Endpoint:
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
         require_coroutine_function(self.handler, 'Route(%r)' % url)
+        if next(iter(inspect.signature(self.handler).parameters), '') == 'self' and not hasattr(
+            self.handler, '__self__'
+        ):
+            raise ConfigurationError(
+                'The handler %s is a method without its object: collect it from an instance.'
+                % describe_handler(self.handler)
+            )
         self._receives, self._sends = declaration.receives, declaration.sends
         if declaration.listener:
             self.handler, self._receives, self._sends = listen(self.handler, declaration)
@@ -325,7 +339,7 @@ class Endpoint:
         :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
         """
         headers = scope['headers']
-        if not b''.join([value for _, value in headers]).isascii() or not scope['query_string'].isascii():
+        if not b''.join([value for _, value in headers]).isascii() or not scope.get('query_string', b'').isascii():
             require_decodable(scope)
         if self._allows_origin is not None:
             origins = [value for name, value in headers if name == b'origin']
@@ -337,7 +351,7 @@ class Endpoint:
 
     def _check_origins(self, origins: Sequence[bytes], scope: Scope, allows_origin: OriginCheck) -> None:
         host = host_header(scope['headers'])
-        if len(origins) > 1 or not allows_origin(origins[0], scope['scheme'], host):
+        if len(origins) > 1 or not allows_origin(origins[0], scope.get('scheme', 'ws'), host):
             logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origins, self.url, host)
             raise Forbidden('Origin not allowed')
 
@@ -375,7 +389,7 @@ def require_decodable(scope: Scope) -> None:
     :raises BadRequest: for a query string or a header that is not UTF-8.
     """
     try:
-        scope['query_string'].decode()
+        scope.get('query_string', b'').decode()
         for name, value in scope['headers']:
             name.decode(), value.decode()
     except UnicodeDecodeError:
@@ -418,30 +432,38 @@ def listen(listener: Handler, declaration: Declaration) -> Tuple[Handler, Option
             'The listener %s needs an argument named message for the message.' % describe_handler(listener)
         )
     kind = signature.parameters['message'].annotation
+    receives = declaration.receives or annotated_schema(kind)
+    sends = declaration.sends or annotated_schema(signature.return_annotation)
+    if receives is None and kind not in (inspect.Parameter.empty, str, bytes):
+        raise ConfigurationError(
+            'The listener %s annotates its message with %r: use str, bytes, a types.Type or a union or list of them, '
+            'or give receives=.' % (describe_handler(listener), kind)
+        )
 
-    async def handler(listened: WebSocket, **arguments: Any) -> None:
-        async for message in listened:
+    async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
+        ws = apistar_ws_channel
+        async for message in ws:
             if kind in (str, bytes) and not isinstance(message, kind):
                 raise UnsupportedMessage('Expected %s' % ('text' if kind is str else 'bytes'))
             reply = await listener(message=message, **arguments)
             if reply is not None:
-                await (listened.send(reply) if sends or isinstance(reply, SENDABLE) else listened.send_json(reply))
+                await (ws.send(reply) if sends or isinstance(reply, SENDABLE) else ws.send_json(reply))
 
     others = [parameter for name, parameter in signature.parameters.items() if name != 'message']
-    channel = inspect.Parameter('listened', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
+    channel = inspect.Parameter('apistar_ws_channel', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
     handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others] + [channel]
     )
     functools.update_wrapper(handler, listener, assigned=('__module__', '__name__', '__qualname__', '__doc__'))
     del handler.__wrapped__  # type: ignore[attr-defined]
-    receives = declaration.receives or annotated_schema(kind)
-    sends = declaration.sends or annotated_schema(signature.return_annotation)
     return handler, receives, sends
 
 
 def annotated_schema(annotation: Any) -> Optional[Schema]:
-    """Return the schema that an annotation declares: a ``types.Type``, or a union of them."""
-    choices = [choice for choice in typing.get_args(annotation) or (annotation,) if choice is not type(None)]
-    if not choices or not all(map(is_message_type, choices)):
+    """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them."""
+    if typing.get_origin(annotation) is list and all(map(is_message_type, typing.get_args(annotation))):
+        return Schema(validators.Array(items=typing.get_args(annotation)[0]))
+    choices = union_members(annotation)
+    if not all(map(is_message_type, choices)):
         return None
     return Schema(choices[0] if len(choices) == 1 else choices)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from typing import Any, Awaitable, Callable, Optional, Tuple, Union
 
 from apistar.exceptions import ConfigurationError
@@ -58,8 +59,11 @@ class Settings:
     small_message: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ('max_message_size', 'max_messages_per_second', 'idle_timeout', 'send_timeout', 'max_connections'):
-            self._require(name, is_limit(getattr(self, name)), 'a number above 0, or None for no limit')
+        for name in ('idle_timeout', 'send_timeout'):
+            self._require(name, is_limit(getattr(self, name), (int, float)), 'a number above 0, or None for no limit')
+        for name in ('max_message_size', 'max_messages_per_second', 'max_connections'):
+            self._require(name, is_limit(getattr(self, name), int), 'a whole number above 0, or None for no limit')
+        self._require('allowed_origins', isinstance(self.allowed_origins, (str, list, tuple, set, frozenset)), 'a list')
         self._require('subprotocols', is_subprotocols(self.subprotocols), 'a list of names, each a token of RFC 9110')
         self._require('cancel_on_disconnect', isinstance(self.cancel_on_disconnect, bool), 'True or False')
         answers_invalid = self.on_invalid in ('close', 'reply') or callable(self.on_invalid)
@@ -107,14 +111,14 @@ def check_settings(given: Any, where: str) -> None:
         raise ConfigurationError('%s: %s' % (where, exc)) from None
 
 
-def is_limit(value: Any) -> bool:
-    """Tell whether ``value`` can be a limit: a number above 0, or None."""
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+def is_limit(value: Any, kinds: Any) -> bool:
+    """Tell whether ``value`` can be a limit: a number of one of ``kinds`` above 0, or None."""
+    return value is None or (isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < math.inf)
 
 
 def is_subprotocols(value: Any) -> bool:
     """Tell whether ``value`` is a sequence of subprotocol names (RFC 6455 section 4.1: tokens of HTTP)."""
-    return not isinstance(value, str) and all(isinstance(name, str) and is_token(name) for name in value)
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) and is_token(name) for name in value)
 
 
 def is_token(text: str) -> bool:

@@ -16,6 +16,8 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds between two looks: a client's leaving is noticed within two of them.
 INTERVAL = 0.25
+#: Looks that a handler has for its clean-up when the server goes down, a second in all.
+LOOKS_AT_SHUTDOWN = 4
 
 
 class Observation:
@@ -26,7 +28,7 @@ class Observation:
         self.sent = ws._sent
         self.last_receive = now
         self.last_send = now
-        self.gone = False
+        self.looks_since_gone = 0
 
     def look(self, ws: WebSocket, now: float) -> None:
         """Compare the connection with the last look, and act on what does not move."""
@@ -40,7 +42,8 @@ class Observation:
         received = ws._received + (ws._ahead.received if ws._ahead is not None else 0)
         moved = received != self.received
         self.received = received
-        if moved or (ws._ahead is not None and ws._ahead.full):
+        held_back = ws._ahead is not None and ws._ahead.full
+        if moved or held_back or ws.state is WebSocketState.CONNECTING:
             self.last_receive = now
         if ws._ahead is not None:
             ws._ahead.resume()
@@ -51,7 +54,7 @@ class Observation:
             ws.abort(CloseCode.GOING_AWAY, 'Nothing received for %g seconds' % timeout)
 
     def _look_at_sends(self, ws: WebSocket, now: float) -> None:
-        if ws._sender is None or ws._sent != self.sent:
+        if not ws.sending or ws._sent != self.sent:
             self.sent = ws._sent
             self.last_send = now
         timeout = ws.settings.send_timeout
@@ -60,10 +63,15 @@ class Observation:
             ws.abort(CloseCode.POLICY_VIOLATION, 'A message was not taken for %g seconds' % timeout)
 
     def _look_at_handler(self, ws: WebSocket) -> None:
-        # Another task of the handler was told; give the handler a turn to end by itself.
-        if self.gone and not ws._told and ws.settings.cancel_on_disconnect:
+        # Another task of the handler was told: the handler has a look's time to end by itself. One that was told
+        # itself may clean up as long as it likes, unless the server goes down.
+        self.looks_since_gone += 1
+        if ws._told and ws.close_code == CloseCode.SERVICE_RESTART:
+            overdue = self.looks_since_gone > LOOKS_AT_SHUTDOWN
+        else:
+            overdue = self.looks_since_gone > 1 and not ws._told and ws.settings.cancel_on_disconnect
+        if overdue:
             ws.interrupt()
-        self.gone = True
 
 
 class Watch:

@@ -52,6 +52,8 @@ HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 SENDS_PER_TURN = 1024
 #: Seconds that a client which does not read is given to take the close frame.
 CLOSE_PATIENCE = 10.0
+#: Methods that tell of a disconnect.
+CALLS = frozenset(['receive', 'receive_text', 'receive_bytes', 'receive_json', 'send', 'send_json', '__anext__'])
 DEFAULT_SETTINGS = Settings()
 NO_PARAMS: Mapping[str, Any] = {}
 
@@ -101,7 +103,7 @@ class WebSocket:
     __slots__ = (
         'scope', 'server_receive', 'server_send', 'settings', 'path_params', 'state', 'subprotocol', 'close_code',
         'close_reason', '_small', '_pull', '_push', '_receiving', '_received', '_sender', '_sent', '_ahead', '_told',
-        '_handshaken', 'unfinished', '_loop', '_owner', '_interrupting_owner', '_closing', '__dict__', '__weakref__',
+        '_handshaken', 'unfinished', '_loop', '_owner', '_closing', '__dict__', '__weakref__',
     )  # fmt: skip
 
     def __init__(
@@ -145,7 +147,6 @@ class WebSocket:
         self.unfinished = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._owner: Optional['asyncio.Task[Any]'] = None
-        self._interrupting_owner = False
         self._closing: Optional['asyncio.Task[None]'] = None
 
     def __repr__(self) -> str:
@@ -156,7 +157,7 @@ class WebSocket:
     @functools.cached_property
     def headers(self) -> http.Headers:
         """The headers of the handshake; repeated ones by ``get_list``."""
-        return http.Headers([(name.decode(), value.decode()) for name, value in self.scope['headers']])
+        return http.Headers(decode_headers(self.scope))
 
     @functools.cached_property
     def query_params(self) -> http.QueryParams:
@@ -238,16 +239,19 @@ class WebSocket:
                 '(RFC 6455 section 4.2.2).' % (subprotocol, list(self.subprotocols))
             )
         encoded = encode_headers(headers) if headers else []
+        for name, _ in encoded:
+            if name.decode() in RESERVED_HEADERS:
+                raise ValueError('The header %s is the server\'s: connect() takes the subprotocol.' % name.decode())
         if self._ahead is not None:
             await self.require_client()
-        try:
-            await self.server_send({'type': 'websocket.accept', 'subprotocol': subprotocol, 'headers': encoded})
-        except BaseException as exc:
-            raise self._failure(exc, 'connect()') from None
         self.state = OPEN
         self.subprotocol = subprotocol
         self._pull = self.server_receive if self._ahead is None else self._receive_ahead
         self._push = self.server_send
+        try:
+            await self.server_send({'type': 'websocket.accept', 'subprotocol': subprotocol, 'headers': encoded})
+        except BaseException as exc:
+            raise self._failure(exc, 'connect()') from None
 
     def _connected_before(self, subprotocol: Optional[str], headers: Optional[HeaderItems]) -> None:
         if self.state is DISCONNECTED:
@@ -282,8 +286,11 @@ class WebSocket:
         :param status: the HTTP status code.
         :param headers: name and value of each header.
         :param body: the bytes of the response.
+        :raises WebSocketDisconnect: if the client is gone.
         :raises WebSocketStateError: once the handshake is answered.
         """
+        if self.state is DISCONNECTED:
+            raise self._told_disconnect()
         if self.state is not CONNECTING:
             raise self._refusal('deny()', 'A handshake is answered once; close() ends an open connection.')
         start = {'type': 'websocket.http.response.start', 'status': status, 'headers': encode_headers(headers)}
@@ -359,6 +366,11 @@ class WebSocket:
             return await self.receive()
         except WebSocketDisconnect:
             raise StopAsyncIteration from None
+        except WebSocketStateError:
+            # Another task of the handler has closed meanwhile.
+            if self.state is not CLOSED:
+                raise
+            raise StopAsyncIteration from None
 
     async def _receive_valid(self, schema: Schema, data: Data) -> Any:
         """Return the instance that ``data`` makes, or that the first message after it makes that is valid."""
@@ -390,7 +402,9 @@ class WebSocket:
         if limit is not None and is_longer(data, limit):
             await self._end_for(CloseCode.MESSAGE_TOO_BIG, 'Message larger than %d bytes' % limit)
         rate = self.settings.max_messages_per_second
-        if rate is not None and self._comes_too_fast(int(rate)):
+        # Received ahead, a message has the time of its arrival: that the handler was busy is not the client's fault.
+        arrival = message.get('arrival') or asyncio.get_running_loop().time()
+        if rate is not None and self._comes_too_fast(int(rate), arrival):
             await self._end_for(CloseCode.POLICY_VIOLATION, 'More than %d messages per second' % rate)
         return data
 
@@ -398,11 +412,10 @@ class WebSocket:
     def _arrivals(self) -> Deque[float]:
         return deque()
 
-    def _comes_too_fast(self, rate: int) -> bool:
-        now = asyncio.get_running_loop().time()
+    def _comes_too_fast(self, rate: int, arrival: float) -> bool:
         arrivals = self._arrivals
-        arrivals.append(now)
-        return len(arrivals) > rate and now - arrivals.popleft() < 1.0
+        arrivals.append(arrival)
+        return len(arrivals) > rate and arrival - arrivals.popleft() < 1.0
 
     async def _receive_ahead(self) -> Message:
         """Take what was received ahead; then let the handler receive by itself again."""
@@ -465,6 +478,10 @@ class WebSocket:
             await self._deliver({'type': 'websocket.close', 'code': code, 'reason': reason}, self.server_send)
         except WebSocketDisconnect:
             logger.debug('%r: the client left before the close.', self)
+        except asyncio.CancelledError:
+            # Given up by the handler, the close is still owed to the client.
+            self._close_later(code, reason)
+            raise
 
     async def _deliver(self, message: Message, push: Send) -> None:
         """Hand ``message`` to the server, in sight of the watch, also while another task is sending."""
@@ -522,12 +539,12 @@ class WebSocket:
         self._disconnect(CloseCode.NO_STATUS_RECEIVED if code is None else code, message.get('reason') or '')
 
     def _client_left(self, message: Message) -> None:
-        """Note that the client is gone, and end the handler, which is not receiving."""
-        if self.state is CLOSED:
+        """Note that the client is gone, and end the handler, unless it is receiving and so is told."""
+        if self.state in (CLOSED, DISCONNECTED):
             return
         accepted = self.state is OPEN
         self._disconnected(message)
-        if not accepted or self.settings.cancel_on_disconnect:
+        if not self._receiving and (not accepted or self.settings.cancel_on_disconnect):
             self.interrupt()
 
     def _disconnect(self, code: int, reason: str) -> None:
@@ -548,7 +565,9 @@ class WebSocket:
 
     def _told_disconnect(self) -> WebSocketDisconnect:
         """Return what tells the caller that the connection is over."""
-        if current_task(self._loop) is self._owner:
+        task = asyncio.current_task()
+        # A task that runs nothing but this call hands the news on to who awaits it, as in wait_for before 3.12.
+        if task is self._owner or (task is not None and getattr(task.get_coro(), '__name__', '') in CALLS):
             self._told = True
         assert self.close_code is not None
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
@@ -584,6 +603,7 @@ class WebSocket:
         """Close on a client that broke a limit, and tell the handler."""
         logger.info('%r: closed with %d, %s.', self, code, reason)
         self._disconnect(code, reason)
+        self._pull = not_open
         message = {'type': 'websocket.close', 'code': int(code), 'reason': fit_reason(reason)}
         await self._deliver(message, self.server_send)
         raise self._told_disconnect()
@@ -598,8 +618,12 @@ class WebSocket:
         if self.state is OPEN:
             self._disconnect(code, reason)
             self._pull = not_open
-            self._closing = asyncio.ensure_future(self._close_patiently(int(code), reason))
+            self._close_later(int(code), reason)
         self.interrupt()
+
+    def _close_later(self, code: int, reason: str) -> None:
+        self.unfinished = True
+        self._closing = asyncio.ensure_future(self._close_patiently(code, reason))
 
     async def _close_patiently(self, code: int, reason: str) -> None:
         message = {'type': 'websocket.close', 'code': code, 'reason': fit_reason(reason)}
@@ -618,16 +642,19 @@ class WebSocket:
     def interrupt(self) -> None:
         """End the handler, and the sends to this client of all others; the client is gone."""
         self.unfinished = True
-        if self._owner is not None and not self._interrupting_owner:
-            self._interrupting_owner = True
-            self._owner.cancel()
-        for task in {self._sender, *self._more_senders} - {None, self._owner}:
-            self._interrupted.add(task)
+        for task in {self._owner, self._sender, *self._more_senders} - {None} - set(self._interrupted):
+            # What others have asked of the task before, as a number of cancellations, stays theirs.
+            self._interrupted[task] = cancellations(task)
             task.cancel()  # type: ignore[union-attr]
 
     @functools.cached_property
-    def _interrupted(self) -> Set[Optional['asyncio.Task[Any]']]:
-        return set()
+    def _interrupted(self) -> Dict[Optional['asyncio.Task[Any]'], int]:
+        return {}
+
+    @property
+    def sending(self) -> bool:
+        """Whether a send is waiting for the client."""
+        return self._sender is not None or bool(self.__dict__.get('_more_senders'))
 
     @property
     def disconnected(self) -> bool:
@@ -636,7 +663,7 @@ class WebSocket:
 
     async def finish(self) -> None:
         """Leave nothing of this connection running; called when the handler has ended."""
-        self.was_interrupted(self._owner)
+        self.release()
         if self._ahead is not None:
             self._ahead.stop()
             self._ahead, self._pull = None, not_open
@@ -645,14 +672,16 @@ class WebSocket:
 
     def was_interrupted(self, task: Optional['asyncio.Task[Any]']) -> bool:
         """Tell whether the cancellation that ``task`` just got was ours; if so it is taken back."""
-        if task is self._owner and self._interrupting_owner:
-            self._interrupting_owner = False
-        elif task in self._interrupted:
-            self._interrupted.discard(task)
-        else:
+        if not self.unfinished or task not in self._interrupted:
             return False
+        before = self._interrupted.pop(task)
         # Where somebody else has cancelled the task as well, it stays cancelled.
-        return sys.version_info < (3, 11) or task is None or task.uncancel() == 0
+        return sys.version_info < (3, 11) or task is None or task.uncancel() <= before
+
+    def release(self) -> None:
+        """Let the handler's task go its own way from now on, whatever becomes of the client."""
+        self.was_interrupted(self._owner)
+        self._owner = None
 
 
 class TypedWebSocket(WebSocket):
@@ -693,6 +722,11 @@ class TypedWebSocket(WebSocket):
         await self.send_json(self._sends.encode(data))
 
 
+def cancellations(task: Optional['asyncio.Task[Any]']) -> int:
+    """Return how often ``task`` was asked to end; Python 3.10 does not count."""
+    return task.cancelling() if sys.version_info >= (3, 11) and task is not None else 0
+
+
 def is_longer(data: Data, limit: float) -> bool:
     """Tell whether ``data`` is longer than ``limit`` bytes in UTF-8."""
     if isinstance(data, bytes) or data.isascii():
@@ -712,11 +746,16 @@ def encodable(text: str) -> str:
     return str(text)
 
 
+#: Headers of the answer that are the server's: the first has an argument of its own, the others make the upgrade.
+RESERVED_HEADERS = frozenset(
+    ['sec-websocket-protocol', 'sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade']
+)
+
+
 def encode_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
     """Return headers as ASGI wants them: names in lower case, both in bytes.
 
-    :raises ValueError: for a name or value that HTTP does not allow (RFC 9110 section 5.5), and for the
-        subprotocol, which has an argument of its own.
+    :raises ValueError: for a name or value that HTTP does not allow (RFC 9110 section 5.5).
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [encode_header(name, value) for name, value in pairs]
@@ -724,19 +763,22 @@ def encode_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
 
 def encode_header(name: str, value: str) -> Tuple[bytes, bytes]:
     """Return one header in bytes; see :func:`encode_headers`."""
-    if not is_token(name) or any(c in value for c in '\r\n\0'):
+    if not is_token(name) or not all(c >= ' ' and c != '\x7f' or c == '\t' for c in value) or value != value.strip():
         raise ValueError('The header %r: %r cannot be sent: HTTP does not allow it.' % (name, value))
-    if name.lower() == 'sec-websocket-protocol':
-        raise ValueError('The subprotocol is no header of connect(): give it as connect(subprotocol=%r).' % value)
     return name.lower().encode('ascii'), value.encode()
+
+
+def decode_headers(scope: Scope) -> List[Tuple[str, str]]:
+    """Return the headers of a handshake; where they do not decode, it is being denied."""
+    return [(name.decode('utf-8', 'replace'), value.decode('utf-8', 'replace')) for name, value in scope['headers']]
 
 
 def connection_url(scope: Scope) -> str:
     """Return the URL that the client asked for, by its Host header, or by the server's address without one."""
     scheme = scope.get('scheme') or 'ws'
     path = scope.get('root_path', '') + scope['path']
-    query = scope.get('query_string', b'').decode()
-    host = next((value.decode() for name, value in scope['headers'] if name == b'host'), None)
+    query = scope.get('query_string', b'').decode('utf-8', 'replace')
+    host = next((value.decode('utf-8', 'replace') for name, value in scope['headers'] if name == b'host'), None)
     return '%s://%s%s%s' % (scheme, host or server_host(scope, scheme), path, query and '?' + query)
 
 

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import sys
 import tracemalloc
 
 import apistar
@@ -98,6 +99,20 @@ class TestConversations:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert peer.sent == [ACCEPT, closed(1012)]
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 does not count cancellations')
+    async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler(self, caplog):
+        @websocket_route('/other')
+        async def other(ws: WebSocket):
+            task = asyncio.ensure_future(asyncio.sleep(3600))
+            task.cancel()
+            await task
+
+        assert await run(ASyncApp(collect_routes(other)), scope('/other'), Peer(CONNECT)) == [
+            ACCEPT,
+            closed(1011, 'Internal error'),
+        ]
+        assert len(caplog.records) == 1
 
     async def test_what_a_failing_task_group_holds_decides(self, caplog):
         class Group(Exception):
@@ -221,6 +236,30 @@ class TestHooks:
 
         assert await run(self.made(Once), scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
 
+    async def test_a_client_that_leaves_while_hooks_make_its_denial_is_no_error(self, caplog):
+        class Slow:
+            async def on_response(self, response: http.Response):
+                for i in range(5):
+                    await asyncio.sleep(0)
+                    app._watch().look(float(i))
+
+        app = self.made(Slow)
+        await run(app, scope('/nope'), Peer(CONNECT, disconnect(1006)))
+        assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+    async def test_hooks_of_a_denial_get_what_there_is(self):
+        class Cors:
+            def on_response(
+                self, response: http.Response, origin: http.Header, query: http.QueryString, token: str = 'x'
+            ):
+                response.headers['X-Seen'] = '%s %s' % (token, query.isascii())
+
+        app = self.made(Cors)
+        undecodable = {**scope('/quiet'), 'headers': [(b'origin', b'\xff')], 'query_string': b'\xff'}
+        for made, status in [(undecodable, 400), (scope('/nope?token=t'), 404)]:
+            start = (await run(app, made, Peer(CONNECT)))[0]
+            assert (start['status'], start['headers'][-1][0]) == (status, b'x-seen')
+
     async def test_on_error_hooks_run_after_the_accept_too_and_their_own_errors_are_logged(self, caplog):
         seen = []
 
@@ -329,6 +368,8 @@ class TestAdmission:
             ('/limited', {'headers': [(b'x', b'\xff')]}, 400, b'"The query string and the headers have to be UTF-8"'),
             ('/limited', {'headers': [(b'x', b'\xff'), (b'x', b'a')]}, 400, None),
             ('/limited?x=a', {}, 400, b'{"x":"Must be a number."}'),
+            ('/needed', {}, 400, b'{"x":"The \\"x\\" field is required."}'),
+            ('/needed?x=1', {'headers': [(b'host', b'[')]}, 400, b'"The Host header is malformed"'),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://b')]}, 403, b'"Origin not allowed"'),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'null')]}, 403, None),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://a'), (b'origin', b'http://a')]}, 403, None),
@@ -340,8 +381,12 @@ class TestAdmission:
         async def limited(ws: WebSocket, x: int = 0):
             """Be limited."""
 
+        @websocket_route('/needed')
+        async def needed(x: int, host: http.Host):
+            """Need a parameter."""
+
         messages = await run(
-            ASyncApp(collect_routes(limited)),
+            ASyncApp(collect_routes(limited, needed)),
             scope(url, **{'headers': []} | options) if 'headers' not in options else {**scope(url), **options},
             Peer(CONNECT),
         )

@@ -1,4 +1,5 @@
 import asyncio
+import sys
 
 import pytest
 from apistar import exceptions
@@ -32,7 +33,6 @@ class Odd(exceptions.HTTPException):
         (UnsupportedMessage('Expected text, got bytes'), (1003, 'Expected text, got bytes')),
         (RuntimeError('password=hunter2'), (1011, 'Internal error')),
         (WebSocketDisconnect(1001), (1011, 'Internal error')),
-        (asyncio.CancelledError(), (1012, '')),
         (Group(exceptions.NotFound(), WebSocketDisconnect(1001)), (4404, 'Not found')),
     ],
 )
@@ -61,3 +61,21 @@ def test_http_answers_carry_the_headers_that_http_asks_for():
         {'Upgrade': 'websocket', 'Connection': 'Upgrade'},
     )
     assert (ServiceUnavailable().status_code, ServiceUnavailable().get_headers()) == (503, {'Retry-After': '5'})
+
+
+async def test_a_cancellation_from_outside_is_a_restart_of_the_server():
+    async def cancelled():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as exc:
+            return close_for(exc)
+
+    task = asyncio.ensure_future(cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == (1012, '')
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 does not count cancellations')
+async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler():
+    assert close_for(asyncio.CancelledError()) == (1011, 'Internal error')

@@ -56,3 +56,13 @@ def test_plain_http_is_left_alone(app):
 
     assert Client(app).get('/').text == 'page'
     assert TestClient is not Client
+
+
+async def test_it_leaves_decorated_routes_to_their_decorator():
+    @websocket_route('/choosy', connect=False)
+    async def choosy(ws: WebSocket):
+        await ws.connect(subprotocol='x')
+
+    app = ASyncApp(collect_routes(choosy), event_hooks=[WebSocketAutoHook])
+    async with connect(app, '/choosy', subprotocols=['x']) as ws:
+        assert ws.subprotocol == 'x'

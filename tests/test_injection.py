@@ -176,6 +176,9 @@ class TestValidators:
     def test_one_argument(self, annotation, default, path_params, query_params):
         parameter = inspect.Parameter('x', inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         theirs = Outcome(lambda: validation.PrimitiveParamComponent().resolve(parameter, path_params, query_params))
+        # Of a query parameter that is missing, API Star says 404; the contract for WebSockets says 400.
+        if 'x' not in path_params and theirs.seen[1] is NotFound:
+            theirs.seen = ('error', BadRequest, theirs.seen[2])
         assert Outcome(lambda: PrimitiveParam(parameter).resolve(path_params, query_params)) == theirs
 
     @given(st.dictionaries(st.sampled_from(['a', 'n', 'x', 'q', 'm', 'z']), st.text(max_size=3)))
@@ -240,3 +243,11 @@ def test_path_parameters_that_validation_refuses_are_not_found():
     with pytest.raises(NotFound) as info:
         PathParams(number).resolve({'x': float('inf')})
     assert info.value.detail == {'x': 'Must be finite.'}
+
+
+async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within_bounds(monkeypatch):
+    monkeypatch.setattr('apistar_ws.injection.REMEMBERED', 10)
+    used = injector()
+    for i in range(30):
+        await used.run_async([(lambda: lambda: i)()], {'scope': {}})
+    assert len(used.resolver_cache) <= 10

@@ -1,5 +1,6 @@
 import datetime
 import json
+from typing import Union
 
 import orjson
 import pytest
@@ -125,7 +126,11 @@ def test_a_validator_makes_values():
 
 
 def test_a_list_of_types_is_told_apart_by_type():
-    schema = Schema([Joined, Left])
+    for declared in ([Joined, Left], Union[Joined, Left]):
+        told_apart(Schema(declared))
+
+
+def told_apart(schema):
     assert isinstance(schema.decode({'type': 'left'}), Left)
     assert isinstance(schema.decode({'type': 'joined', 'at': '2020-01-01T00:00:00Z', 'order': {'item': 'x'}}), Joined)
 

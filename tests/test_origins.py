@@ -84,7 +84,16 @@ def test_a_star_switches_the_check_off(allowed):
     assert origin_check(allowed) is None
 
 
-@pytest.mark.parametrize('entry', ['https://example.com/path', 'https://', 'a b', 7, 'https://user@example.com'])
+@pytest.mark.parametrize(
+    'entry',
+    ['https://example.com/path', 'https://', 'a b', 7, 'https://u@example.com', 'https://*', 'a.*.b', 'http://a.com\n'],
+)
 def test_an_entry_that_is_no_origin_is_refused(entry):
     with pytest.raises(ConfigurationError, match='allowed_origins holds'):
         origin_check([entry])
+
+
+def test_what_is_too_long_for_an_origin_is_none():
+    host = b'x' * 1000
+    assert not is_same_origin(b'http://' + host, 'ws', host)
+    assert not origin_check(['https://example.com'])(b'https://' + host, 'ws', b'testserver')

@@ -116,7 +116,13 @@ def test_what_was_looked_up_is_remembered_up_to_a_bound():
         router.lookup('/chat/%d' % i)
         with pytest.raises(exceptions.NotFound):
             router.lookup('/nope/%d' % i)
-    assert router.lookup.cache_info().currsize == CACHE_SIZE
+    assert router.remembered.cache_info().currsize == CACHE_SIZE
+
+
+def test_a_long_path_is_found_and_not_remembered():
+    router = router_of('/chat/{room}')
+    assert router.lookup('/chat/' + 'x' * 300) == ('/chat/{room}', {'room': 'x' * 300})
+    assert router.remembered.cache_info().currsize == 0
 
 
 def test_names_lead_back_to_paths():

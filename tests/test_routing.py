@@ -1,5 +1,6 @@
 import functools
 import inspect
+from typing import List
 
 import pytest
 from apistar import Include, Route, exceptions, http, types, validators
@@ -140,6 +141,10 @@ class TestMisuse:
         with pytest.raises(ConfigurationError, match=r"websocket_route\('/x'\): .*handler has to be an async def"):
             websocket_route('/x')(handler)
 
+    def test_a_handler_without_a_name_is_refused(self):
+        with pytest.raises(ConfigurationError, match='has no name; decorate an async def'):
+            websocket_route('/x')(functools.partial(quiet.__wrapped__))
+
     def test_an_async_generator_is_refused(self):
         async def handler(ws: WebSocket):
             yield  # pragma: no cover
@@ -265,6 +270,20 @@ class TestCollecting:
         with pytest.raises(ConfigurationError, match='There is nothing to collect from'):
             collect_routes(source)
 
+    def test_a_method_that_another_decorator_hides_is_refused(self):
+        class Hidden(Rooms):
+            @classmethod
+            @websocket_route('/hidden')
+            async def hidden(cls, ws: WebSocket):
+                """Be under another decorator."""
+
+        with pytest.raises(ConfigurationError, match='hidden has a decorator above websocket_route'):
+            collect_routes(Hidden('a'))
+
+    def test_a_method_without_its_object_is_refused(self):
+        with pytest.raises(ConfigurationError, match='Rooms.beta is a method without its object'):
+            ASyncApp(collect_routes(Rooms.beta))
+
     def test_a_handler_that_another_decorator_hides_is_refused(self):
         @functools.wraps(chat)
         async def hidden(*args, **kwargs):
@@ -367,6 +386,23 @@ class TestListener:
             for kind, name in [('buy', 'Buy'), ('cancel', 'Cancel')]:
                 await ws.send_json({'type': kind})
                 assert await ws.receive_json() == name
+
+    async def test_a_list_of_types_is_one_message(self):
+        @websocket_listener('/all')
+        async def order_all(message: List[Order]) -> List[Receipt]:
+            return [{'total': len(order.item)} for order in message]
+
+        async with connect(ASyncApp(collect_routes(order_all)), '/all') as ws:
+            await ws.send_json([{'item': 'tea'}, {'item': 'milk'}])
+            assert await ws.receive_json() == [{'total': 3}, {'total': 4}]
+
+    def test_a_message_of_another_type_is_refused(self):
+        @websocket_listener('/x')
+        async def listener(message: dict):
+            """Take what is no message type."""
+
+        with pytest.raises(ConfigurationError, match='listener annotates its message with'):
+            ASyncApp(collect_routes(listener))
 
     @pytest.mark.parametrize('kind, message, reason', [(str, b'a', 'Expected text'), (bytes, 'a', 'Expected bytes')])
     async def test_text_and_bytes_can_be_insisted_on(self, kind, message, reason):

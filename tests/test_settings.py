@@ -35,6 +35,11 @@ def test_a_route_overrides_what_it_names_and_keeps_the_rest():
     [
         ({'idle_timeout': 0}, 'idle_timeout=0 has to be a number above 0, or None for no limit'),
         ({'idle_timeout': -1}, 'idle_timeout=-1'),
+        ({'idle_timeout': float('inf')}, 'idle_timeout=inf'),
+        ({'max_messages_per_second': 0.5}, 'has to be a whole number above 0'),
+        ({'allowed_origins': None}, 'allowed_origins=None has to be a list'),
+        ({'allowed_origins': iter(['*'])}, 'has to be a list'),
+        ({'subprotocols': iter(['a'])}, 'has to be a list of names'),
         ({'send_timeout': '5'}, "send_timeout='5'"),
         ({'max_connections': True}, 'max_connections=True'),
         ({'max_message_size': 0}, 'max_message_size=0'),

@@ -2,7 +2,7 @@ import asyncio
 import threading
 
 import pytest
-from apistar import Route, exceptions, http
+from apistar import App, Route, exceptions, http
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
 from apistar_ws.testing import (
@@ -175,6 +175,24 @@ class TestBlocking:
                 ws.send('x')
                 ws.receive()
         assert 'misbehave' in [entry.name for entry in info.traceback]
+
+    def test_what_was_expected_of_the_handler_is_not_raised_again(self, client):
+        with client.websocket_connect('/misbehave/raise') as ws:
+            ws.send('x')
+            with pytest.raises(RuntimeError, match='raised late'):
+                ws.receive()
+
+    def test_a_connection_that_is_closed_takes_no_more(self, client):
+        with client.websocket_connect('/misbehave/close') as ws:
+            ws.send('x')
+            for call in (ws.receive, lambda: ws.send('y')):
+                with pytest.raises(ConnectionClosed):
+                    call()
+
+    def test_an_application_for_wsgi_is_tested_as_by_api_star(self):
+        client = TestClient(App([Route('/cookies', 'GET', show_cookies)]))
+        assert client.get('/cookies').status_code == 200
+        client.close()
 
     def test_what_the_handler_raises_while_it_is_left_is_raised_too(self, client):
         with pytest.raises(RuntimeError, match='in the clean-up'):

@@ -7,7 +7,7 @@ import pytest
 
 from apistar_ws import Settings, WebSocketDisconnect, WebSocketState
 from apistar_ws.watch import INTERVAL, Watch
-from tests.conversations import BlockedPeer, Peer, closed, disconnect, opened, sent, text
+from tests.conversations import CONNECT, BlockedPeer, Peer, channel, closed, disconnect, opened, sent, text
 
 
 @pytest.fixture
@@ -160,6 +160,152 @@ async def test_a_handler_that_was_told_may_take_its_time_to_clean_up(watch):
         peer.add(disconnect())
         await look(watch, 5)
         assert (ws.disconnected, task.done()) == (True, False)
+
+
+async def test_a_handler_that_was_told_by_a_send_is_left_alone_when_the_disconnect_is_found(watch):
+    async def send_and_clean_up(ws):
+        await ws.go_on.wait()
+        with contextlib.suppress(WebSocketDisconnect):
+            await ws.send('a')
+        await sleep(ws)
+
+    async def send(message):
+        raise OSError('gone')
+
+    peer = Peer()
+    async with handling(watch, peer, send_and_clean_up) as (ws, task):
+        await look(watch, 3)
+        ws._push = send
+        ws.go_on.set()
+        await look(watch)
+        peer.add(disconnect())
+        await look(watch, 5)
+        assert (ws.disconnected, task.done()) == (True, False)
+
+
+@pytest.mark.parametrize('waiting', [lambda call: call, lambda call: asyncio.wait_for(call, 3600)])
+async def test_after_a_pause_too_a_handler_that_receives_is_told_and_not_cancelled(watch, waiting):
+    async def pause_and_receive(ws):
+        await ws.go_on.wait()
+        try:
+            await waiting(ws.receive())
+        except WebSocketDisconnect as exc:
+            ws.code = exc.code
+            await sleep(ws)
+
+    peer = Peer()
+    async with handling(watch, peer, pause_and_receive) as (ws, task):
+        await look(watch, 3)
+        ws.go_on.set()
+        await look(watch)
+        peer.add(disconnect(4000))
+        await look(watch, 5)
+        assert (ws.code, task.done()) == (4000, False)
+
+
+async def test_when_the_server_goes_down_a_clean_up_has_a_second(watch):
+    async def listen_and_clean_up(ws):
+        await listen(ws)
+        await sleep(ws)
+
+    peer = Peer()
+    async with handling(watch, peer, listen_and_clean_up) as (ws, task):
+        peer.add(disconnect(1012))
+        await look(watch, 4)
+        assert not task.done()
+        await look(watch, 2)
+        assert task.cancelled()
+
+
+async def test_another_task_that_closes_ends_an_iteration_after_a_pause_too(watch):
+    async def pause_and_listen(ws):
+        await ws.go_on.wait()
+        reader = asyncio.ensure_future(listen(ws))
+        await asyncio.sleep(0)
+        await ws.close()
+        await reader
+
+    peer = Peer()
+    async with handling(watch, peer, pause_and_listen) as (ws, task):
+        await look(watch, 3)
+        ws.go_on.set()
+        await look(watch)
+        peer.add(disconnect(1000))
+        await asyncio.wait([task], timeout=5)
+        assert task.exception() is None
+
+
+async def test_the_wait_for_the_accept_is_no_silence(watch):
+    peer = Peer(CONNECT)
+    ws = channel(peer, Settings(idle_timeout=60))
+    await ws.handshake()
+    watch.add(ws)
+    await look(watch, 10, seconds=19)
+    peer.add(text('a'))
+    await ws.connect()
+    assert await ws.receive() == 'a'
+    watch.remove(ws)
+    await ws.finish()
+
+
+async def test_a_second_sender_is_released_though_the_first_has_given_up(watch):
+    peer = BlockedPeer()
+    async with handling(watch, peer, listen, Settings(send_timeout=5)) as (ws, task):
+        first, second = [asyncio.ensure_future(ws.send('a')) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        await look(watch, 8, seconds=1)
+        await asyncio.wait([second], timeout=5)
+        assert isinstance(second.exception(), WebSocketDisconnect)
+        peer.unblock.set()
+
+
+async def test_messages_received_ahead_count_by_their_arrival(watch, monkeypatch):
+    async def pause_and_receive(ws):
+        await ws.go_on.wait()
+        ws.received = [await ws.receive() for _ in range(5)]
+
+    clock = iter(range(10, 1000, 10))
+    peer = Peer()
+    async with handling(watch, peer, pause_and_receive, Settings(max_messages_per_second=1)) as (ws, task):
+        await look(watch, 3)
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, 'time', lambda: next(clock))
+            peer.add(*[text('a')] * 5)
+            await look(watch)
+        ws.go_on.set()
+        await asyncio.wait([task], timeout=5)
+        assert (ws.received, peer.sent) == (['a'] * 5, [])
+
+
+async def test_after_a_limit_nothing_received_ahead_is_delivered(watch):
+    async def pause_and_receive(ws):
+        await ws.go_on.wait()
+        for _ in range(2):
+            with pytest.raises(WebSocketDisconnect):
+                await ws.receive()
+
+    peer = Peer(text('x' * 100), text('ok'))
+    async with handling(watch, peer, pause_and_receive, Settings(max_message_size=10)) as (ws, task):
+        await look(watch, 3)
+        ws.go_on.set()
+        await asyncio.wait([task], timeout=5)
+        assert task.exception() is None
+        assert peer.sent == [closed(1009, 'Message larger than 10 bytes')]
+
+
+async def test_a_close_that_was_given_up_is_delivered_all_the_same(watch):
+    async def give_up_close(ws):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(ws.close(4000), 0.001)
+
+    peer = BlockedPeer()
+    async with handling(watch, peer, give_up_close) as (ws, task):
+        await asyncio.wait([task], timeout=5)
+        assert task.exception() is None
+        peer.unblock.set()
+    assert peer.sent == [closed(4000)]
 
 
 async def test_a_handler_that_closed_may_take_its_time_to_clean_up(watch):

@@ -141,7 +141,7 @@ TABLE = [
     (CLOSED, 'close with code', None, []),
     (DISCONNECTED, 'connect', LEFT, []),
     (DISCONNECTED, 'connect otherwise', LEFT, []),
-    (DISCONNECTED, 'deny', (WebSocketStateError, 'A handshake is answered once'), []),
+    (DISCONNECTED, 'deny', LEFT, []),
     (DISCONNECTED, 'receive', LEFT, []),
     (DISCONNECTED, 'recv', LEFT, []),
     (DISCONNECTED, 'receive_text', LEFT, []),
@@ -252,6 +252,20 @@ class TestConnect:
             await ws.connect(subprotocol='a')
         assert len(peer.sent) == 1
 
+    async def test_two_calls_at_once_accept_once(self):
+        peer = Peer(CONNECT)
+        send = peer.send
+
+        async def slow_send(message):
+            await asyncio.sleep(0)
+            await send(message)
+
+        peer.send = slow_send
+        ws = channel(peer)
+        await ws.handshake()
+        await asyncio.gather(ws.connect(), ws.connect())
+        assert peer.sent == [ACCEPT]
+
     async def test_a_subprotocol_that_was_not_offered_is_refused_and_nothing_sent(self):
         peer = Peer(CONNECT)
         ws = channel(peer, subprotocols=['a'])
@@ -260,7 +274,17 @@ class TestConnect:
         assert (peer.sent, ws.state) == ([], CONNECTING)
 
     @pytest.mark.parametrize(
-        'headers', [{'a b': 'c'}, {'': 'c'}, {'a': 'b\r\nc: d'}, [('a', '\0')], {'Sec-WebSocket-Protocol': 'a'}]
+        'headers',
+        [
+            {'a b': 'c'},
+            {'': 'c'},
+            {'a': 'b\r\nc: d'},
+            [('a', '\0')],
+            {'a': '\x7f'},
+            {'a': 'b '},
+            {'Sec-WebSocket-Protocol': 'a'},
+            {'Upgrade': 'a'},
+        ],
     )
     async def test_a_header_that_cannot_be_sent_is_refused_and_nothing_sent(self, headers):
         peer = Peer(CONNECT)

@@ -1,0 +1,86 @@
+"""A bare ASGI callable: the least that does the work."""
+
+import json
+from typing import Any, Awaitable, Callable, Dict
+from urllib.parse import parse_qs
+
+from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders.guards import HOST_BYTES
+
+VERSION_OF = None
+MISSING: Dict[str, str] = {}
+Handler = Callable[[str, Any, Any], Awaitable[None]]
+
+
+def application(handlers: Dict[str, Handler]) -> Any:
+    """Return an application that looks up its handler by all of the path but the last segment."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope['type'] != 'websocket':
+            raise RuntimeError('Only WebSockets are served here.')
+        url, _, room = scope['path'].rpartition('/')
+        await handlers[url](room, receive, send)
+
+    return app
+
+
+async def echo(visit: Any, receive: Any, send: Any) -> None:
+    """Echo one text, to whoever has that room, or more, to show."""
+    visited.append(visit)
+    await receive()
+    await send({'type': 'websocket.accept'})
+    message = await receive()
+    await send({'type': 'websocket.send', 'text': message['text']})
+    await send({'type': 'websocket.close'})
+
+
+async def talk(room: str, receive: Any, send: Any) -> None:
+    """Echo texts until the client leaves."""
+    visited.append(room)
+    await receive()
+    await send({'type': 'websocket.accept'})
+    while True:
+        message = await receive()
+        if message['type'] == 'websocket.disconnect':
+            return
+        await send({'type': 'websocket.send', 'text': message['text']})
+
+
+async def talk_json(room: str, receive: Any, send: Any) -> None:
+    """Echo JSON until the client leaves."""
+    visited.append(room)
+    await receive()
+    await send({'type': 'websocket.accept'})
+    while True:
+        message = await receive()
+        if message['type'] == 'websocket.disconnect':
+            return
+        await send({'type': 'websocket.send', 'text': json.dumps(json.loads(message['text']))})
+
+
+def build(count: int) -> Any:
+    """Return the application with ``count`` routes."""
+    return application({'/chat%d' % index: echo for index in range(count)})
+
+
+def conversations() -> Any:
+    """Return the application whose connections stay."""
+    return application({'/chat': echo, '/talk': talk, '/each': talk, '/json': talk_json})
+
+
+def guarded() -> Any:
+    """Return the application with guards and derived values, all in one function."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope['type'] != 'websocket':
+            raise RuntimeError('Only WebSockets are served here.')
+        headers = dict(scope['headers'])
+        if b'bot' in headers.get(b'user-agent', b'') or headers.get(b'host') not in HOST_BYTES:
+            return await send({'type': 'websocket.close', 'code': 1008})
+        room = scope['path'].rpartition('/')[2]
+        user = headers[b'x-forwarded-user'].decode()
+        locale = headers[b'accept-language'].decode().split(',')[0]
+        limit = int(parse_qs(scope['query_string'].decode())['limit'][0])
+        await echo((room, user, locale, limit), receive, send)
+
+    return app

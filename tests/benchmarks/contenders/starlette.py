@@ -1,0 +1,95 @@
+"""Starlette: functions over its ``WebSocket``, pure ASGI middlewares as guards."""
+
+from typing import Any, Dict
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders.guards import RefuseBots, RequireHost
+
+VERSION_OF = 'starlette'
+MISSING: Dict[str, str] = {}
+
+
+async def echo(websocket: WebSocket) -> None:
+    """Echo one text."""
+    visited.append(websocket.path_params['room'])
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+async def talk(websocket: WebSocket) -> None:
+    """Echo texts until the client leaves."""
+    visited.append(websocket.path_params['room'])
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
+
+
+async def each(websocket: WebSocket) -> None:
+    """Echo each text."""
+    visited.append(websocket.path_params['room'])
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+async def talk_json(websocket: WebSocket) -> None:
+    """Echo JSON until the client leaves."""
+    visited.append(websocket.path_params['room'])
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_json(await websocket.receive_json())
+    except WebSocketDisconnect:
+        pass
+
+
+def get_user(websocket: WebSocket) -> str:
+    """Take the user from the header that the proxy sets."""
+    return websocket.headers['x-forwarded-user']
+
+
+def get_locale(websocket: WebSocket) -> str:
+    """Take the preferred language."""
+    return websocket.headers['accept-language'].split(',')[0]
+
+
+def get_limit(websocket: WebSocket) -> int:
+    """Take the limit from the query string."""
+    return int(websocket.query_params['limit'])
+
+
+async def derived(websocket: WebSocket) -> None:
+    """Echo one text, for a known user."""
+    room = websocket.path_params['room']
+    visited.append((room, get_user(websocket), get_locale(websocket), get_limit(websocket)))
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+def build(count: int) -> Any:
+    """Return the application with ``count`` routes."""
+    return Starlette(routes=[WebSocketRoute('/chat%d/{room}' % index, echo) for index in range(count)])
+
+
+def conversations() -> Any:
+    """Return the application whose connections stay."""
+    endpoints = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json}
+    return Starlette(routes=[WebSocketRoute(url + '/{room}', endpoint) for url, endpoint in endpoints.items()])
+
+
+def guarded() -> Any:
+    """Return the application with guards and derived values."""
+    return Starlette(
+        routes=[WebSocketRoute('/chat0/{room}', derived)],
+        middleware=[Middleware(RefuseBots), Middleware(RequireHost)],
+    )

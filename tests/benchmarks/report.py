@@ -1,0 +1,335 @@
+"""The table in the terminal, and the page and the plot in the documentation."""
+
+import itertools
+import pathlib
+import shlex
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+
+from tests.benchmarks.contenders import BARE, OURS, STARLETTE, TITLES
+from tests.benchmarks.environment import Environment
+from tests.benchmarks.results import Row, show_ratio, verdicts
+from tests.benchmarks.scripted import BROWSER_HEADERS
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / 'docs'
+PAGE = 'performance.rst'
+PLOT = 'performance.svg'
+TITLE_WIDTH = 58
+COLUMN_WIDTH = 11
+COLORS = {OURS: '#c2410c', 'fastapi': '#0f766e', 'litestar': '#4338ca', 'flama': '#a16207', BARE: '#9ca3af'}
+
+
+class Run(NamedTuple):
+    """Everything that one run of the benchmark found."""
+
+    rows: List[Row]
+    environment: Environment
+    #: How many rounds each part has had.
+    in_process_rounds: int
+    end_to_end_rounds: int
+    memory_rounds: int
+    #: How busy the client was at most, as a share of one processor.
+    client_busy: float
+    #: The options of the server.
+    server_options: Dict[str, Any]
+
+
+# What both have
+
+
+def show_figure(row: Row, contender: str) -> str:
+    """Return a figure as the tables show it."""
+    figure = row.figure(contender)
+    if figure is None:
+        return 'n/a'
+    return '{:,.0f}'.format(figure) if figure >= 1000 else '%.*f' % (2 if figure < 10 else 1, figure)
+
+
+def absences(rows: Iterable[Row]) -> List[str]:
+    """Return why a contender is not in a row."""
+    return [
+        '%s, %s: n/a, since %s.' % (TITLES.get(contender, contender), row.title, reason.rstrip('.'))
+        for row in rows
+        for contender, reason in row.missing.items()
+    ]
+
+
+def defeat(row: Row, peer: str) -> str:
+    """Return how far apistar-ws is behind ``peer``."""
+    noise = row.noise()
+    ratio = row.ratio(OURS, peer) or 0.0
+    within = ', within the noise' if noise is not None and abs(ratio - 1) <= noise else ''
+    return '%s (%s against %s %s, ratio %s%s)' % (
+        TITLES[peer],
+        show_figure(row, OURS),
+        show_figure(row, peer),
+        row.unit,
+        show_ratio(ratio),
+        within,
+    )
+
+
+def defeats(rows: Iterable[Row]) -> List[str]:
+    """Return the rows in which frameworks are ahead of apistar-ws."""
+    found = []
+    for row in rows:
+        peers = [peer for peer in TITLES if peer not in (OURS, BARE) and row.is_behind(peer)]
+        if peers:
+            found.append('%s: %s.' % (row.title, '; '.join(defeat(row, peer) for peer in peers)))
+    return found
+
+
+# The table in the terminal
+
+
+def text_line(title: str, cells: Iterable[str]) -> str:
+    """Return a line of the table."""
+    return title.ljust(TITLE_WIDTH) + ''.join(cell.rjust(COLUMN_WIDTH) for cell in cells)
+
+
+def text_ratios(row: Row, reference: str) -> str:
+    """Return the line with the ratios to ``reference``."""
+    cells = [show_ratio(row.ratio(contender, reference)) for contender in TITLES]
+    return text_line('    x %s' % TITLES[reference], cells)
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Return the table."""
+    lines = [text_line('', TITLES.values())]
+    for section, members in itertools.groupby(rows, lambda row: row.section):
+        lines += ['', section]
+        for row in members:
+            cells = [show_figure(row, contender) for contender in TITLES]
+            lines += [text_line('%s, %s' % (row.title, row.unit), cells)]
+            lines += [text_ratios(row, STARLETTE), text_ratios(row, BARE)]
+    return '\n'.join(lines)
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Return what is printed: the table, the goals, and what is to be known of both."""
+    lines = [text_table(rows), '', 'Goals']
+    lines += ['  %-55s %-40s %7s  %s' % (*verdict[:3], verdict.word) for verdict in verdicts(list(rows))]
+    lines += ['', 'Where we lose', *['  ' + line for line in defeats(rows)]]
+    missing = absences(rows)
+    return '\n'.join(lines + (['', *missing] if missing else []))
+
+
+# The page
+
+
+def heading(title: str, underline: str = '-') -> str:
+    """Return a heading of the page."""
+    return '%s\n%s\n' % (title, underline * len(title))
+
+
+def bullets(items: Iterable[str]) -> str:
+    """Return a list of the page."""
+    return ''.join('* %s\n' % item for item in items)
+
+
+def rst_table(header: Sequence[str], rows: Iterable[Sequence[str]], title_columns: int = 0) -> str:
+    """Return a table of the page; a cell of several lines keeps them."""
+    options = ['   :header-rows: 1\n'] + (['   :stub-columns: %d\n' % title_columns] if title_columns else [])
+    return '.. list-table::\n%s\n%s' % (''.join(options), ''.join(rst_table_row(cells) for cells in [header, *rows]))
+
+
+def rst_table_row(cells: Sequence[str]) -> str:
+    """Return a row of a table."""
+    shown = [' | '.join([''] + cell.split('\n')).lstrip() if '\n' in cell else cell for cell in cells]
+    shown = [cell.replace(' | ', '\n       | ') for cell in shown]
+    lines = ['   %s - %s' % ('*' if index == 0 else ' ', cell) for index, cell in enumerate(shown)]
+    return ''.join(line.rstrip() + '\n' for line in lines)
+
+
+def figure_cell(row: Row, contender: str) -> str:
+    """Return a cell of the page's table: the figure and its ratios."""
+    if row.figure(contender) is None:
+        return 'n/a'
+    ratios = [show_ratio(row.ratio(contender, reference)) for reference in (STARLETTE, BARE)]
+    return '%s %s\n%s × Starlette\n%s × bare' % (show_figure(row, contender), row.unit, *ratios)
+
+
+def rst_results(rows: Sequence[Row]) -> str:
+    """Return the page's table."""
+    cells = [[row.title, *[figure_cell(row, contender) for contender in TITLES]] for row in rows]
+    return rst_table(['', *TITLES.values()], cells, title_columns=1)
+
+
+def rst_environment(environment: Environment) -> str:
+    """Return the page's list of what was measured with."""
+    return bullets(
+        [
+            'Date: %s' % environment.date,
+            'Processor: %s, %d cores' % (environment.processor, environment.cores),
+            'System: %s, load average before the run: %s' % (environment.system, environment.load),
+            'Python: %s' % environment.python,
+            'Packages: %s' % ', '.join('%s %s' % pair for pair in environment.versions),
+        ]
+    )
+
+
+def rst_goals(rows: Sequence[Row]) -> str:
+    """Return the page's table of goals."""
+    cells = [[verdict.goal, verdict.limit, verdict.measured, verdict.word] for verdict in verdicts(list(rows))]
+    return rst_table(['Figure', 'Goal', 'Measured ratio', ''], cells)
+
+
+def command_line(options: Dict[str, Any]) -> str:
+    """Return the options of the server as its command line has them."""
+    words = []
+    for name, value in options.items():
+        flag = name.replace('_', '-')
+        words.append('--%s%s' % ('no-' if value is False else '', flag))
+        words += [] if isinstance(value, bool) else [str(value)]
+    return shlex.join(words)
+
+
+def rst_noise(rows: Iterable[Row]) -> str:
+    """Return a list of the noise of each row that tells it."""
+    noises = [(row.title, row.noise()) for row in rows]
+    return bullets('%s: %.1f %%' % (title, 100 * noise) for title, noise in noises if noise is not None)
+
+
+PAGE_TEXT = '''{title}
+.. Written by "make bench", from tests/benchmarks/report.py: changes made here are lost.
+
+apistar-ws beside its peers, every framework as its own documentation would have it, all of them doing the same
+work: one path parameter, echo text. Nothing is turned off for the benchmark: the lifecycle, the limits, the check
+of the origin and the disconnect handling of a default route are in all figures of apistar-ws.
+
+{environment}
+{results_title}
+A figure is a median over rounds. A round measures every contender once, in random order, so that all of them see
+the same noise. The ratios below a figure compare it with Starlette and with a bare ASGI application: they are
+medians of the ratios of each round. Times and memory are better when they are lower, rates when they are higher.
+
+{results}
+{absences}
+{plot}
+{goals_title}
+{goals}
+"Within the noise" means: no further behind the bare application than a second server of the same bare application
+is, in a typical round, away from the first. In this run it was that far away:
+
+{noise}
+{defeats_title}
+{defeats}
+A bare ASGI application does nothing that was not asked for here. It shows what is left to save.
+
+{how_title}
+In process ({in_process_rounds} rounds)
+    One process, one event loop, processor time. ``receive`` and ``send`` are scripted: they make messages as a
+    server does, and do not keep the application waiting. The scope of a connection is made anew, as uvicorn makes
+    it, with the {headers} headers of a browser. Before the first round every contender has to accept, echo and close
+    with 1000, and to know its path parameter; every later connection is counted. The cyclic garbage collector is on;
+    what the applications consist of is kept out of its sight.
+
+    *Connection*: route, inject, accept, one message, close. Many routes are drawn evenly. *Path seen before*: the
+    same paths again and again. *New path each time*: no path comes twice, and more of them came before than any
+    contender remembers.
+
+    *Three components and two hooks*: a user and a locale from headers, a limit from the query string; clients
+    that are bots and hosts that are not ours are refused, which is checked before. apistar-ws takes
+    API Star's components and event hooks, Starlette functions and ASGI middlewares, FastAPI and Litestar
+    dependencies and ASGI middlewares, which cost them less than dependencies and guards do. Flama takes components
+    and its own middlewares; it has no event hooks for requests.
+
+    *Message*: a connection with 2,000 of them, its own cost included. Bare ASGI has one way to loop, in both rows.
+    *JSON*: a small object, decoded and encoded by what each framework has as its default.
+
+End to end ({end_to_end_rounds} rounds of the rates, {memory_rounds} of the memory)
+    Every contender in its own server process, without compression, on the loopback:
+    ``uvicorn {options}``.
+    The client is another process, with frames made by hand; it was busy {busy} % of the time at most.
+
+    *Memory*: what a thousand idle connections add to the resident memory of a new server that has a thousand
+    already.
+
+    The C library is told to keep freed memory. Otherwise it gives memory back and fetches it again with every read
+    where the heap happens to end, which halves the rate of a small process such as the bare one.
+
+    This part is there to show what a user feels. With two processors the client and the server share them
+    with the system, so expect noise.
+
+{repeat_title}
+.. code-block:: console
+
+   $ make bench
+
+It installs the peers into ``.venv``, takes about five minutes, prints the table, and writes this page and its plot.
+The sources are in ``tests/benchmarks/``. ``python -m tests.benchmarks --quick`` is a smoke run, which writes nothing.
+'''
+
+
+def page(run: Run, has_plot: bool) -> str:
+    """Return the page of the documentation."""
+    image = '.. image:: %s\n   :alt: Cost in process as a ratio to Starlette, on a logarithmic scale\n' % PLOT
+    filled = PAGE_TEXT.format(
+        title=heading('Performance', '='),
+        environment=rst_environment(run.environment),
+        results_title=heading('Results'),
+        results=rst_results(run.rows),
+        absences=bullets(absences(run.rows)),
+        plot=image if has_plot else '',
+        goals_title=heading('Goals'),
+        goals=rst_goals(run.rows),
+        noise=rst_noise(run.rows),
+        defeats_title=heading('Where we lose'),
+        defeats=bullets(defeats(run.rows)) or 'To none of the frameworks, in this run.\n',
+        how_title=heading('How it is measured'),
+        in_process_rounds=run.in_process_rounds,
+        headers=len(BROWSER_HEADERS),
+        end_to_end_rounds=run.end_to_end_rounds,
+        memory_rounds=run.memory_rounds,
+        options=command_line(run.server_options),
+        busy='%.0f' % (100 * run.client_busy),
+        repeat_title=heading('How to repeat it'),
+    )
+    return filled.replace('\n\n\n', '\n\n')
+
+
+# The plot
+
+
+def bars(axes: Any, rows: Sequence[Row], contender: str, offset: float, height: float) -> None:
+    """Draw the bars of one contender."""
+    drawn = [(number, row.ratio(contender, STARLETTE)) for number, row in enumerate(rows)]
+    places = [number + offset for number, ratio in drawn if ratio is not None]
+    # From 1, which is Starlette: to the left what costs less, to the right what costs more.
+    widths = [ratio - 1 for _, ratio in drawn if ratio is not None]
+    axes.barh(places, widths, height, left=1, color=COLORS[contender], label=TITLES[contender])
+
+
+def draw_plot(rows: Sequence[Row], path: pathlib.Path) -> bool:
+    """Write the plot of the first section, and tell whether that was possible."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    shown = [row for row in rows if row.section == rows[0].section]
+    # The same data make the same file.
+    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': PLOT, 'font.size': 9}):
+        figure = Figure(figsize=(9, 8), layout='constrained')
+        axes = figure.subplots()
+        height = 0.8 / len(COLORS)
+        for number, contender in enumerate(COLORS):
+            bars(axes, shown, contender, (number - (len(COLORS) - 1) / 2) * height, height)
+        axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.axvline(1, color='black', linewidth=1)
+        axes.set_yticks(range(len(shown)), [row.title.replace(', ', '\n', 1) for row in shown])
+        axes.invert_yaxis()
+        axes.set_xlabel('Processor time as a ratio to Starlette, logarithmic: less is better')
+        axes.grid(axis='x', linewidth=0.3)
+        figure.legend(loc='outside upper center', ncols=len(COLORS), frameon=False)
+        figure.savefig(path, metadata={'Date': None})
+    return True
+
+
+def write(run: Run, docs: Optional[pathlib.Path] = None) -> List[pathlib.Path]:
+    """Write the page and its plot, and return where they are."""
+    docs = docs or DOCS
+    docs.mkdir(exist_ok=True)
+    has_plot = draw_plot(run.rows, docs / PLOT)
+    (docs / PAGE).write_text(page(run, has_plot), encoding='utf-8')
+    return [docs / name for name in ((PAGE, PLOT) if has_plot else (PAGE,))]
