@@ -338,21 +338,27 @@ class Endpoint:
 
         :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
         """
-        headers = scope['headers']
-        if not b''.join([value for _, value in headers]).isascii() or not scope.get('query_string', b'').isascii():
+        origin: Optional[bytes] = None
+        host = b''
+        for name, value in scope['headers']:
+            if not value.isascii():
+                require_decodable(scope)
+            if name == b'host':
+                host = value
+            elif name == b'origin':
+                # Two of them are no origin that could be allowed.
+                origin = value if origin is None else b''
+        if not scope.get('query_string', b'').isascii():
             require_decodable(scope)
-        if self._allows_origin is not None:
-            origins = [value for name, value in headers if name == b'origin']
-            if origins:
-                self._check_origins(origins, scope, self._allows_origin)
+        if origin is not None and self._allows_origin is not None:
+            self._check_origin(origin, scope.get('scheme', 'ws'), host, self._allows_origin)
         if self._max_connections is not None and self.connections > self._max_connections:
             logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
             raise ServiceUnavailable()
 
-    def _check_origins(self, origins: Sequence[bytes], scope: Scope, allows_origin: OriginCheck) -> None:
-        host = host_header(scope['headers'])
-        if len(origins) > 1 or not allows_origin(origins[0], scope.get('scheme', 'ws'), host):
-            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origins, self.url, host)
+    def _check_origin(self, origin: bytes, scheme: str, host: bytes, allows_origin: OriginCheck) -> None:
+        if not allows_origin(origin, scheme, host):
+            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
             raise Forbidden('Origin not allowed')
 
 
@@ -373,14 +379,6 @@ class Refusal(Endpoint):
     def admit(self, scope: Scope) -> None:
         """Raise what refuses the handshake."""
         raise self._exc
-
-
-def host_header(headers: Iterable[Tuple[bytes, bytes]]) -> bytes:
-    """Return the Host header, or nothing if there is none."""
-    for name, value in headers:
-        if name == b'host':
-            return value
-    return b''
 
 
 def require_decodable(scope: Scope) -> None:
