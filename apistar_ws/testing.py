@@ -29,8 +29,8 @@ from apistar_ws.websocket import Data
 T = typing.TypeVar('T')
 HeaderPairs = List[Tuple[bytes, bytes]]
 
-#: Seconds that a wait may take, unless the test says otherwise.
-TIMEOUT = 1.0
+#: Seconds that a wait may take, unless the test says otherwise; a handler whose client left may take one to end.
+TIMEOUT = 2.0
 #: Seconds that a plain HTTP request may take.
 HTTP_TIMEOUT = 10.0
 

@@ -416,7 +416,7 @@ class TestTesting:
     @pytest.mark.parametrize(
         'name, error, message',
         [
-            ('never_answers', WaitTimeout, r'Waited 1 seconds for a message of /never-answers.\n'),
+            ('never_answers', WaitTimeout, r'Waited 2 seconds for a message of /never-answers.\n'),
             ('never_answers', WaitTimeout, r'was in never_answers, .*cases.py line \d+: await asyncio.sleep\(3600\)$'),
             ('returns', ConnectionClosed, 'closed the connection with 1000'),
             ('raises_late', RuntimeError, '^could not save$'),
