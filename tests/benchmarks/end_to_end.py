@@ -37,7 +37,7 @@ class Length(NamedTuple):
     settling: float
 
 
-FULL = Length(rounds=30, seconds=0.17, memory_rounds=2, connections=1000, settling=0.6)
+FULL = Length(rounds=30, seconds=0.17, memory_rounds=2, connections=2500, settling=0.6)
 QUICK = Length(rounds=2, seconds=0.05, memory_rounds=1, connections=100, settling=0.1)
 
 

@@ -1,7 +1,7 @@
 """The limit of open files, which a few thousand connections are beyond on many systems."""
 
-#: Enough for two thousand connections.
-FILES = 4096
+#: Enough for five thousand connections.
+FILES = 8192
 
 
 def raise_file_limit() -> None:

@@ -113,6 +113,25 @@ def text(rows: Sequence[Row]) -> str:
     return '\n'.join(lines + (['', *missing] if missing else []))
 
 
+#: What stands between a row and its goal; shown where a goal of the row is missed.
+REASONS = {
+    'while': 'Each of the two calls is a coroutine of its own around the server\'s, and that alone is about 1.35 x bare. The '
+    'rest is what a default route switches on: the size limit, the guard against a second receiver, the counters that '
+    'the watch reads, and the note of who is sending, by which a client that does not read is kept from stopping others.',
+    'for': 'To that, the iteration adds one more coroutine for each message.',
+    'memory': 'The channel, the frames between the server and the handler, and the entry in the watch stay for as long as '
+    'the connection.',
+    'seen': 'The largest part is the look at every header, for bytes that do not decode and for the origin.',
+}
+
+
+def reasons(rows: Sequence[Row]) -> List[str]:
+    """Return, for each row with a missed goal, why it is missed."""
+    missed = {verdict.goal for verdict in verdicts(list(rows)) if verdict.word == 'missed'}
+    keys = [(row, next((key for key in REASONS if key in row.key), None)) for row in rows if row.title in missed]
+    return ['%s: %s' % (row.title, REASONS[key]) for row, key in keys if key is not None]
+
+
 # The page
 
 
@@ -211,6 +230,8 @@ medians of the ratios of each round. Times and memory are better when they are l
 is, in a typical round, away from the first. In this run it was that far away:
 
 {noise}
+{reasons_title}
+{reasons}
 {defeats_title}
 {defeats}
 A bare ASGI application does nothing that was not asked for here. It shows what is left to save.
@@ -241,8 +262,8 @@ End to end ({end_to_end_rounds} rounds of the rates, {memory_rounds} of the memo
     ``uvicorn {options}``.
     The client is another process, with frames made by hand; it was busy {busy} % of the time at most.
 
-    *Memory*: what a thousand idle connections add to the resident memory of a new server that has a thousand
-    already.
+    *Memory*: what 2,500 idle connections add to the resident memory of a new server that has as many already, so
+    that one process holds 5,000.
 
     The C library is told to keep freed memory. Otherwise it gives memory back and fetches it again with every read
     where the heap happens to end, which halves the rate of a small process such as the bare one.
@@ -273,6 +294,8 @@ def page(run: Run, has_plot: bool) -> str:
         goals_title=heading('Goals'),
         goals=rst_goals(run.rows),
         noise=rst_noise(run.rows),
+        reasons_title=heading('Why what is missed is missed'),
+        reasons=bullets(reasons(run.rows)) or 'Nothing is, in this run.\n',
         defeats_title=heading('Where we lose'),
         defeats=bullets(defeats(run.rows)) or 'To none of the frameworks, in this run.\n',
         how_title=heading('How it is measured'),
