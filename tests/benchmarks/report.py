@@ -115,13 +115,20 @@ def text(rows: Sequence[Row]) -> str:
 
 #: What stands between a row and its goal; shown where a goal of the row is missed.
 REASONS = {
-    'while': 'Each of the two calls is a coroutine of its own around the server\'s, and that alone is about 1.35 x bare. The '
-    'rest is what a default route switches on: the size limit, the guard against a second receiver, the counters that '
-    'the watch reads, and the note of who is sending, by which a client that does not read is kept from stopping others.',
-    'for': 'To that, the iteration adds one more coroutine for each message.',
-    'memory': 'The channel, the frames between the server and the handler, and the entry in the watch stay for as long as '
-    'the connection.',
+    'talk': (
+        'Each of the two calls is a coroutine of its own around that of the server, which alone is about 1.35 x bare. '
+        'The rest is what a default route switches on: the size limit, the guard against a second receiver, the '
+        'counters that the watch reads, and the note of who is sending, by which a client that does not read is kept '
+        'from stopping others.'
+    ),
+    'each': 'To that, the iteration adds one more coroutine for each message.',
+    'memory': (
+        'The channel, the frames between the server and the handler, and the entry in the watch stay for as long as '
+        'the connection.'
+    ),
     'seen': 'The largest part is the look at every header, for bytes that do not decode and for the origin.',
+    'connect': 'What a connection costs in process, and the noise of two processes on two processors.',
+    'echo': 'What a message costs in process, and the noise of two processes on two processors.',
 }
 
 
