@@ -1,13 +1,14 @@
 """Everything that README.rst shows is run here."""
 
 import re
+import sys
+import types
 
 import pytest
-from apistar import exceptions, http, types, validators
 from websockets.asyncio.client import connect as websockets_connect
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
-from apistar_ws.testing import ConnectionClosed, TestClient
+from apistar_ws import ASyncApp, collect_routes
+from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient
 from tests.servers import ROOT, serving
 
 README = (ROOT / 'README.rst').read_text(encoding='utf-8')
@@ -15,7 +16,7 @@ BLOCKS = [
     re.sub('^    ', '', block, flags=re.MULTILINE)
     for block in re.findall(r'\.\. code-block:: python\n\n((?:    .*\n|\n)+)', README)
 ]
-PROGRAM, HANDLER, TYPED, TEST = BLOCKS
+PROGRAM, HANDLER, GUARD, TYPED, TEST = BLOCKS
 
 
 def run(block, **names):
@@ -44,8 +45,13 @@ def test_the_program_serves_its_page():
     [('bytes', (1000, '')), ('stop', (4000, 'You said so')), ('secret', (4403, 'Forbidden')), ('x', (1000, ''))],
 )
 def test_the_handler_does_what_it_is_said_to_do(question, close):
-    names = run(HANDLER, websocket_route=websocket_route, WebSocket=WebSocket, http=http, exceptions=exceptions)
-    client = TestClient(ASyncApp(collect_routes(names['pages'])))
+    app = ASyncApp(collect_routes(run(HANDLER)['pages']), event_hooks=[run(GUARD)['Guard']])
+    client = TestClient(app)
+    with pytest.raises(HandshakeDenied) as denied:
+        with client.websocket_connect('/rooms/a/5'):
+            """Not get here."""
+    assert denied.value.status == 403
+    client.headers['Authorization'] = 'Bearer secret'
     with client.websocket_connect('/rooms/a/5?limit=7', subprotocols=['v1']) as ws:
         assert ws.receive_json() == {'room': 'a', 'page': 5, 'limit': 7, 'subprotocol': 'v1'}
         ws.send(question)
@@ -58,14 +64,7 @@ def test_the_handler_does_what_it_is_said_to_do(question, close):
 
 
 def test_typed_messages_are_taken_and_answered():
-    names = run(
-        TYPED,
-        websocket_route=websocket_route,
-        websocket_listener=websocket_listener,
-        WebSocket=WebSocket,
-        types=types,
-        validators=validators,
-    )
+    names = run(TYPED)
     client = TestClient(ASyncApp(collect_routes(names['orders'], names['one'])))
     for url in ('/orders', '/orders/one-by-one'):
         with client.websocket_connect(url) as ws:
@@ -78,5 +77,10 @@ def test_typed_messages_are_taken_and_answered():
     client.close()
 
 
-def test_the_test_is_one_that_passes():
-    run(TEST, app=run(PROGRAM)['app'])['test_chat']()
+def test_the_tests_are_some_that_pass(monkeypatch):
+    module = types.ModuleType('app')
+    module.app = run(PROGRAM)['app']
+    monkeypatch.setitem(sys.modules, 'app', module)
+    tests = run(TEST)
+    tests['test_chat']()
+    tests['test_no_chat']()
