@@ -627,10 +627,13 @@ class WebSocket:
 
     async def _close_patiently(self, code: int, reason: str) -> None:
         message = {'type': 'websocket.close', 'code': code, 'reason': fit_reason(reason)}
+        # Out of sight of the watch, which would end this send too.
         try:
-            await asyncio.wait_for(self._deliver(message, self.server_send), CLOSE_PATIENCE)
+            await asyncio.wait_for(self.server_send(message), CLOSE_PATIENCE)
+        except asyncio.TimeoutError:
+            logger.debug('%r: the client did not take the close.', self)
         except Exception as exc:
-            logger.debug('%r: the client did not take the close: %r', self, exc)
+            await self._closed_privately(message, exc)
 
     def read_ahead(self) -> None:
         """Receive for a handler that does not, to see the client leave; the watch does it."""

@@ -414,6 +414,38 @@ async def test_others_who_send_to_a_client_that_does_not_read_are_released(watch
         peer.unblock.set()
 
 
+async def test_the_close_of_a_handler_that_takes_its_time_to_end_stays_out_of_sight(watch):
+    async def send_and_clean_up(ws):
+        try:
+            await ws.send('a')
+        except WebSocketDisconnect:
+            await ws.go_on.wait()
+
+    peer = BlockedPeer()
+    async with handling(watch, peer, send_and_clean_up, Settings(send_timeout=5)) as (ws, task):
+        await look(watch, 30, seconds=1)
+        ws.go_on.set()
+        await asyncio.wait([task], timeout=5)
+        peer.unblock.set()
+    assert peer.sent == [closed(1008, 'A message was not taken for 5 seconds')]
+
+
+async def test_a_server_that_cannot_send_the_code_of_a_limit_is_given_a_private_one(watch):
+    peer = Peer()
+    async with handling(watch, peer, listen, Settings(idle_timeout=60)) as (ws, task):
+        send = peer.send
+
+        async def send_no_code_of_the_protocol(message):
+            if message['code'] < 3000:
+                raise RuntimeError('invalid close code')
+            await send(message)
+
+        ws.server_send = send_no_code_of_the_protocol
+        await look(watch, 5, seconds=19)
+        await asyncio.wait([task], timeout=5)
+    assert peer.sent == [closed(4001, 'Nothing received for 60 seconds')]
+
+
 async def test_a_client_that_never_takes_the_close_is_given_up(watch, monkeypatch):
     monkeypatch.setattr('apistar_ws.websocket.CLOSE_PATIENCE', 0.01)
     peer = BlockedPeer()
