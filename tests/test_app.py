@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import inspect
 import logging
@@ -100,7 +101,6 @@ class TestConversations:
             await task
         assert peer.sent == [ACCEPT, closed(1012)]
 
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 does not count cancellations')
     async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler(self, caplog):
         @websocket_route('/other')
         async def other(ws: WebSocket):
@@ -108,11 +108,13 @@ class TestConversations:
             task.cancel()
             await task
 
-        assert await run(ASyncApp(collect_routes(other)), scope('/other'), Peer(CONNECT)) == [
-            ACCEPT,
-            closed(1011, 'Internal error'),
-        ]
-        assert len(caplog.records) == 1
+        # Python 3.10 does not count cancellations, and this one is taken for the server's.
+        counts = sys.version_info >= (3, 11)
+        peer = Peer(CONNECT)
+        with contextlib.nullcontext() if counts else pytest.raises(asyncio.CancelledError):
+            await run(ASyncApp(collect_routes(other)), scope('/other'), peer)
+        assert peer.sent == [ACCEPT, closed(1011, 'Internal error') if counts else closed(1012)]
+        assert len(caplog.records) == int(counts)
 
     async def test_what_a_failing_task_group_holds_decides(self, caplog):
         class Group(Exception):
