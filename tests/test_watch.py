@@ -203,6 +203,22 @@ async def test_after_a_pause_too_a_handler_that_receives_is_told_and_not_cancell
         assert (ws.code, task.done()) == (4000, False)
 
 
+async def test_after_a_pause_too_a_handler_goes_on_when_its_reading_task_was_told(watch):
+    async def pause_and_read(ws):
+        await ws.go_on.wait()
+        await asyncio.ensure_future(listen(ws))
+        ws.cleaned_up = True
+
+    peer = Peer()
+    async with handling(watch, peer, pause_and_read) as (ws, task):
+        await look(watch, 3)
+        ws.go_on.set()
+        await look(watch)
+        peer.add(disconnect())
+        await asyncio.wait([task], timeout=5)
+        assert ws.cleaned_up
+
+
 async def test_when_the_server_goes_down_a_clean_up_has_a_second(watch):
     async def listen_and_clean_up(ws):
         await listen(ws)

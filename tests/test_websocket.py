@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import gc
+import sys
 import weakref
 
 import pytest
@@ -653,6 +655,44 @@ class TestTyped:
             peer.add(text('[]'), text('{"item": "tea"}'))
             assert await ws.receive() == Order(item='tea')
         assert (seen, peer.sent) == (['Must be an object.'], [sent('no')])
+
+
+class TestInterrupt:
+    """Whose a cancellation is."""
+
+    async def outcome(self, others_cancel, swallowed=False):
+        """Return whether a handler that is interrupted takes the cancellation for the channel's."""
+        ws = await opened(Peer())
+
+        async def handler():
+            ws._owner = task = asyncio.current_task()
+            if swallowed:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0)
+            started.set()
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                return ws.was_interrupted(task)
+
+        started = asyncio.Event()
+        task = asyncio.ensure_future(handler())
+        await started.wait()
+        ws.interrupt()
+        if others_cancel:
+            task.cancel()
+        return await asyncio.wait_for(task, 5)
+
+    async def test_an_interrupt_is_known_for_one(self):
+        assert await self.outcome(others_cancel=False)
+
+    async def test_a_cancellation_by_others_beside_it_stays(self):
+        # Python 3.10 does not count cancellations, and takes both for one.
+        assert await self.outcome(others_cancel=True) is (sys.version_info < (3, 11))
+
+    async def test_a_cancellation_that_the_handler_swallowed_before_does_not_matter(self):
+        assert await self.outcome(others_cancel=False, swallowed=True)
 
 
 async def test_a_channel_is_freed_without_the_garbage_collector():
