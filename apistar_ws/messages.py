@@ -1,11 +1,13 @@
 """What a message holds: the JSON codec, and the types of API Star that a route declares for it."""
 
+import copy
 import datetime
 import json
 import math
+import traceback
 import types as python_types
 import typing
-from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Type, Union
 
 from apistar import types, validators
 from apistar.exceptions import ConfigurationError, ValidationError
@@ -15,6 +17,8 @@ from apistar_ws.exceptions import InvalidMessage
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
 UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
+#: Where a validator of API Star holds others.
+PARTS = ('items', 'additional_items', 'properties', 'pattern_properties', 'additional_properties', 'definitions')
 FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
 
@@ -32,17 +36,28 @@ class Codec(Protocol):
 
 
 def primitive(value: Any) -> Any:
-    """Return ``value`` with API Star's types, dates and times in it turned into what JSON knows.
+    """Return ``value`` with API Star's types, dates, times and keys in it turned into what JSON knows.
 
     Call it before a codec that knows nothing of API Star.
+
+    :raises ValueError: for a key that is NaN or infinite, as the standard codec does.
     """
     if isinstance(value, Mapping):
-        return {key: primitive(value[key]) for key in value}
+        return {key if type(key) is str else json_key(key): primitive(value[key]) for key in value}
     if isinstance(value, (list, tuple)):
         return [primitive(item) for item in value]
     if type(value) in FORMAT_NAMES:
         return validators.FORMATS[FORMAT_NAMES[type(value)]].to_string(value)
     return value
+
+
+def json_key(key: Any) -> Any:
+    """Return ``key`` as the standard ``json`` module writes it; what it refuses is left for the codec to refuse."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, (int, float)):
+        return json.dumps(key, allow_nan=False)
+    return key
 
 
 def primitive_object(value: Any) -> Any:
@@ -174,6 +189,10 @@ class Schema:
         except (ValueError, OverflowError, RecursionError):
             # API Star's validators leak these: a date of the 45th, a number beyond a float, nesting without end.
             raise InvalidMessage('Must be a valid value.') from None
+        except AssertionError as exc:
+            if not is_failed_uniqueness(exc):
+                raise
+            raise InvalidMessage('Must be a valid value.') from None
 
     def encode(self, value: Any) -> Any:
         """Return ``value`` validated, ready for the codec.
@@ -209,7 +228,7 @@ def validate_one(declared: Any) -> Callable[[Any], Any]:
         raise ConfigurationError(
             'A message type is a types.Type, a validator, or a list of types.Types; %r is none.' % (declared,)
         )
-    validate: Callable[[Any], Any] = declared.validate
+    validate: Callable[[Any], Any] = with_unique_items(declared).validate
     return validate
 
 
@@ -225,9 +244,10 @@ def validate_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
                 )
             by_type[constant] = message_type
     envelope = validators.Object(properties=[('type', validators.String(enum=list(by_type)))], required=['type'])
+    validating = {constant: with_unique_items(message_type) for constant, message_type in by_type.items()}
 
     def validate(value: Any) -> Any:
-        return by_type[envelope.validate(value)['type']].validate(value)
+        return validating[envelope.validate(value)['type']].validate(value)
 
     return validate
 
@@ -243,3 +263,145 @@ def constant_types(message_type: Any) -> Tuple[str, ...]:
         'In a list of message types each needs a constant type property, '
         "type = validators.String(enum=['...']); %r has none." % (message_type,)
     )
+
+
+class Uniqueness(validators.Uniqueness):  # type: ignore[misc]
+    """API Star's set of the items of an array, which fails on all but what JSON knows: here dates and types too.
+
+    Items are the same if the validated values are equal, so two spellings of one moment are the same.
+    """
+
+    def make_hashable(self, element: Any) -> Any:
+        """Return what stands for ``element`` in a set."""
+        if isinstance(element, types.Type):
+            element = {key: getattr(element, key) for key in element}
+        if element is None or isinstance(element, (bool, int, float, str, list, dict)):
+            return super().make_hashable(element)
+        return element
+
+
+class UniqueItem(validators.Validator):  # type: ignore[misc]
+    """Validates an item of an array, and refuses one that was seen before.
+
+    :param array: whose error it is.
+    :param validator: what validates the item.
+    :param seen: the items of the array so far.
+    """
+
+    def __init__(self, array: Any, validator: Any, seen: Uniqueness) -> None:
+        self._array = array
+        self._validator = validator
+        self._seen = seen
+
+    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
+        """Return the validated item.
+
+        :raises ValidationError: API Star's own, also where the item is not unique.
+        """
+        item = self._validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
+        if item in self._seen:
+            self._array.error('unique_items')
+        self._seen.add(item)
+        return item
+
+
+class UniqueArray(validators.Validator):  # type: ignore[misc]
+    """Stands for an array with ``unique_items``: API Star's own, but for the check of uniqueness.
+
+    :param array: the array as it was declared.
+    """
+
+    def __init__(self, array: Any) -> None:
+        # Its default, its definitions and its name in them are as declared.
+        self.__dict__.update(vars(array))
+        self._array = copy.copy(array)
+        self._array.unique_items = False
+        self._array.def_name = None
+
+    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
+        """Return the validated array.
+
+        :raises ValidationError: API Star's own.
+        """
+        array, seen = copy.copy(self._array), Uniqueness()
+        if not isinstance(array.items, list):
+            array.items = UniqueItem(self._array, validators.Any() if array.items is None else array.items, seen)
+        else:
+            array.items = [UniqueItem(self._array, item, seen) for item in array.items]
+            if array.additional_items is not False:
+                # As API Star does, which takes no types.Type here.
+                is_validator = isinstance(array.additional_items, validators.Validator)
+                others = array.additional_items if is_validator else validators.Any()
+                array.additional_items = UniqueItem(self._array, others, seen)
+        return array.validate(value, definitions=self.get_definitions(definitions), allow_coerce=allow_coerce)
+
+
+class TypeWithUniqueItems:
+    """Stands for a ``types.Type`` that has arrays with ``unique_items``; makes instances of that very type.
+
+    :param declared: the type.
+    :param validator: what validates its properties instead of its own.
+    """
+
+    def __init__(self, declared: Any, validator: Any) -> None:
+        self._declared = declared
+        self._validator = validator
+        self.has_default = declared.has_default
+
+    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
+        """Return the validated instance.
+
+        :raises ValidationError: API Star's own.
+        """
+        instance = self._declared.__new__(self._declared)
+        # Its __init__ asks the instance for the validator.
+        object.__setattr__(instance, 'validator', self._validator)
+        instance.__init__(value, definitions=definitions, allow_coerce=allow_coerce)
+        object.__delattr__(instance, 'validator')
+        return instance
+
+
+def with_unique_items(validator: Any, known: Optional[Dict[int, Any]] = None) -> Any:
+    """Return ``validator`` with the mended check of ``unique_items`` wherever it is in it; itself if it is nowhere.
+
+    A type with a ``validate`` of its own stays as it is, and so does what a type holds of itself.
+
+    :param validator: a validator or a type; what is neither is returned.
+    :param known: what has been returned for others, by their ids.
+    """
+    known = {} if known is None else known
+    if id(validator) not in known:
+        known[id(validator)] = validator
+        if is_message_type(validator):
+            made = with_unique_items(validator.validator, known)
+            is_plain = validator.validate.__func__ is types.Type.validate.__func__
+            if made is not validator.validator and is_plain:
+                known[id(validator)] = TypeWithUniqueItems(validator, made)
+        elif isinstance(validator, validators.Validator):
+            known[id(validator)] = mended_validator(validator, known)
+    return known[id(validator)]
+
+
+def is_failed_uniqueness(exc: AssertionError) -> bool:
+    """Tell whether API Star could not compare items of an array that :func:`with_unique_items` has not reached."""
+    *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
+    return frame.f_code is validators.Uniqueness.make_hashable.__code__
+
+
+def mended_validator(validator: Any, known: Dict[int, Any]) -> Any:
+    """Return ``validator`` with its parts mended, and itself where it is an array with ``unique_items``."""
+    changed = {}
+    for name in PARTS:
+        part = vars(validator).get(name)
+        if isinstance(part, dict):
+            made: Any = {key: with_unique_items(value, known) for key, value in part.items()}
+        elif isinstance(part, list):
+            made = [with_unique_items(value, known) for value in part]
+        else:
+            made = with_unique_items(part, known)
+        if made != part:
+            changed[name] = made
+    if changed:
+        validator = copy.copy(validator)
+        validator.__dict__.update(changed)
+    return UniqueArray(validator) if getattr(validator, 'unique_items', False) else validator

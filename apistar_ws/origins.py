@@ -7,7 +7,6 @@ header is all that tells a foreign page from one's own (RFC 6455 section 10.2).
 import re
 from functools import lru_cache
 from typing import Callable, Optional, Sequence, Tuple, Union
-from urllib.parse import urlsplit
 
 from apistar.exceptions import ConfigurationError
 
@@ -15,12 +14,16 @@ from apistar.exceptions import ConfigurationError
 LONGEST = 600
 SAME_ORIGIN = 'same-origin'
 ANY_ORIGIN = '*'
+HIGHEST_PORT = 65535
 DEFAULT_PORTS = {'http': 80, 'https': 443, 'ws': 80, 'wss': 443}
 HTTP_SCHEMES = {'ws': 'http', 'wss': 'https', 'http': 'http', 'https': 'https'}
 PAGE_PREFIXES = {'ws': b'http://', 'wss': b'https://'}
-PATTERN = re.compile(
-    r'^(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?P<host>\[[0-9a-f:.]+\]|(?:\*\.)?[^/:@\s*]+)(?::(?P<port>\d+))?\Z'
-)
+SCHEME = '(?P<scheme>[a-z][a-z0-9+.-]*)://'
+ADDRESS = r'\[[0-9a-f:.]+\]'
+NAME = '[a-z0-9._-]+'
+PORT = '(?::(?P<port>[0-9]{1,5}))?'
+ORIGIN = re.compile('%s(?P<host>%s|%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
+ENTRY = re.compile(r'(?:%s)?(?P<host>%s|(?:\*\.)?%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
 
 AllowedOrigins = Union[str, Sequence[str]]
 Origin = Tuple[str, str, Optional[int]]
@@ -30,17 +33,12 @@ OriginCheck = Callable[[bytes, str, bytes], bool]
 
 def parse_origin(text: str) -> Optional[Origin]:
     """Return scheme, host and port of an origin, or None if it is not one (RFC 6454 section 6.2)."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
+    # Where a letter is not ASCII, lower() may make it one that is.
+    match = ORIGIN.fullmatch(text.lower()) if text.isascii() else None
+    if match is None or int(match['port'] or 0) > HIGHEST_PORT:
         return None
-    # Nothing but scheme, host and port makes an origin: compare it with what these alone would give.
-    if not parts.scheme or not parts.hostname or text.lower() != '%s://%s' % (parts.scheme, parts.netloc.lower()):
-        return None
-    if '@' in parts.netloc or parts.netloc.endswith(':'):
-        return None
-    return parts.scheme, parts.hostname, port if port is not None else DEFAULT_PORTS.get(parts.scheme)
+    scheme, host, port = match.group('scheme', 'host', 'port')
+    return scheme, host.strip('[]'), int(port) if port is not None else DEFAULT_PORTS.get(scheme)
 
 
 def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
@@ -92,14 +90,36 @@ def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
     return lambda origin, scheme, host: len(origin) + len(host) <= LONGEST and is_allowed(origin, scheme, host)
 
 
-def origin_matcher(entry: str) -> Callable[[Origin], bool]:
-    """Return what tells whether an origin is the one that ``entry`` of a list names."""
-    match = PATTERN.match(entry.lower()) if isinstance(entry, str) else None
+def parse_entry(entry: str) -> 're.Match[str]':
+    """Return scheme, host and port of an entry of a list, as a match.
+
+    :raises ConfigurationError: for an entry that no Origin header can match, or that names a host by mistake.
+    """
+    if isinstance(entry, str) and not entry.isascii():
+        raise ConfigurationError(
+            'allowed_origins holds %r; write the ASCII form of the name that browsers send, which begins with xn--.'
+            % entry
+        )
+    match = ENTRY.fullmatch(entry.lower()) if isinstance(entry, str) else None
     if match is None:
         raise ConfigurationError(
             'allowed_origins holds %r; an entry is an origin such as https://example.com, https://*.example.com '
             "or example.com, or it is 'same-origin', or '*'." % (entry,)
         )
+    if not match['scheme'] and match['host'] != 'localhost' and not set('.:') & set(match['host'].strip('.')):
+        raise ConfigurationError(
+            'allowed_origins holds %r; a host of a single label needs its scheme: write e.g. http://intranet, '
+            "or 'same-origin', or '*'." % entry
+        )
+    return match
+
+
+def origin_matcher(entry: str) -> Callable[[Origin], bool]:
+    """Return what tells whether an origin is the one that ``entry`` of a list names.
+
+    :raises ConfigurationError: for an entry that is not an origin.
+    """
+    match = parse_entry(entry)
     schemes = (match['scheme'],) if match['scheme'] else ('http', 'https')
     host, port = match['host'].strip('[]'), match['port'] and int(match['port'])
 

@@ -23,10 +23,18 @@ from apistar_ws.origins import is_same_origin, origin_check, parse_origin
         ('https://[::1', None),
         ('https://example.com https://evil.com', None),
         ('https://exa\tmple.com', None),
+        ('http://a_b-c.example.com', ('http', 'a_b-c.example.com', 80)),
     ],
 )
 def test_an_origin_is_scheme_host_and_port_and_nothing_else(text, origin):
     assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize('character', ['\\', ' ', '%', '*', ',', ';', '<', '"', "'", '$', '|', '\x00', 'é', '\u212a'])
+def test_an_origin_with_a_character_that_no_host_has_is_none(character):
+    text = 'http://evil.com%s.example.com' % character
+    assert parse_origin(text) is None
+    assert not origin_check(['*.example.com'])(text.encode(), 'ws', b'testserver')
 
 
 @pytest.mark.parametrize(
@@ -71,6 +79,13 @@ def test_a_page_is_of_the_same_origin_if_scheme_host_and_port_are_equal(origin, 
         (['https://other.com', 'same-origin'], b'https://other.com', True),
         (['https://other.com', 'same-origin'], b'https://third.com', False),
         ('https://example.com', b'https://example.com', True),
+        (['intranet.local', 'http://intranet'], b'http://intranet', True),
+        (['localhost'], b'http://localhost', True),
+        (['LocalHost:3000'], b'http://localhost:3000', True),
+        (['localhost'], b'http://localhost:3000', False),
+        (['127.0.0.1:8000'], b'http://127.0.0.1:8000', True),
+        (['[::1]'], b'https://[::1]', True),
+        (['https://xn--bcher-kva.example'], b'https://xn--bcher-kva.example', True),
         ([], b'https://example.com', False),
     ],
 )
@@ -86,11 +101,34 @@ def test_a_star_switches_the_check_off(allowed):
 
 @pytest.mark.parametrize(
     'entry',
-    ['https://example.com/path', 'https://', 'a b', 7, 'https://u@example.com', 'https://*', 'a.*.b', 'http://a.com\n'],
+    [
+        'https://example.com/path',
+        'https://',
+        'a b',
+        7,
+        'https://u@example.com',
+        'https://*',
+        'a.*.b',
+        '*.[::1]',
+        'http://a.com\n',
+        'a\\.com',
+    ],  # fmt: skip
 )
 def test_an_entry_that_is_no_origin_is_refused(entry):
     with pytest.raises(ConfigurationError, match='allowed_origins holds'):
         origin_check([entry])
+
+
+@pytest.mark.parametrize('entry', ['https://bücher.example', '*.bücher.example', 'bücher', 'https://\u212aiosk.com'])
+def test_an_entry_that_is_not_ascii_is_refused_since_browsers_send_another_name(entry):
+    with pytest.raises(ConfigurationError, match='write the ASCII form of the name .* which begins with xn--'):
+        origin_check([entry])
+
+
+@pytest.mark.parametrize('allowed', ['same_origin', 'self', 'null', ['intranet'], ['intra:80'], ['Same-Origin'], '.'])
+def test_a_single_label_without_a_scheme_is_refused_unless_it_is_localhost(allowed):
+    with pytest.raises(ConfigurationError, match="write e.g. http://intranet, or 'same-origin', or '\\*'"):
+        origin_check(allowed)
 
 
 def test_what_is_too_long_for_an_origin_is_none():
