@@ -1,4 +1,8 @@
 import asyncio
+import contextlib
+import gc
+import signal
+import sys
 import threading
 
 import pytest
@@ -12,10 +16,9 @@ from apistar_ws.testing import (
     TestClient,
     WaitTimeout,
     connect,
-    describe_task,
-    handshake_scope,
 )
-from tests.servers import eventually
+from apistar_ws.testing.scope import handshake_scope
+from apistar_ws.testing.tasks import describe_task
 
 
 @websocket_route('/echo/{room}', subprotocols=['b'])
@@ -44,6 +47,21 @@ async def misbehave(how: str, ws: WebSocket):
                 """Go on all the same."""
     if how == 'block':
         released.wait(20)
+    if how == 'catch':
+        with contextlib.suppress(BaseException):
+            released.wait(20)
+        await ws.send('went on')
+    if how == 'exit':
+        sys.exit(3)
+
+
+@websocket_route('/thread')
+async def which_thread(ws: WebSocket):
+    await ws.send_json(threading.get_ident())
+
+
+def show_thread() -> int:
+    return threading.get_ident()
 
 
 async def forever():
@@ -91,8 +109,13 @@ def failing_page():
 
 
 APP = ASyncApp(
-    [Route('/cookies', 'GET', show_cookies), Route('/slow', 'GET', slow_page), Route('/failing', 'GET', failing_page)]
-    + collect_routes(echo, misbehave, late, guarded, plain_close)
+    [
+        Route('/cookies', 'GET', show_cookies),
+        Route('/slow', 'GET', slow_page),
+        Route('/failing', 'GET', failing_page),
+        Route('/thread', 'GET', show_thread),
+    ]
+    + collect_routes(echo, misbehave, late, guarded, plain_close, which_thread)
 )
 
 
@@ -218,7 +241,7 @@ class TestBlocking:
         seen.append('left')
 
     def test_a_handler_that_blocks_the_event_loop_fails_the_test(self, client, monkeypatch):
-        monkeypatch.setattr('apistar_ws.testing.TIMEOUT', 0.05)
+        monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
             with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
                 ws.send('x')
@@ -236,23 +259,124 @@ class TestHTTP:
             client.get('/failing')
 
     def test_a_page_that_takes_too_long_fails_the_test(self, client, monkeypatch):
-        monkeypatch.setattr('apistar_ws.testing.HTTP_TIMEOUT', 0.05)
+        monkeypatch.setattr('apistar_ws.testing.client.HTTP_TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for GET /slow'):
             client.get('/slow')
 
     async def test_it_can_be_called_where_an_event_loop_runs(self, client):
         assert client.get('/cookies').status_code == 200
 
+    async def test_it_can_be_called_where_an_event_loop_has_come_meanwhile(self, client):
+        with client.websocket_connect('/echo/a') as ws:
+            ws.send('x')
+            assert ws.receive() == 'a 0 x'
+
     def test_the_event_loop_ends_with_the_client(self):
-        threads = threading.active_count()
         client = TestClient(APP)
+        loop = client._portal.loop
         assert client.get('/cookies').status_code == 200
+        loop.create_task(forever())
         client.close()
         client.close()
-        assert threading.active_count() == threads
+        assert loop.is_closed()
         client = TestClient(APP)
+        loop = client._portal.loop
         del client
-        eventually(lambda: threading.active_count() == threads, 'the thread to end')
+        gc.collect()
+        assert loop.is_closed()
+
+
+class TestThread:
+    """Where the application runs, and what ends it when it blocks."""
+
+    def test_the_application_runs_in_the_thread_of_the_test(self, client):
+        assert client.get('/thread').json() == threading.get_ident()
+        with client.websocket_connect('/thread') as ws:
+            assert ws.receive_json() == threading.get_ident()
+
+    async def test_it_runs_in_another_one_where_an_event_loop_runs(self, client):
+        with client.websocket_connect('/thread') as ws:
+            assert ws.receive_json() != threading.get_ident()
+
+    async def test_a_handler_that_blocks_another_thread_fails_the_test_too(self, client, monkeypatch):
+        monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
+        with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
+            with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
+                ws.send('x')
+        with pytest.raises(WaitTimeout, match='the event loop was in misbehave'):
+            client.get('/cookies')
+        client.close()
+
+    def test_a_handler_that_catches_the_interruption_fails_the_test_all_the_same(self, client, monkeypatch):
+        monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
+        with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
+            with client.websocket_connect('/misbehave/catch', timeout=0.05) as ws:
+                ws.send('x')
+                ws.receive()
+
+    def test_a_timer_of_the_users_own_goes_on(self, client):
+        rung = []
+        before = signal.signal(signal.SIGALRM, lambda *args: rung.append(True))
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        with client.websocket_connect('/echo/a') as ws:
+            ws.send('x')
+            assert ws.receive() == 'a 0 x'
+        assert 0 < signal.setitimer(signal.ITIMER_REAL, 0)[0] <= 1000
+        assert signal.signal(signal.SIGALRM, before) != before
+
+    def test_a_handler_that_exits_is_seen_at_once(self, client):
+        with pytest.raises(SystemExit):
+            with client.websocket_connect('/misbehave/exit') as ws:
+                ws.send('x')
+                ws.receive()
+        assert client.get('/cookies').status_code == 200
+
+    async def test_a_handler_that_exits_is_seen_at_once_in_another_thread_too(self, client):
+        with pytest.raises(SystemExit):
+            with client.websocket_connect('/misbehave/exit') as ws:
+                ws.send('x')
+                ws.receive()
+
+
+class TestFailures:
+    def test_a_test_may_see_the_close_that_a_client_sees(self, client):
+        with client.websocket_connect('/misbehave/raise', raises=False) as ws:
+            ws.send('x')
+            with pytest.raises(ConnectionClosed) as info:
+                ws.receive()
+        assert (info.value.code, info.value.reason) == (1011, 'Internal error')
+
+    async def test_so_may_an_async_test(self):
+        async with connect(APP, '/misbehave/raise', raises=False) as ws:
+            await ws.send('x')
+            with pytest.raises(ConnectionClosed) as info:
+                await ws.receive()
+        assert info.value.code == 1011
+
+
+class TestOverlapping:
+    async def test_connections_that_overlap_without_nesting_notice_what_is_left_running(self):
+        loop = asyncio.get_running_loop()
+        one, two = connect(APP, '/echo/a'), connect(APP, '/misbehave/leak')
+        await one.__aenter__()
+        leaking = await two.__aenter__()
+        await one.__aexit__(None, None, None)
+        await leaking.send('x')
+        assert await leaking.receive() == 'leaked'
+        with pytest.raises(TasksLeft):
+            await two.__aexit__(None, None, None)
+        assert loop.get_task_factory() is None
+
+    async def test_a_task_factory_that_came_meanwhile_stays(self):
+        loop = asyncio.get_running_loop()
+
+        def factory(loop, coro, **options):
+            return asyncio.Task(coro, loop=loop, **options)
+
+        async with connect(APP, '/echo/a'):
+            loop.set_task_factory(factory)
+        assert loop.get_task_factory() is factory
+        loop.set_task_factory(None)
 
 
 class TestAsync:
@@ -269,12 +393,16 @@ class TestAsync:
     async def test_a_task_factory_of_the_users_own_comes_back(self):
         loop = asyncio.get_running_loop()
 
+        made = []
+
         def factory(loop, coro, **options):
-            """Stand for one of the user's own."""
+            made.append(coro)
+            return asyncio.Task(coro, loop=loop, **options)
 
         loop.set_task_factory(factory)
         async with connect(APP, '/echo/a'):
             assert loop.get_task_factory() is not factory
+        assert made
         assert loop.get_task_factory() is factory
         loop.set_task_factory(None)
 

@@ -58,6 +58,7 @@ def test_headers_of_the_client_go_with_every_call():
         assert ws.headers['x-door'] == 'open'
 
 
+# Needs pytest-asyncio, with asyncio_mode = auto.
 async def test_the_same_in_an_async_test():
     async with connect(app, '/chat/hall', headers={'Cookie': 'visitor=Ada'}, timeout=2.0) as ws:
         await ws.send('hey')

@@ -1,0 +1,16 @@
+"""Tests without a server: API Star's ``TestClient`` with WebSockets, in process, and no wait without an end."""
+
+from apistar_ws.testing.client import BlockingConnection, TestClient
+from apistar_ws.testing.connection import Connection, connect
+from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
+
+__all__ = [
+    'BlockingConnection',
+    'Connection',
+    'ConnectionClosed',
+    'HandshakeDenied',
+    'TasksLeft',
+    'TestClient',
+    'WaitTimeout',
+    'connect',
+]

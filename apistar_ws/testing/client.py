@@ -1,0 +1,208 @@
+"""API Star's ``TestClient`` with WebSockets, for tests that are not ``async``."""
+
+import asyncio
+import contextlib
+import functools
+import weakref
+from typing import Any, Callable, Coroutine, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
+
+import requests
+import urllib3
+from apistar import http
+from apistar.test import _ASGIAdapter, _MockOriginalResponse, _TestClient
+from requests.cookies import extract_cookies_to_jar
+
+from apistar_ws.testing.connection import TIMEOUT, Connection
+from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
+from apistar_ws.testing.portal import Portal
+from apistar_ws.testing.scope import handshake_scope
+from apistar_ws.types import Data
+
+T = TypeVar('T')
+
+#: Seconds that a plain HTTP request may take.
+HTTP_TIMEOUT = 10.0
+
+
+class StandIn:
+    """Stands for the event loop that API Star's adapter asks for: it runs the application where the client does.
+
+    :param call: runs a coroutine, and returns its result.
+    """
+
+    def __init__(self, call: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self.run_until_complete = call
+
+
+class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
+    """API Star's adapter for plain HTTP, with the application on the event loop of its WebSockets.
+
+    :param app: the application.
+    :param portal: that event loop.
+    """
+
+    def __init__(self, app: Callable[..., Any], portal: Portal) -> None:
+        super().__init__(lambda scope: functools.partial(self._serve, scope))
+        self._served = app
+        self._portal = portal
+
+    async def _serve(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
+        served = asyncio.ensure_future(self._served(scope)(receive, send))
+        done, _ = await asyncio.wait({served}, timeout=HTTP_TIMEOUT)
+        if not done:
+            served.cancel()
+            raise WaitTimeout('Waited %g seconds for %s %s' % (HTTP_TIMEOUT, scope['method'], scope['path']))
+        served.result()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Make the request; called by ``requests``."""
+        # The adapter asks asyncio for the current event loop, which need not exist here, or be another one.
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(StandIn(self._run))  # type: ignore[arg-type]
+        try:
+            response: requests.Response = super().send(request, *args, **kwargs)
+            return response
+        finally:
+            asyncio._set_running_loop(before)
+
+    def _run(self, coro: Coroutine[Any, Any, Any]) -> Any:
+        stand_in = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            return self._portal.call(coro, 2 * HTTP_TIMEOUT)
+        finally:
+            asyncio._set_running_loop(stand_in)
+
+
+class TestClient(_TestClient):  # type: ignore[misc]
+    """API Star's ``TestClient`` with WebSockets.
+
+    Make one per test: the calls of ``requests`` for HTTP, :meth:`websocket_connect` for WebSockets, on one event
+    loop, with the same cookies and headers. The application runs during the calls of the client only: in the thread of
+    the test where that is the main one and runs no event loop, else in another one.
+
+    :param app: the application.
+    :param scheme: ``http`` or ``https``.
+    :param hostname: the host that requests are for.
+    :param timeout: seconds that each wait for a WebSocket may take.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, app: Callable[..., Any], scheme: str = 'http', hostname: str = 'testserver', timeout: float = TIMEOUT
+    ) -> None:
+        super().__init__(app, scheme, hostname)
+        #: Seconds that each wait for a WebSocket may take.
+        self.timeout = timeout
+        self._app = app
+        self._portal = Portal()
+        self._stop = weakref.finalize(self, self._portal.stop)
+        if getattr(app, 'interface', None) != 'wsgi':
+            for prefix in ('http://', 'https://'):
+                self.mount(prefix, PortalAdapter(app, self._portal))
+
+    def close(self) -> None:
+        """End the event loop of the client; it ends by itself when the client is no longer used."""
+        self._stop()
+
+    @contextlib.contextmanager
+    def websocket_connect(
+        self,
+        url: str,
+        subprotocols: Sequence[str] = (),
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        raises: bool = True,
+    ) -> Iterator['BlockingConnection']:
+        """Open a WebSocket to the application; use it with ``with``.
+
+        Leaving the block closes the connection and waits for the handler.
+
+        :param url: the path with its query string, or a whole URL.
+        :param subprotocols: what the client offers.
+        :param headers: headers of the handshake, with those of the client.
+        :param timeout: seconds that each wait may take; the client's when left out.
+        :param raises: False to see a close with 1011 where the handler fails, and not what it raised.
+        :raises HandshakeDenied: if the application refuses.
+        """
+        request = self._handshake(url, headers)
+        given = [(name, str(value)) for name, value in request.headers.items() if name.lower() != 'connection']
+        scope = handshake_scope(str(request.url), subprotocols, given)
+        connection = Connection(self._app, scope, self.timeout if timeout is None else timeout, raises)
+        blocking = BlockingConnection(connection, self._portal)
+        try:
+            blocking._run(connection._open())
+            self._take_cookies(request, connection.headers)
+            yield blocking
+        except HandshakeDenied as exc:
+            self._take_cookies(request, exc.headers)
+            raise
+        except BaseException:
+            # Where the loop is blocked, the first error says so.
+            with contextlib.suppress(WaitTimeout):
+                blocking._run(connection._abandon())
+            raise
+        blocking.close()
+
+    def _handshake(self, url: str, headers: Optional[Mapping[str, str]]) -> requests.PreparedRequest:
+        if '://' not in url:
+            url = '%s://%s%s' % (self.scheme, self.hostname, url)
+        # The rules for cookies are those of http and https.
+        url = url.replace('ws', 'http', 1) if url.startswith('ws') else url
+        request: requests.PreparedRequest = self.prepare_request(requests.Request('GET', url, headers=headers))
+        return request
+
+    def _take_cookies(self, request: requests.PreparedRequest, headers: http.Headers) -> None:
+        answer = urllib3.HTTPResponse(original_response=_MockOriginalResponse(headers.items()))
+        extract_cookies_to_jar(self.cookies, request, answer)
+
+
+class BlockingConnection:
+    """The client's end of a WebSocket, for tests that are not ``async``; see :class:`Connection`.
+
+    Made by :meth:`TestClient.websocket_connect`.
+    """
+
+    def __init__(self, connection: Connection, portal: Portal) -> None:
+        self._connection = connection
+        self._portal = portal
+
+    @property
+    def subprotocol(self) -> Optional[str]:
+        """The subprotocol that the application accepted, or None."""
+        return self._connection.subprotocol
+
+    @property
+    def headers(self) -> http.Headers:
+        """The headers of the application's answer."""
+        return self._connection.headers
+
+    def send(self, data: Data) -> None:
+        """Send text or bytes to the application."""
+        self._run(self._connection.send(data))
+
+    def send_json(self, value: Any) -> None:
+        """Send ``value`` as JSON text."""
+        self._run(self._connection.send_json(value))
+
+    def receive(self) -> Data:
+        """Return the next message of the application; see :meth:`Connection.receive`."""
+        return self._run(self._connection.receive())
+
+    def receive_json(self) -> Any:
+        """Return the value of the next message, which has to be JSON."""
+        return self._run(self._connection.receive_json())
+
+    def __iter__(self) -> Iterator[Data]:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                yield self.receive()
+
+    def close(self, code: int = 1000, reason: str = '') -> None:
+        """Close the connection and wait until the handler has ended; see :meth:`Connection.close`."""
+        self._run(self._connection.close(code, reason))
+
+    def _run(self, coro: Coroutine[Any, Any, T]) -> T:
+        # Within, each wait is bounded by the timeout; beyond two of them and some time to spare, the loop is blocked.
+        return self._portal.call(coro, 2 * self._connection.timeout + TIMEOUT)

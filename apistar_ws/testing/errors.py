@@ -1,0 +1,50 @@
+"""What a test sees of an application that refuses, closes, hangs or leaves something behind."""
+
+import json
+from typing import Any, Optional
+
+from apistar import http
+
+
+class HandshakeDenied(Exception):
+    """Raised where the application refused the connection.
+
+    Expect it with ``pytest.raises``, around the ``with`` of the connection.
+
+    :param status: the HTTP status code; 403 for a close before the accept.
+    :param headers: the headers of the answer.
+    :param body: its bytes.
+    """
+
+    def __init__(self, status: int, headers: Optional[http.Headers] = None, body: bytes = b'') -> None:
+        self.status = status
+        self.headers = headers or http.Headers()
+        self.body = body
+        super().__init__('The handshake was denied with %d: %s' % (status, body.decode('utf-8', 'replace')))
+
+    def json(self) -> Any:
+        """Return the value of the JSON body."""
+        return json.loads(self.body)
+
+
+class ConnectionClosed(Exception):
+    """Raised by ``receive`` once the application has closed the connection.
+
+    Expect it with ``pytest.raises``, or iterate, which it ends.
+
+    :param code: the close code.
+    :param reason: the close reason.
+    """
+
+    def __init__(self, code: int, reason: str = '') -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__('The application closed the connection with %d %s' % (code, reason))
+
+
+class WaitTimeout(AssertionError):
+    """Raised where a wait took too long; it names what was awaited, and what the handler was doing."""
+
+
+class TasksLeft(AssertionError):
+    """Raised at the end of a connection whose handler left tasks running."""
