@@ -2,7 +2,9 @@
 
 from apistar_ws.app import ASyncApp
 from apistar_ws.codes import CloseCode
+from apistar_ws.compat import WebSocketAutoHook
 from apistar_ws.components import WebSocketComponent
+from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import (
     InvalidMessage,
     ServiceUnavailable,
@@ -11,10 +13,10 @@ from apistar_ws.exceptions import (
     WebSocketDisconnect,
     WebSocketStateError,
 )
-from apistar_ws.hooks import WebSocketAutoHook
-from apistar_ws.routing import collect_routes, websocket_listener, websocket_route
+from apistar_ws.listeners import websocket_listener
+from apistar_ws.routes import collect_routes, websocket_route
 from apistar_ws.settings import Settings
-from apistar_ws.websocket import WebSocket, WebSocketState
+from apistar_ws.websocket import WebSocket
 
 __version__ = '0.1.0'
 

@@ -9,8 +9,9 @@ from apistar.server import validation
 from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
 
+from apistar_ws.handshake import connection_url, decode_headers
 from apistar_ws.settings import Settings, check_settings
-from apistar_ws.websocket import WebSocket, connection_url, decode_headers
+from apistar_ws.websocket import WebSocket
 
 
 class WebSocketComponent(Component):  # type: ignore[misc]
@@ -19,7 +20,7 @@ class WebSocketComponent(Component):  # type: ignore[misc]
     Give one to the application, ``components=[WebSocketComponent(idle_timeout=60)]``; without one it adds its
     own with the defaults.
 
-    :param settings: see :class:`apistar_ws.Settings`; a route's decorator stands over them.
+    :param settings: see :class:`apistar_ws.Settings`; a route's decorator overrides them.
     :raises ConfigurationError: for a setting or a value that is not known.
     """
 
@@ -28,10 +29,10 @@ class WebSocketComponent(Component):  # type: ignore[misc]
         self.settings = Settings(**settings)
 
     def resolve(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> WebSocket:
-        """Return a channel over the scope.
+        """Return a WebSocket over the scope.
 
         On a handshake the application supplies the one it made; this is what a hook sees on plain HTTP, where
-        ``ws.scope['type']`` says so and the channel cannot be connected.
+        ``ws.scope['type']`` says so and it cannot be connected.
         """
         return WebSocket(scope, receive, send, self.settings)
 

@@ -6,7 +6,7 @@ Exceptions of the package, and the one place that turns an exception into a clos
     ├── InvalidMessage               the peer sent what the handler cannot take (1007)
     │   └── UnsupportedMessage       text where bytes were asked for, or the reverse (1003)
     ├── RuntimeError
-    │   └── WebSocketStateError      a call that the state of the channel does not allow
+    │   └── WebSocketStateError      a call that the state of the WebSocket does not allow
     └── apistar HTTPException
         ├── UpgradeRequired          plain HTTP where only a WebSocket is served (426)
         └── ServiceUnavailable       a route with all its connections taken (503)
@@ -14,18 +14,18 @@ Exceptions of the package, and the one place that turns an exception into a clos
 
 import asyncio
 import json
-import sys
 from typing import Any, Dict, List, Tuple, Union
 
 from apistar.exceptions import HTTPException
 
 from apistar_ws.codes import CloseCode, fit_reason
+from apistar_ws.interruption import is_cancelled
 
 Detail = Union[str, Dict[Any, Any]]
 
 
 class WebSocketDisconnect(Exception):
-    """Raised by the channel when the connection is over and the handler did not close it.
+    """Raised when the connection is over and the handler did not close it.
 
     Let it pass, or catch it to clean up; ``async for message in ws`` ends quietly instead.
 
@@ -40,7 +40,7 @@ class WebSocketDisconnect(Exception):
 
 
 class WebSocketStateError(RuntimeError):
-    """Raised for a call that the state of the channel does not allow, such as ``send`` after ``close``.
+    """Raised for a call that the state of the WebSocket does not allow, such as ``send`` after ``close``.
 
     It is a mistake of the program: correct the order of the calls.
     """
@@ -126,10 +126,9 @@ def leaves(exc: BaseException) -> List[BaseException]:
     return [leaf for item in inner for leaf in leaves(item)]
 
 
-def is_cancelled() -> bool:
-    """Tell whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
-    task = asyncio.current_task()
-    return sys.version_info < (3, 11) or task is None or task.cancelling() > 0
+def is_answer(exc: BaseException) -> bool:
+    """Tell whether ``exc`` is an ``HTTPException`` whose status can be told to a client, as a close code."""
+    return isinstance(exc, HTTPException) and 100 <= exc.status_code <= 999
 
 
 def close_for(exc: BaseException) -> Tuple[int, str]:
@@ -138,7 +137,7 @@ def close_for(exc: BaseException) -> Tuple[int, str]:
     The only place of this decision; no reason holds the text of an unexpected exception.
     """
     exc = deciding_exception(exc)
-    if isinstance(exc, HTTPException) and 0 < exc.status_code < 1000:
+    if isinstance(exc, HTTPException) and is_answer(exc):
         return 4000 + exc.status_code, fit_reason(describe(exc.detail))
     if isinstance(exc, InvalidMessage):
         return exc.close_code, fit_reason(exc.reason)

@@ -23,12 +23,20 @@ PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
+
+
+class Boolean(validators.Boolean):  # type: ignore[misc]
+    """API Star's, which reads ``value`` for ``values`` where a text may be null, and fails with an AttributeError."""
+
+    value = validators.Boolean.values
+
+
 PRIMITIVES: Dict[Any, Any] = {
     inspect.Parameter.empty: validators.Any,
     str: validators.String,
     int: validators.Integer,
     float: validators.Number,
-    bool: validators.Boolean,
+    bool: Boolean,
 }
 #: Values of these types pass API Star's validator for the same annotation unchanged.
 UNCHANGED = (str, int, bool)
@@ -142,6 +150,19 @@ def is_converted(parameter: inspect.Parameter, url: str) -> bool:
     return parameter.name in path_names(url) and parameter.annotation in kinds
 
 
+def require_hook(hook: Any) -> None:
+    """Refuse an event hook whose body would never run.
+
+    :raises ConfigurationError: for a generator, plain or async.
+    """
+    function = inspect.unwrap(getattr(hook, '__func__', hook))
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigurationError(
+            'The event hook %s is a generator: API Star would call it and never run its body. Use def or async def, '
+            'without yield.' % describe_handler(hook)
+        )
+
+
 class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
     """API Star's injector, with steps remembered by what is called, not by which object it is bound to.
 
@@ -191,7 +212,8 @@ async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], 
         if consts:
             arguments.update(consts)
         result = func(**arguments)
-        if is_async:
+        # A hook may be an object with an async __call__, which nobody can see before the call.
+        if is_async or (set_return and result is not None and inspect.isawaitable(result)):
             result = await result
         state[output] = result
         if set_return:
@@ -199,50 +221,57 @@ async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], 
     return result
 
 
-class PathParams:
-    """Validates the parameters of a path as API Star does, with the validator made once.
+class URLParams:
+    """Validates parameters of a URL as API Star does, with the validator made once.
 
-    :param fields: the path fields of the route.
+    :param fields: the path or query fields of the route.
     """
+
+    error: Any
 
     def __init__(self, fields: Sequence[Any]) -> None:
         self._validator = validators.Object(
-            properties=[(field.name, field.schema or validators.Any()) for field in fields],
-            required=[field.name for field in fields],
+            properties=[(field.name, self._schema(field.schema)) for field in fields],
+            required=[field.name for field in fields if field.required],
         )
+
+    def _schema(self, schema: Any) -> Any:
+        """Return what validates a field: its schema, with the mended Boolean for API Star's."""
+        if type(schema) is validators.Boolean and schema.allow_null:
+            return Boolean(default=schema.default, allow_null=True)
+        return schema or validators.Any()
+
+    def _validate(self, params: Any) -> Any:
+        try:
+            return self._validator.validate(params, allow_coerce=True)
+        except ValidationError as exc:
+            raise self.error(exc.detail) from None
+
+
+class PathParams(URLParams):
+    """Validates the parameters of a path; all of them are required."""
+
+    error = NotFound
 
     def resolve(self, path_params: Any) -> Any:
         """Return the validated parameters.
 
         :raises NotFound: as API Star does, with its detail.
         """
-        try:
-            return self._validator.validate(path_params, allow_coerce=True)
-        except ValidationError as exc:
-            raise NotFound(exc.detail) from None
+        return self._validate(path_params)
 
 
-class QueryParams:
-    """Validates the query parameters as API Star does, with the validator made once.
+class QueryParams(URLParams):
+    """Validates the query parameters."""
 
-    :param fields: the query fields of the route.
-    """
-
-    def __init__(self, fields: Sequence[Any]) -> None:
-        self._validator = validators.Object(
-            properties=[(field.name, field.schema or validators.Any()) for field in fields],
-            required=[field.name for field in fields if field.required],
-        )
+    error = BadRequest
 
     def resolve(self, query_params: Any) -> Any:
         """Return the validated parameters.
 
         :raises BadRequest: as API Star does, with its detail.
         """
-        try:
-            return self._validator.validate(query_params, allow_coerce=True)
-        except ValidationError as exc:
-            raise BadRequest(exc.detail) from None
+        return self._validate(query_params)
 
 
 class PrimitiveParam:
@@ -300,6 +329,7 @@ class Arguments:
         self._query_fields = [field for field in fields if field.location == 'query']
         parameters = signature.parameters.values()
         self._refuse_bodies(parameters)
+        self._refuse_positional(parameters)
         #: Names of the arguments that the router has converted, so that nothing can fail.
         self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
         #: Names of the arguments that are the channel.
@@ -308,7 +338,7 @@ class Arguments:
         given = {*self.from_path, *self.websockets}
         self._injected = [parameter for parameter in parameters if parameter.name not in given]
 
-    def given(self, ws: WebSocket) -> Dict[str, Any]:
+    def given(self, ws: Any) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
         arguments = dict(ws.path_params)
         for name in self._not_asked_for:
@@ -317,9 +347,17 @@ class Arguments:
             arguments[name] = ws
         return arguments
 
-    def prepare(self, on_request: Sequence[Callable[..., Any]]) -> bool:
-        """Resolve what the hooks and the handler ask for, and tell whether anything has to be run for them."""
-        return bool(on_request or self._injected) and bool(self._plan(on_request))
+    @property
+    def injects(self) -> bool:
+        """Whether components have to be run for an argument."""
+        return bool(self._injected)
+
+    def prepare(self, on_request: Sequence[Callable[..., Any]]) -> None:
+        """Resolve what the hooks and the handler ask for.
+
+        :raises ConfigurationError: for what no component supplies.
+        """
+        self._plan(on_request)
 
     async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
         """Run the hooks and the components, and return the other arguments of the handler."""
@@ -336,6 +374,14 @@ class Arguments:
                     'take it from the WebSocket, by ws.receive().' % (self._name, parameter.name)
                 )
 
+    def _refuse_positional(self, parameters: Iterable[inspect.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                raise ConfigurationError(
+                    'The argument %s of %s is positional only, and API Star gives arguments by their names: '
+                    'take the slash out of its signature.' % (parameter.name, self._name)
+                )
+
     def _plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
         key = identities(on_request)
         if key not in self._plans:
@@ -344,6 +390,10 @@ class Arguments:
         return self._plans[key]
 
     def _resolve(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
+        # They may have come after the application was built.
+        for hook in on_request:
+            require_hook(hook)
+
         async def handler() -> None:
             """Stands for the handler, with what is left to inject."""
 

@@ -3,14 +3,12 @@
 import asyncio
 import logging
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Optional
+from typing import Callable, Deque, Optional
 
 from apistar_ws.codes import CloseCode
+from apistar_ws.types import Message, Receive
 
 logger = logging.getLogger('apistar_ws')
-
-Message = Dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 #: Bytes to hold for a handler that does not receive; beyond, the client is held back. As much as asyncio buffers.
 HIGH_WATER = 64 * 1024
@@ -24,42 +22,47 @@ class ReadAhead:
     The watch starts one for a handler that is not receiving; the channel takes its messages from there first.
 
     :param receive: the server's ``receive``.
+    :param on_message: called when a message has come.
     :param on_disconnect: called, once, with the ``websocket.disconnect`` message.
     """
 
-    def __init__(self, receive: Receive, on_disconnect: Callable[[Message], None]) -> None:
-        self.received = 0
+    def __init__(
+        self, receive: Receive, on_message: Callable[[], None], on_disconnect: Callable[[Message], None]
+    ) -> None:
         self._receive = receive
+        self._on_message = on_message
         self._on_disconnect = on_disconnect
         self._messages: Deque[Message] = deque()
         self._size = 0
         self._waiter: Optional['asyncio.Future[None]'] = None
+        self._filling = False
+        self._over = False
         self._task: Optional['asyncio.Task[None]'] = None
         self.resume()
 
     @property
     def drained(self) -> bool:
         """Whether nothing is buffered and nothing is being received: the handler may receive by itself."""
-        return self._task is None and not self._messages
+        return not self._filling and not self._messages
+
+    @property
+    def filling(self) -> bool:
+        """Whether the client's next message, or its leaving, is being waited for."""
+        return self._filling
 
     @property
     def full(self) -> bool:
         """Whether the client is being held back."""
-        return self._size >= HIGH_WATER
+        return self._size >= HIGH_WATER and not self._over
 
     @property
     def unread(self) -> int:
         """How many messages the handler has not taken."""
         return len(self._messages)
 
-    def resume(self) -> None:
-        """Receive on, unless that is already being done or enough is buffered."""
-        if self._task is None and not self.full:
-            self._task = asyncio.ensure_future(self._fill())
-
     async def take(self) -> Optional[Message]:
         """Return the next message, waiting for it; None once it is for the handler to receive by itself."""
-        while not self._messages and self._task is not None:
+        while not self._messages and self._filling:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -69,27 +72,40 @@ class ReadAhead:
             return None
         message = self._messages.popleft()
         self._size -= message_size(message)
+        if self._messages:
+            self.resume()
         return message
 
     def stop(self) -> None:
-        """Receive no more; the connection is over."""
+        """Receive no more, and forget what was not taken; the connection is over."""
+        self._over = True
+        self._messages.clear()
         if self._task is not None:
             self._task.cancel()
+
+    def resume(self) -> None:
+        """Receive on, unless that is already being done, enough is buffered, or the client is gone."""
+        if self._filling or self._over or self.full:
+            return
+        self._filling = True
+        # Where tasks start eagerly, this one may have ended when it is assigned: what counts is the flag.
+        self._task = asyncio.ensure_future(self._fill())
 
     async def _fill(self) -> None:
         try:
             while not self.full:
                 message = await receive_or_disconnect(self._receive)
                 if message['type'] == 'websocket.disconnect':
+                    self._over = True
                     self._on_disconnect(message)
                     return
-                self.received += 1
-                self._messages.append({**message, 'arrival': asyncio.get_running_loop().time()})
+                self._messages.append(message)
                 self._size += message_size(message)
+                self._on_message()
                 if self._waiter is not None:
                     return
         finally:
-            self._task = None
+            self._filling = False
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
 
@@ -105,4 +121,11 @@ async def receive_or_disconnect(receive: Receive) -> Message:
 
 def message_size(message: Message) -> int:
     """Return the bytes that a received message is counted as."""
-    return MESSAGE_OVERHEAD + len(message.get('text') or message.get('bytes') or b'')
+    return MESSAGE_OVERHEAD + byte_length(message.get('text') or message.get('bytes') or b'')
+
+
+def byte_length(data: 'str | bytes') -> int:
+    """Return the bytes that ``data`` takes in a message, text in UTF-8."""
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode('utf-8', 'replace'))

@@ -127,11 +127,11 @@ class WebSocketRouter(Generic[Target]):
     def __init__(self, targets: Sequence[Tuple[str, str, Any, Target]]) -> None:
         rules: List[TargetRule] = []
         self._segments: Segments[Target] = Segments()
+        #: What the routes lead to, in their order.
+        self.targets = [target for _, _, _, target in targets]
         self.names = {name for _, name, _, _ in targets}
         for url, name, handler, target in targets:
-            converters = {
-                parameter.name: parameter.annotation for parameter in handler_signature(handler).parameters.values()
-            }
+            converters = path_converters(handler)
             self._segments.add(url.split('/'), converters, target)
             rule = TargetRule(rule_url(url, converters), endpoint=name)
             rule.target = target
@@ -148,7 +148,10 @@ class WebSocketRouter(Generic[Target]):
         return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
     def _lookup(self, path: str) -> Tuple[Target, PathParams]:
-        return self._segments.match(path.split('/')) or self._match(path)
+        refuse_relative(path)
+        # Of empty segments, which API Star redirects, only the whole map can tell.
+        found = None if '//' in path else self._segments.match(path.split('/'))
+        return found or self._match(path)
 
     def _match(self, path: str) -> Tuple[Target, PathParams]:
         try:
@@ -179,10 +182,32 @@ class WebSocketRouter(Generic[Target]):
             raise exceptions.NoReverseMatch(str(exc)) from None
 
 
+def refuse_relative(path: str) -> None:
+    """Refuse a path with an empty leading segment, or with no slash in front.
+
+    werkzeug's map strips leading slashes, while ``http.Path`` keeps them: a guard that asks what a path starts with
+    would be walked past.
+
+    :raises NotFound: API Star's.
+    """
+    if not path.startswith('/') or path.startswith('//'):
+        raise exceptions.NotFound()
+
+
 class TargetRule(werkzeug.routing.Rule):
     """A rule of werkzeug's that knows what it leads to; several may have one name."""
 
     target: Any = None
+
+
+def path_converters(handler: Any) -> Dict[str, type]:
+    """Return the annotations of a handler's arguments, which say how the path parameters are converted."""
+    return {parameter.name: parameter.annotation for parameter in handler_signature(handler).parameters.values()}
+
+
+def url_pattern(url: str, handler: Any) -> str:
+    """Return what ``url`` matches, whatever its parameters are called."""
+    return re.sub(':[^>]*>', '>', rule_url(url, path_converters(handler)))
 
 
 def rule_url(url: str, converters: Dict[str, type]) -> str:
@@ -202,18 +227,19 @@ class Router(HTTPRouter):  # type: ignore[misc]
     """API Star's router for HTTP, which knows where only a WebSocket is served.
 
     :param routes: the routes for HTTP.
-    :param websockets: finds the routes for WebSockets.
     """
 
-    def __init__(self, routes: Sequence[Any], websockets: WebSocketRouter[Any]) -> None:
+    def __init__(self, routes: Sequence[Any]) -> None:
         super().__init__(routes)
-        self.websockets = websockets
+        #: Finds the routes for WebSockets; the application sets it.
+        self.websockets: WebSocketRouter[Any] = WebSocketRouter([])
 
     def lookup(self, path: str, method: str) -> Any:
         """Return the route of a request and its path parameters.
 
         :raises UpgradeRequired: where only a WebSocket is served.
         """
+        refuse_relative(path)
         try:
             return super().lookup(path, method)
         except exceptions.NotFound:

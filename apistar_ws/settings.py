@@ -17,7 +17,7 @@ OnInvalid = Union[str, Callable[..., Union[None, Awaitable[None]]]]
 class Settings:
     """The settings of an application, given to ``WebSocketComponent``, and of a route, given to its decorator.
 
-    Give only what should differ from the default; a route's value stands over the application's.
+    Give only what should differ from the default; a route's value overrides the application's.
 
     :param allowed_origins: whose pages may connect: ``'same-origin'``, ``'*'``, or a list of origins, in which
         ``*.`` may begin a host. Default: same origin, since a browser sends cookies from any page (RFC 6455 10.2).
@@ -29,6 +29,8 @@ class Settings:
         many clients only listen, and the server's pings find those that are gone.
     :param send_timeout: seconds that a send may wait for a client that does not read, None for no limit.
         Default: 20, the time that uvicorn gives a client to answer a ping.
+    :param backlog_timeout: seconds that a client may be held back because the handler does not receive what it has
+        sent, None for no limit. Default: 20, as for a client that does not read; until then its leaving goes unseen.
     :param max_connections: connections that a route holds at once in one process, None for no limit.
         Default: 10,000, about one gigabyte of them.
     :param subprotocols: those that the route speaks, the preferred one first. Default: none.
@@ -45,6 +47,7 @@ class Settings:
     max_messages_per_second: Optional[int] = None
     idle_timeout: Optional[float] = None
     send_timeout: Optional[float] = 20.0
+    backlog_timeout: Optional[float] = 20.0
     max_connections: Optional[int] = 10_000
     subprotocols: Tuple[str, ...] = ()
     cancel_on_disconnect: bool = True
@@ -59,7 +62,7 @@ class Settings:
     small_message: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ('idle_timeout', 'send_timeout'):
+        for name in ('idle_timeout', 'send_timeout', 'backlog_timeout'):
             self._require(name, is_limit(getattr(self, name), (int, float)), 'a number above 0, or None for no limit')
         for name in ('max_message_size', 'max_messages_per_second', 'max_connections'):
             self._require(name, is_limit(getattr(self, name), int), 'a whole number above 0, or None for no limit')

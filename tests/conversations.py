@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Dict, Iterable, List, Optional
 
 from apistar_ws import WebSocket
-from apistar_ws.testing import handshake_scope
+from apistar_ws.testing.scope import handshake_scope
 
 CONNECT = {'type': 'websocket.connect'}
 ACCEPT = {'type': 'websocket.accept', 'subprotocol': None, 'headers': []}
@@ -69,32 +69,42 @@ class BlockedPeer(Peer):
     def __init__(self, *script: Any) -> None:
         super().__init__(*script)
         self.unblock = asyncio.Event()
+        self.error: Optional[Exception] = None
 
     async def send(self, message: Any) -> None:
         if message['type'] != 'websocket.accept':
             await self.unblock.wait()
+        if self.error is not None:
+            raise self.error
         await super().send(message)
 
 
-def channel(peer: Peer, settings: Optional[Any] = None, **options: Any) -> WebSocket:
-    """Return a channel to ``peer``, not connected yet."""
+def channel(
+    peer: Peer,
+    settings: Optional[Any] = None,
+    receive: Optional[Any] = None,
+    interruption: Optional[Any] = None,
+    **options: Any,
+) -> WebSocket:
+    """Return a WebSocket to ``peer``, not connected yet."""
     more = {} if settings is None else {'settings': settings}
-    return WebSocket(scope(**options), peer.receive, peer.send, **more)
+    return WebSocket(scope(**options), receive or peer.receive, peer.send, interruption=interruption, **more)
 
 
 async def opened(peer: Peer, settings: Optional[Any] = None, **options: Any) -> WebSocket:
-    """Return a channel to ``peer`` that is open, with the handshake left out of what was sent."""
-    peer_script = channel(peer, settings, **options)
-    peer_script.server_receive = opening(peer)
-    await peer_script.connect()
-    peer_script.server_receive = peer_script._pull = peer.receive
+    """Return a WebSocket to ``peer`` that is open, with the handshake left out of what was sent."""
+    ws = channel(peer, settings, receive=opening(peer), **options)
+    await ws.connect()
     peer.sent.clear()
-    return peer_script
+    return ws
 
 
 def opening(peer: Peer) -> Any:
+    """Return a ``receive`` that gives the handshake first, and then what ``peer`` gives."""
+    handshake = iter([CONNECT])
+
     async def receive() -> Any:
-        return CONNECT
+        return next(handshake, None) or await peer.receive()
 
     return receive
 

@@ -72,7 +72,7 @@ class Channel(RuleBasedStateMachine):
         )
 
     def teardown(self):
-        self.loop.run_until_complete(self.ws.finish())
+        self.loop.run_until_complete(self.ws._finish())
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 
@@ -127,16 +127,16 @@ class Channel(RuleBasedStateMachine):
 
     @rule()
     def read_ahead(self):
-        if self.ws._handshaken and self.ws._ahead is None and not self.ws._receiving:
+        if self.ws._loop is not None and self.ws._ahead is None and not self.ws._receiving:
             self.call(self._read_ahead())
 
     async def _read_ahead(self):
-        self.ws.read_ahead()
+        self.ws._read_ahead()
 
     @rule(code=st.sampled_from([1001, 1008]))
     def abort(self, code):
         async def abort():
-            self.ws.abort(code, 'limit')
+            self.ws._abort(code, 'limit')
 
         self.call(abort())
 

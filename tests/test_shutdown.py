@@ -1,4 +1,4 @@
-"""What becomes of a thousand open connections when the server is told to stop."""
+"""What becomes of open connections, and of handlers that linger, when the server is told to stop."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,9 @@ from tests.servers import IMPLEMENTATIONS, free_port, process
 
 CROWD = 1000
 WHAT = ['sleep', 'receive', 'send']
+#: Seconds within which the server has to end, and some for the machine.
+BOUND = 2.0
+NOISE = 3.0
 
 
 async def join(port, what, gate):
@@ -40,3 +43,23 @@ async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(impl
         printed = await asyncio.to_thread(server.stop)
         assert set(await closes) <= {1001, 1012}
     assert printed.split() == ['ended'] * CROWD
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('what', ['told', 'closed', 'opted-out', 'swallows', 'backlog'])
+async def test_no_handler_keeps_the_server_from_ending(implementation, what, tmp_path):
+    port = free_port()
+    command = ['-m', 'uvicorn', 'tests.apps.lingering:app', '--ws', implementation, '--log-level', 'error']
+    with process([*command, '--port', str(port)], port) as server:
+        client = await connect('ws://127.0.0.1:%d/%s' % (port, what), proxy=None, compression=None)
+        if what == 'backlog':
+            for _ in range(10):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(client.send('x' * 60_000), 0.2)
+        elif what != 'opted-out':
+            await asyncio.wait_for(client.close(), 10)
+        if what != 'swallows':
+            assert await asyncio.to_thread(server.popen.stdout.readline) == 'lingers\n'
+        printed = await asyncio.wait_for(asyncio.to_thread(server.stop), BOUND + NOISE)
+        client.transport.abort()
+    assert printed.split()[-1] == 'ended'

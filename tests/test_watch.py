@@ -1,491 +1,716 @@
-"""The watch, look by look: its timer is not waited for but called."""
+"""The watch, on virtual time: connections as the application serves them, and what becomes of them when."""
 
 import asyncio
 import contextlib
+import logging
+import signal
+import sys
 
 import pytest
 
-from apistar_ws import Settings, WebSocketDisconnect, WebSocketState
-from apistar_ws.watch import INTERVAL, Watch
-from tests.conversations import CONNECT, BlockedPeer, Peer, channel, closed, disconnect, opened, sent, text
+from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
+from apistar_ws.lifecycle import PATIENCE
+from apistar_ws.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
+from tests.clock import virtual
+from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, scope, sent, text
+
+#: Seconds within which a handler is ended whose client has left.
+PROMISED = 1.0
 
 
-@pytest.fixture
-async def watch(monkeypatch):
-    """A watch that looks when it is told to, never by its timer."""
-    monkeypatch.setattr('apistar_ws.watch.INTERVAL', 3600)
-    watch = Watch(asyncio.get_running_loop())
-    watch.now = 0.0
-    yield watch
-    if watch._timer is not None:
-        watch._timer.cancel()
+def now():
+    return asyncio.get_running_loop().time()
 
 
-async def look(watch, times=1, seconds=INTERVAL):
-    """Have the watch look, with ``seconds`` between the looks, and let the tasks of the loop go on after each."""
-    for _ in range(times):
-        watch.now += seconds
-        watch.look(watch.now)
-        for _ in range(5):
-            await asyncio.sleep(0)
+class Served:
+    """One connection, served by the application as a server would."""
+
+    def __init__(self, handler, peer=None, **settings):
+        self.peer = peer or Peer()
+        self.peer.add(CONNECT)
+        self.seen = []
+        self.ended_at = None
+
+        @websocket_route('/', name='served', **settings)
+        async def served(ws: WebSocket):
+            self.ws = ws
+            try:
+                await handler(ws, self.seen)
+            except BaseException as exc:
+                self.seen.append(type(exc))
+                raise
+            finally:
+                self.ended_at = now()
+
+        self.app = ASyncApp(collect_routes(served), docs_url=None)
+        self.task = asyncio.ensure_future(self._serve())
+
+    async def _serve(self):
+        await self.app(scope('/'), self.peer.receive, self.peer.send)
+
+    @property
+    def watch(self):
+        return self.app._lifecycle.watches.current()
+
+    async def ended(self, within=PROMISED):
+        """Wait for the handler's end, which is due in so many seconds."""
+        begun = now()
+        while self.ended_at is None and now() - begun <= within:
+            await asyncio.sleep(0.01)
+        assert self.ended_at is not None, 'the handler goes on'
+        await asyncio.wait_for(self.task, within)
 
 
-@contextlib.asynccontextmanager
-async def handling(watch, peer, handler, settings=None):
-    """Run ``handler`` as the application does, watched; give the channel and the handler's task."""
-    ws = await opened(peer, settings)
-    ws.go_on = asyncio.Event()
-
-    async def run():
-        watch.add(ws)
-        try:
-            await handler(ws)
-        finally:
-            watch.remove(ws)
-
-    task = asyncio.ensure_future(run())
-    await asyncio.sleep(0)
-    yield ws, task
-    task.cancel()
-    await asyncio.wait([task])
-    await ws.finish()
+async def sleep(ws, seen):
+    await asyncio.sleep(10_000)
 
 
-async def sleep(ws):
-    await asyncio.sleep(3600)
-
-
-async def listen(ws):
+async def listen(ws, seen):
     async for message in ws:
-        ws.heard = message
+        seen.append(message)
 
 
 def test_a_client_that_left_is_noticed_within_a_second():
-    # A look that sees the handler move, one that sees it busy and receives, and one to spare.
-    assert 3 * INTERVAL < 1.0
+    # A look that sees the handler busy for the first time, one that receives for it, and one to spare.
+    assert 3 * INTERVAL < PROMISED
 
 
-async def test_a_handler_that_receives_is_left_alone(watch):
-    peer = Peer()
-    async with handling(watch, peer, listen) as (ws, task):
-        await look(watch, 5)
-        assert ws._ahead is None
-        peer.add(text('a'))
-        await look(watch)
-        assert (ws.heard, task.done()) == ('a', False)
+class TestClientsThatLeave:
+    @virtual
+    async def test_a_handler_that_receives_is_told_at_once(self):
+        served = Served(listen)
+        await asyncio.sleep(100)
+        served.peer.add(text('a'), disconnect(4000, 'bye'))
+        await served.ended(within=0.05)
+        assert (served.seen, served.ws.close_code, served.ws.close_reason) == (['a'], 4000, 'bye')
+
+    @virtual
+    async def test_a_handler_that_sleeps_is_cancelled(self):
+        served = Served(sleep)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect(4000, 'bye'))
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+        assert (served.ws.disconnected, served.ws.close_code, served.ws.close_reason) == (True, 4000, 'bye')
+
+    @virtual
+    async def test_a_handler_that_has_just_received_and_then_sleeps_is_cancelled(self):
+        async def receive_and_sleep(ws, seen):
+            while True:
+                seen.append(await ws.receive())
+                await asyncio.sleep(1_000)
+
+        for rest in (0.0, 0.1, 0.3, 100.0):
+            served = Served(receive_and_sleep)
+            await asyncio.sleep(rest)
+            served.peer.add(text('a'), disconnect())
+            await served.ended()
+            assert served.seen == ['a', asyncio.CancelledError]
+
+    @virtual
+    async def test_a_handler_that_sends_now_and_then_is_cancelled(self):
+        async def tick(ws, seen):
+            while True:
+                await ws.send('tick')
+                await asyncio.sleep(5)
+
+        served = Served(tick)
+        await asyncio.sleep(12)
+        served.peer.add(disconnect())
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+        assert served.peer.sent == [ACCEPT] + [sent('tick')] * 3
+
+    @pytest.mark.parametrize('name', ['receive', 'send', 'publish', '__anext__'])
+    @virtual
+    async def test_whatever_another_task_is_called_its_being_told_is_not_the_handlers(self, name):
+        async def gather(ws, seen):
+            async def receive():
+                async for message in ws:
+                    seen.append(message)
+
+            receive.__name__ = name
+            coro = receive()
+            coro.__name__ = name
+            await asyncio.gather(coro, asyncio.sleep(10_000))
+
+        served = Served(gather)
+        await asyncio.sleep(100)
+        served.peer.add(text('a'), disconnect())
+        await served.ended()
+        assert served.seen == ['a', asyncio.CancelledError]
+
+    @virtual
+    async def test_a_pending_receive_of_another_task_is_not_the_handlers(self):
+        async def pend(ws, seen):
+            task = asyncio.ensure_future(ws.receive())
+            try:
+                await asyncio.sleep(10_000)
+            finally:
+                with contextlib.suppress(WebSocketDisconnect):
+                    await task
+
+        served = Served(pend)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect())
+        await served.ended()
+
+    @virtual
+    async def test_the_send_of_another_task_that_fails_is_not_the_handlers(self):
+        served = Served(sleep)
+        await asyncio.sleep(100)
+
+        async def fail(message):
+            raise OSError('gone')
+
+        served.ws._server_send = fail
+        outcome = await asyncio.gather(served.ws.send('a'), return_exceptions=True)
+        assert [type(exc) for exc in outcome] == [WebSocketDisconnect]
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+
+    @virtual
+    async def test_a_handler_whose_other_task_was_told_has_a_moment_to_end_by_itself(self):
+        async def gather(ws, seen):
+            reader = asyncio.ensure_future(listen(ws, seen))
+            await asyncio.wait([reader])
+            await asyncio.sleep(0.1)
+            seen.append('cleaned up')
+
+        served = Served(gather)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect())
+        await served.ended()
+        assert served.seen == ['cleaned up']
+
+    @virtual
+    async def test_a_handler_that_was_told_may_take_its_time_to_clean_up(self):
+        async def listen_and_clean_up(ws, seen):
+            await listen(ws, seen)
+            await asyncio.sleep(60)
+            seen.append('cleaned up')
+
+        served = Served(listen_and_clean_up)
+        await asyncio.sleep(1)
+        served.peer.add(disconnect())
+        await served.ended(within=61)
+        assert served.seen == ['cleaned up']
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason='wait_for receives in another task there')
+    @virtual
+    async def test_a_handler_that_waits_with_a_time_limit_is_told_itself(self):
+        async def wait(ws, seen):
+            try:
+                await asyncio.wait_for(ws.receive(), 1000)
+            except WebSocketDisconnect:
+                await asyncio.sleep(60)
+                seen.append('cleaned up')
+
+        served = Served(wait)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect())
+        await served.ended(within=61)
+        assert served.seen == ['cleaned up']
+
+    @virtual
+    async def test_a_clean_up_after_a_cancellation_may_take_its_time_too(self):
+        async def clean_up(ws, seen):
+            try:
+                await asyncio.sleep(10_000)
+            finally:
+                await asyncio.sleep(60)
+                seen.append('cleaned up')
+
+        served = Served(clean_up)
+        await asyncio.sleep(5)
+        served.peer.add(disconnect())
+        await served.ended(within=62)
+        assert served.seen == ['cleaned up', asyncio.CancelledError]
+
+    @virtual
+    async def test_a_handler_may_opt_out_of_being_cancelled(self):
+        async def sleep_and_receive(ws, seen):
+            await asyncio.sleep(100)
+            seen.append(ws.disconnected)
+            await listen(ws, seen)
+
+        served = Served(sleep_and_receive, cancel_on_disconnect=False)
+        await asyncio.sleep(1)
+        served.peer.add(text('a'), text('b'), disconnect())
+        await served.ended(within=101)
+        assert served.seen == [True, 'a', 'b']
+
+    @virtual
+    async def test_what_was_received_ahead_reaches_the_handler_in_order(self):
+        async def sleep_and_receive(ws, seen):
+            await asyncio.sleep(10)
+            await listen(ws, seen)
+
+        served = Served(sleep_and_receive)
+        for message in 'abcd':
+            await asyncio.sleep(4)
+            served.peer.add(text(message))
+        served.peer.add(disconnect())
+        await served.ended()
+        assert served.seen == ['a', 'b', 'c', 'd']
+
+    @virtual
+    async def test_a_receive_that_was_given_up_does_not_count_as_receiving(self):
+        async def give_up_and_sleep(ws, seen):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ws.receive(), 50)
+            await asyncio.sleep(10_000)
+
+        for pause in (0, 20):
+            served = Served(give_up_and_sleep)
+            await asyncio.sleep(50.1 + pause)
+            served.peer.add(disconnect())
+            await served.ended()
+
+    @virtual
+    async def test_a_receive_ahead_that_was_given_up_does_not_count_as_receiving(self):
+        async def give_up_twice(ws, seen):
+            await asyncio.sleep(5)
+            for _ in range(2):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ws.receive(), 5)
+            await asyncio.sleep(10_000)
+
+        served = Served(give_up_twice)
+        await asyncio.sleep(9.999)
+        served.peer.add(text('a'))
+        await asyncio.sleep(20)
+        served.peer.add(disconnect())
+        await served.ended()
+
+    @virtual
+    async def test_a_handler_that_closed_may_take_its_time_to_clean_up(self):
+        async def close_and_sleep(ws, seen):
+            await asyncio.sleep(5)
+            await ws.close()
+            await asyncio.sleep(60)
+            seen.append('cleaned up')
+
+        served = Served(close_and_sleep)
+        await asyncio.sleep(6)
+        served.peer.add(disconnect(1000))
+        await served.ended(within=62)
+        assert served.seen == ['cleaned up']
+
+    @virtual
+    async def test_another_task_that_closes_ends_an_iteration(self):
+        async def pause_and_listen(ws, seen):
+            await asyncio.sleep(5)
+            reader = asyncio.ensure_future(listen(ws, seen))
+            await asyncio.sleep(5)
+            await ws.close()
+            await reader
+
+        served = Served(pause_and_listen)
+        await asyncio.sleep(10.1)
+        served.peer.add(disconnect(1000))
+        await served.ended()
+        assert (served.seen, served.peer.sent) == ([], [ACCEPT, CLOSE])
+
+    @virtual
+    async def test_a_swallowed_cancellation_leaves_nothing_behind(self):
+        async def swallow(ws, seen):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(10_000)
+            if sys.version_info >= (3, 11):
+                seen.append(asyncio.current_task().cancelling())
+
+        served = Served(swallow)
+        await asyncio.sleep(5)
+        served.peer.add(disconnect())
+        await served.ended()
+        assert served.seen in ([1], [])
+        assert not served.task.cancelled()
+        assert sys.version_info < (3, 11) or served.task.cancelling() == 0
 
 
-async def test_a_handler_that_sleeps_is_cancelled_when_its_client_leaves(watch):
-    peer = Peer()
-    async with handling(watch, peer, sleep) as (ws, task):
-        await look(watch, 3)
-        assert not task.done()
-        peer.add(disconnect(4000, 'bye'))
-        await asyncio.wait([task], timeout=5)
-        assert task.cancelled()
-        assert (ws.state, ws.close_code, ws.close_reason) == (WebSocketState.DISCONNECTED, 4000, 'bye')
+class TestHeldBack:
+    @virtual
+    async def test_a_client_that_is_held_back_for_too_long_ends_the_handler(self):
+        served = Served(sleep, backlog_timeout=20)
+        served.peer.add(*[text('x' * 1000)] * 100, disconnect())
+        await asyncio.sleep(19)
+        assert (served.ended_at, served.ws._held_back) == (None, True)
+        await served.ended(within=3)
+        assert served.seen == [asyncio.CancelledError]
+        assert served.peer.sent == [ACCEPT, closed(1013, 'Messages were not taken for 20 seconds')]
+
+    @virtual
+    async def test_a_handler_that_takes_messages_now_and_then_is_left_alone(self):
+        async def take(ws, seen):
+            while True:
+                await asyncio.sleep(10)
+                for _ in range(70):
+                    seen.append(await ws.receive())
+
+        served = Served(take, backlog_timeout=15)
+        served.peer.add(*[text('x' * 1000)] * 700)
+        await asyncio.sleep(95)
+        assert (served.ended_at, len(served.seen)) == (None, 630)
+
+    @virtual
+    async def test_without_a_limit_the_client_waits(self):
+        served = Served(sleep, backlog_timeout=None, idle_timeout=5)
+        served.peer.add(*[text('x' * 1000)] * 100)
+        await asyncio.sleep(1000)
+        assert (served.ended_at, served.peer.sent) == (None, [ACCEPT])
 
 
-async def test_a_handler_that_has_just_received_gets_another_turn(watch):
-    async def receive_and_sleep(ws):
-        await ws.receive()
-        await sleep(ws)
+class TestSilence:
+    @virtual
+    async def test_a_client_that_is_silent_for_too_long_is_closed_with_1001(self):
+        served = Served(listen, idle_timeout=60)
+        await asyncio.sleep(59)
+        served.peer.add(text('a'))
+        await asyncio.sleep(59.9)
+        assert served.ended_at is None
+        await served.ended(within=0.7)
+        assert served.seen == ['a', WebSocketDisconnect] or served.seen == ['a']
+        assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 60 seconds')]
+        assert (served.ws.close_code, served.ws.disconnected) == (1001, True)
 
-    peer = Peer()
-    async with handling(watch, peer, receive_and_sleep) as (ws, task):
-        await look(watch)
-        peer.add(text('a'))
-        await look(watch, 2)
-        assert ws._ahead is None
-        await look(watch)
-        assert ws._ahead is not None
+    @virtual
+    async def test_a_handler_that_sleeps_is_ended_when_its_client_is_silent(self):
+        served = Served(sleep, idle_timeout=60)
+        await asyncio.sleep(59)
+        assert served.ended_at is None
+        await served.ended(within=2)
+        assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 60 seconds')]
 
+    @virtual
+    async def test_what_the_handler_sends_is_not_a_sign_of_life(self):
+        async def tick(ws, seen):
+            while True:
+                await asyncio.sleep(7)
+                await ws.send('tick')
 
-async def test_a_handler_may_opt_out_of_being_cancelled(watch):
-    async def sleep_and_receive(ws):
-        await ws.go_on.wait()
-        ws.received = [message async for message in ws]
+        served = Served(tick, idle_timeout=30)
+        await served.ended(within=31)
+        assert served.ended_at < 30.6
 
-    peer = Peer()
-    async with handling(watch, peer, sleep_and_receive, Settings(cancel_on_disconnect=False)) as (ws, task):
-        peer.add(text('a'), text('b'), disconnect())
-        await look(watch, 6)
-        assert (ws.disconnected, task.done()) == (True, False)
-        ws.go_on.set()
-        await asyncio.wait([task], timeout=5)
-        assert ws.received == ['a', 'b']
+    @virtual
+    async def test_messages_that_come_in_time_keep_the_connection_whoever_receives_them(self):
+        async def now_and_then(ws, seen):
+            while True:
+                seen.append(await ws.receive())
+                await asyncio.sleep(1.7)
 
+        served = Served(now_and_then, idle_timeout=2)
+        for _ in range(40):
+            await asyncio.sleep(1.2)
+            served.peer.add(text('a'))
+        assert served.ended_at is None
+        last = now()
+        await served.ended(within=3)
+        assert 2.0 <= served.ended_at - last <= 2.5
 
-async def test_what_was_received_ahead_reaches_the_handler_in_order(watch):
-    async def sleep_and_receive(ws):
-        await ws.go_on.wait()
-        ws.received = [await ws.receive() for _ in range(4)]
+    @virtual
+    async def test_the_wait_for_the_accept_is_no_silence(self):
+        async def never(ws, seen):
+            """Not get here before its time."""
 
-    peer = Peer()
-    async with handling(watch, peer, sleep_and_receive) as (ws, task):
-        peer.add(text('a'), text('b'))
-        await look(watch, 3)
-        assert ws._ahead.unread == 2
-        ws.go_on.set()
-        peer.add(text('c'))
-        await look(watch)
-        peer.add(text('d'))
-        await asyncio.wait([task], timeout=5)
-        assert ws.received == ['a', 'b', 'c', 'd']
-        assert ws._ahead is None
+        served = Served(never, idle_timeout=2, connect=False)
 
+        async def slowly(ws):
+            await asyncio.sleep(100)
+            await ws.connect()
+            await ws.receive()
 
-async def test_a_handler_whose_other_task_was_told_is_given_a_turn_and_then_cancelled(watch):
-    async def gather(ws):
-        await asyncio.gather(listen(ws), sleep(ws))
+        served.app._lifecycle.endpoints[0].handler = slowly
+        await asyncio.sleep(101)
+        served.peer.add(text('a'))
+        await asyncio.wait_for(served.task, 5)
+        assert served.peer.sent == [ACCEPT, CLOSE]
 
-    peer = Peer()
-    async with handling(watch, peer, gather) as (ws, task):
-        await look(watch)
-        peer.add(disconnect())
-        await asyncio.sleep(0)
-        await look(watch)
-        assert (ws.disconnected, task.done()) == (True, False)
-        await look(watch)
-        assert task.cancelled()
-
-
-async def test_a_handler_that_was_told_may_take_its_time_to_clean_up(watch):
-    async def listen_and_clean_up(ws):
-        await listen(ws)
-        await sleep(ws)
-
-    peer = Peer()
-    async with handling(watch, peer, listen_and_clean_up) as (ws, task):
-        peer.add(disconnect())
-        await look(watch, 5)
-        assert (ws.disconnected, task.done()) == (True, False)
-
-
-async def test_a_handler_that_was_told_by_a_send_is_left_alone_when_the_disconnect_is_found(watch):
-    async def send_and_clean_up(ws):
-        await ws.go_on.wait()
-        with contextlib.suppress(WebSocketDisconnect):
-            await ws.send('a')
-        await sleep(ws)
-
-    async def send(message):
-        raise OSError('gone')
-
-    peer = Peer()
-    async with handling(watch, peer, send_and_clean_up) as (ws, task):
-        await look(watch, 3)
-        ws._push = send
-        ws.go_on.set()
-        await look(watch)
-        peer.add(disconnect())
-        await look(watch, 5)
-        assert (ws.disconnected, task.done()) == (True, False)
+    @virtual
+    async def test_a_message_that_waits_while_the_loop_is_blocked_counts(self):
+        served = Served(listen, idle_timeout=5)
+        await asyncio.sleep(4.5)
+        served.peer.add(text('a'))
+        asyncio.get_running_loop().block(3)
+        await asyncio.sleep(2)
+        assert (served.seen, served.ended_at) == (['a'], None)
 
 
-@pytest.mark.parametrize('waiting', [lambda call: call, lambda call: asyncio.wait_for(call, 3600)])
-async def test_after_a_pause_too_a_handler_that_receives_is_told_and_not_cancelled(watch, waiting):
-    async def pause_and_receive(ws):
-        await ws.go_on.wait()
-        try:
-            await waiting(ws.receive())
-        except WebSocketDisconnect as exc:
-            ws.code = exc.code
-            await sleep(ws)
-
-    peer = Peer()
-    async with handling(watch, peer, pause_and_receive) as (ws, task):
-        await look(watch, 3)
-        ws.go_on.set()
-        await look(watch)
-        peer.add(disconnect(4000))
-        await look(watch, 5)
-        assert (ws.code, task.done()) == (4000, False)
-
-
-async def test_after_a_pause_too_a_handler_goes_on_when_its_reading_task_was_told(watch):
-    async def pause_and_read(ws):
-        await ws.go_on.wait()
-        await asyncio.ensure_future(listen(ws))
-        ws.cleaned_up = True
-
-    peer = Peer()
-    async with handling(watch, peer, pause_and_read) as (ws, task):
-        await look(watch, 3)
-        ws.go_on.set()
-        await look(watch)
-        peer.add(disconnect())
-        await asyncio.wait([task], timeout=5)
-        assert ws.cleaned_up
-
-
-async def test_when_the_server_goes_down_a_clean_up_has_a_second(watch):
-    async def listen_and_clean_up(ws):
-        await listen(ws)
-        await sleep(ws)
-
-    peer = Peer()
-    async with handling(watch, peer, listen_and_clean_up) as (ws, task):
-        peer.add(disconnect(1012))
-        await look(watch, 4)
-        assert not task.done()
-        await look(watch, 2)
-        assert task.cancelled()
-
-
-async def test_another_task_that_closes_ends_an_iteration_after_a_pause_too(watch):
-    async def pause_and_listen(ws):
-        await ws.go_on.wait()
-        reader = asyncio.ensure_future(listen(ws))
-        await asyncio.sleep(0)
-        await ws.close()
-        await reader
-
-    peer = Peer()
-    async with handling(watch, peer, pause_and_listen) as (ws, task):
-        await look(watch, 3)
-        ws.go_on.set()
-        await look(watch)
-        peer.add(disconnect(1000))
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
-
-
-async def test_the_wait_for_the_accept_is_no_silence(watch):
-    peer = Peer(CONNECT)
-    ws = channel(peer, Settings(idle_timeout=60))
-    await ws.handshake()
-    watch.add(ws)
-    await look(watch, 10, seconds=19)
-    peer.add(text('a'))
-    await ws.connect()
-    assert await ws.receive() == 'a'
-    watch.remove(ws)
-    await ws.finish()
-
-
-async def test_a_second_sender_is_released_though_the_first_has_given_up(watch):
-    peer = BlockedPeer()
-    async with handling(watch, peer, listen, Settings(send_timeout=5)) as (ws, task):
-        first, second = [asyncio.ensure_future(ws.send('a')) for _ in range(2)]
-        await asyncio.sleep(0)
-        first.cancel()
-        await look(watch, 8, seconds=1)
-        await asyncio.wait([second], timeout=5)
-        assert isinstance(second.exception(), WebSocketDisconnect)
-        peer.unblock.set()
-
-
-async def test_messages_received_ahead_count_by_their_arrival(watch, monkeypatch):
-    async def pause_and_receive(ws):
-        await ws.go_on.wait()
-        ws.received = [await ws.receive() for _ in range(5)]
-
-    clock = iter(range(10, 1000, 10))
-    peer = Peer()
-    async with handling(watch, peer, pause_and_receive, Settings(max_messages_per_second=1)) as (ws, task):
-        await look(watch, 3)
-        loop = asyncio.get_running_loop()
-        with monkeypatch.context() as patched:
-            patched.setattr(loop, 'time', lambda: next(clock))
-            peer.add(*[text('a')] * 5)
-            await look(watch)
-        ws.go_on.set()
-        await asyncio.wait([task], timeout=5)
-        assert (ws.received, peer.sent) == (['a'] * 5, [])
-
-
-async def test_after_a_limit_nothing_received_ahead_is_delivered(watch):
-    async def pause_and_receive(ws):
-        await ws.go_on.wait()
-        for _ in range(2):
-            with pytest.raises(WebSocketDisconnect):
-                await ws.receive()
-
-    peer = Peer(text('x' * 100), text('ok'))
-    async with handling(watch, peer, pause_and_receive, Settings(max_message_size=10)) as (ws, task):
-        await look(watch, 3)
-        ws.go_on.set()
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
-        assert peer.sent == [closed(1009, 'Message larger than 10 bytes')]
-
-
-async def test_a_close_that_was_given_up_is_delivered_all_the_same(watch):
-    async def give_up_close(ws):
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(ws.close(4000), 0.001)
-
-    peer = BlockedPeer()
-    async with handling(watch, peer, give_up_close) as (ws, task):
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
-        peer.unblock.set()
-    assert peer.sent == [closed(4000)]
-
-
-async def test_a_handler_that_closed_may_take_its_time_to_clean_up(watch):
-    async def close_and_sleep(ws):
-        await ws.close()
-        await sleep(ws)
-
-    peer = Peer()
-    async with handling(watch, peer, close_and_sleep) as (ws, task):
-        peer.add(disconnect())
-        await look(watch, 5)
-        assert not task.done()
-
-
-async def test_a_close_while_the_watch_receives_is_no_disconnect(watch):
-    async def sleep_and_close(ws):
-        await ws.go_on.wait()
-        await ws.close()
-        await sleep(ws)
-
-    peer = Peer()
-    async with handling(watch, peer, sleep_and_close) as (ws, task):
-        await look(watch, 3)
-        ws.go_on.set()
-        await asyncio.sleep(0)
-        peer.add(disconnect(1000))
-        await look(watch, 3)
-        assert (ws.state, task.done()) == (WebSocketState.CLOSED, False)
-
-
-async def test_a_client_that_is_silent_for_too_long_is_closed_with_1001(watch):
-    peer = Peer()
-    async with handling(watch, peer, listen, Settings(idle_timeout=60)) as (ws, task):
-        await look(watch, 3, seconds=19)
-        assert not task.done()
-        peer.add(text('a'))
-        await look(watch, 4, seconds=19)
-        assert not task.done()
-        await look(watch, 2, seconds=19)
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
-        assert peer.sent == [closed(1001, 'Nothing received for 60 seconds')]
-        assert (ws.close_code, ws.disconnected) == (1001, True)
-
-
-async def test_a_handler_that_sleeps_is_ended_when_its_client_is_silent(watch):
-    peer = Peer()
-    async with handling(watch, peer, sleep, Settings(idle_timeout=60)) as (ws, task):
-        await look(watch, 5, seconds=19)
-        await asyncio.wait([task], timeout=5)
-        assert task.cancelled()
-        assert peer.sent == [closed(1001, 'Nothing received for 60 seconds')]
-
-
-async def test_a_client_that_is_held_back_is_not_silent(watch):
-    peer = Peer(*[text('x' * 1000)] * 100)
-    async with handling(watch, peer, sleep, Settings(idle_timeout=60)) as (ws, task):
-        for _ in range(20):
-            await look(watch, 1, seconds=19)
-            await asyncio.sleep(0)
-        assert ws._ahead.full
-        assert not task.done()
-
-
-async def test_a_client_that_does_not_read_ends_its_handler_and_gets_1008_when_it_reads(watch):
-    async def send(ws):
+class TestSends:
+    async def send(ws, seen):
         await ws.send('a')
 
-    peer = BlockedPeer()
-    async with handling(watch, peer, send, Settings(send_timeout=5)) as (ws, task):
-        await look(watch, 5, seconds=1)
-        assert not task.done()
-        await look(watch, 2, seconds=1)
-        await asyncio.wait([task], timeout=5)
-        assert isinstance(task.exception(), WebSocketDisconnect)
-        peer.unblock.set()
-        await ws.finish()
-        assert peer.sent == [closed(1008, 'A message was not taken for 5 seconds')]
+    @virtual
+    async def test_a_client_that_does_not_read_ends_its_handler_and_gets_1008_when_it_reads(self):
+        served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
+        await asyncio.sleep(4.9)
+        assert served.ended_at is None
+        while served.ended_at is None:
+            await asyncio.sleep(0.1)
+        assert (served.ended_at < 5.8, served.seen) == (True, [WebSocketDisconnect])
+        assert not served.task.done()
+        served.peer.unblock.set()
+        await served.ended()
+        assert served.peer.sent == [ACCEPT, closed(1008, 'A message was not taken for 5 seconds')]
 
+    @virtual
+    async def test_it_is_counted_until_the_server_gives_it_up(self):
+        served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
+        await asyncio.sleep(1000)
+        (endpoint,) = served.app._lifecycle.endpoints
+        assert (len(endpoint.connections), served.task.done()) == (1, False)
 
-async def test_sends_that_go_through_are_no_stall_however_many_wait(watch):
-    async def send(ws):
-        while True:
-            await ws.send('a')
+        served.peer.error = OSError('gone')
+        served.peer.unblock.set()
+        await served.ended()
+        assert len(endpoint.connections) == 0
 
-    peer = BlockedPeer()
-    async with handling(watch, peer, send, Settings(send_timeout=5)) as (ws, task):
-        for _ in range(10):
-            await look(watch, 1, seconds=4)
-            peer.unblock.set()
+    @virtual
+    async def test_a_send_to_a_connection_that_rested_meets_its_time_limit_too(self):
+        for kind in (listen, sleep):
+            served = Served(kind, BlockedPeer(), send_timeout=5)
+            await asyncio.sleep(100)
+            others = [asyncio.ensure_future(served.ws.send(data)) for data in ('a', b'b')]
+            begun = now()
+            outcomes = await asyncio.gather(*others, return_exceptions=True)
+            assert 5 <= now() - begun <= 6
+            assert [type(outcome) for outcome in outcomes] == [WebSocketDisconnect] * 2
+            served.peer.unblock.set()
+            await served.ended()
+            assert served.peer.sent == [ACCEPT, closed(1008, 'A message was not taken for 5 seconds')]
+
+    @virtual
+    async def test_a_second_sender_is_released_though_the_first_has_given_up(self):
+        served = Served(listen, BlockedPeer(), send_timeout=5)
+        await asyncio.sleep(1)
+        first, second = [asyncio.ensure_future(served.ws.send('a')) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([second], timeout=7)
+        assert isinstance(second.exception(), WebSocketDisconnect)
+        served.peer.unblock.set()
+        await served.ended()
+
+    @virtual
+    async def test_sends_that_go_through_are_no_stall_however_many_wait(self):
+        async def send_on(ws, seen):
+            while True:
+                await ws.send('a')
+
+        served = Served(send_on, BlockedPeer(), send_timeout=5)
+        for _ in range(20):
+            await asyncio.sleep(4)
+            served.peer.unblock.set()
             await asyncio.sleep(0)
-            peer.unblock.clear()
-        assert not task.done()
-        assert peer.sent == [sent('a')] * len(peer.sent)
+            served.peer.unblock.clear()
+        assert served.ended_at is None
+        served.task.cancel()
+        begun = now()
+        with pytest.raises(asyncio.CancelledError):
+            await served.task
+        assert now() - begun <= PATIENCE
 
+    @virtual
+    async def test_a_close_that_the_client_does_not_take_lets_the_handler_go_on(self):
+        async def close(ws, seen):
+            await ws.close(4000, 'done')
+            seen.append('went on')
 
-async def test_others_who_send_to_a_client_that_does_not_read_are_released(watch):
-    peer = BlockedPeer()
-    async with handling(watch, peer, listen, Settings(send_timeout=5)) as (ws, task):
-        others = [asyncio.ensure_future(ws.send('a')) for _ in range(2)]
-        await look(watch, 8, seconds=1)
-        outcomes = await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
-        assert [type(outcome) for outcome in outcomes] == [WebSocketDisconnect] * 2
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
-        peer.unblock.set()
+        served = Served(close, BlockedPeer(), send_timeout=5)
+        await asyncio.sleep(7)
+        assert served.seen == ['went on']
+        served.peer.unblock.set()
+        await asyncio.wait_for(served.task, 5)
+        assert served.peer.sent == [ACCEPT, closed(4000, 'done')]
 
+    @virtual
+    async def test_a_close_that_was_given_up_is_delivered_all_the_same(self):
+        async def give_up_close(ws, seen):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(ws.close(4000), 1)
 
-async def test_the_close_of_a_handler_that_takes_its_time_to_end_stays_out_of_sight(watch):
-    async def send_and_clean_up(ws):
-        try:
-            await ws.send('a')
-        except WebSocketDisconnect:
-            await ws.go_on.wait()
+        served = Served(give_up_close, BlockedPeer())
+        await asyncio.sleep(2)
+        served.peer.unblock.set()
+        await asyncio.wait_for(served.task, 5)
+        assert served.peer.sent == [ACCEPT, closed(4000)]
 
-    peer = BlockedPeer()
-    async with handling(watch, peer, send_and_clean_up, Settings(send_timeout=5)) as (ws, task):
-        await look(watch, 30, seconds=1)
-        ws.go_on.set()
-        await asyncio.wait([task], timeout=5)
-        peer.unblock.set()
-    assert peer.sent == [closed(1008, 'A message was not taken for 5 seconds')]
+    @virtual
+    async def test_a_server_that_cannot_send_the_code_of_a_limit_is_given_a_private_one(self):
+        served = Served(listen, idle_timeout=5)
+        send = served.peer.send
 
-
-async def test_a_server_that_cannot_send_the_code_of_a_limit_is_given_a_private_one(watch):
-    peer = Peer()
-    async with handling(watch, peer, listen, Settings(idle_timeout=60)) as (ws, task):
-        send = peer.send
-
-        async def send_no_code_of_the_protocol(message):
-            if message['code'] < 3000:
+        async def like_daphne(message):
+            if 1000 < message.get('code', 0) < 3000:
                 raise RuntimeError('invalid close code')
             await send(message)
 
-        ws.server_send = send_no_code_of_the_protocol
-        await look(watch, 5, seconds=19)
-        await asyncio.wait([task], timeout=5)
-    assert peer.sent == [closed(4001, 'Nothing received for 60 seconds')]
+        served.peer.send = like_daphne
+        await served.ended(within=6)
+        assert served.peer.sent == [ACCEPT, closed(4001, 'Nothing received for 5 seconds')]
+
+    @virtual
+    async def test_after_a_limit_nothing_received_ahead_is_delivered(self):
+        async def pause_and_receive(ws, seen):
+            await asyncio.sleep(5)
+            for _ in range(2):
+                with pytest.raises(WebSocketDisconnect):
+                    await ws.receive()
+
+        served = Served(pause_and_receive, max_message_size=10)
+        served.peer.add(text('x' * 100), text('ok'))
+        await served.ended(within=6)
+        assert served.peer.sent == [ACCEPT, closed(1009, 'Message larger than 10 bytes')]
 
 
-async def test_a_client_that_never_takes_the_close_is_given_up(watch, monkeypatch):
-    monkeypatch.setattr('apistar_ws.websocket.CLOSE_PATIENCE', 0.01)
-    peer = BlockedPeer()
-    async with handling(watch, peer, lambda ws: ws.send('a'), Settings(send_timeout=5)) as (ws, task):
-        await look(watch, 8, seconds=1)
-        await asyncio.wait([task], timeout=5)
-    assert peer.sent == []
+class TestShutdown:
+    """A server that goes down is asked whether it does, by what handles the signal, and says so by 1012."""
+
+    @pytest.fixture
+    def server(self):
+        class Server:
+            should_exit = False
+
+            def handle_exit(self, sig, frame):
+                """Stand for uvicorn's."""
+
+        server = Server()
+        before = signal.signal(signal.SIGTERM, server.handle_exit)
+        yield server
+        signal.signal(signal.SIGTERM, before)
+
+    async def listen_and_linger(ws, seen):
+        async for _ in ws:
+            """Be told."""
+        await asyncio.sleep(10_000)
+
+    async def close_and_linger(ws, seen):
+        await ws.close()
+        await asyncio.sleep(10_000)
+
+    async def swallow(ws, seen):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(10_000)
+        await asyncio.sleep(10_000)
+
+    CASES = [(listen_and_linger, {}), (sleep, {'cancel_on_disconnect': False}), (swallow, {}), (sleep, {})]
+
+    @pytest.mark.parametrize('handler, settings', CASES)
+    @virtual
+    async def test_a_client_that_is_told_1012_bounds_its_handler(self, handler, settings):
+        served = Served(handler, **settings)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect(1012))
+        await served.ended(within=2)
+        assert served.seen == [asyncio.CancelledError]
+
+    @pytest.mark.parametrize('handler, settings', [*CASES[:3], (close_and_linger, {})])
+    @virtual
+    async def test_a_handler_whose_client_has_left_before_is_bounded_too(self, server, handler, settings):
+        served = Served(handler, **settings)
+        await asyncio.sleep(100)
+        served.peer.add(disconnect(1001))
+        await asyncio.sleep(100)
+        assert served.ended_at is None
+        server.should_exit = True
+        await served.ended(within=2)
+        assert served.seen == [asyncio.CancelledError]
+
+    @virtual
+    async def test_a_handler_that_was_told_has_a_second(self):
+        served = Served(TestShutdown.listen_and_linger)
+        await asyncio.sleep(5)
+        served.peer.add(disconnect(1012))
+        await asyncio.sleep(SHUTDOWN_GRACE - 0.01)
+        assert served.ended_at is None
+
+    @virtual
+    async def test_a_client_that_says_1012_itself_ends_nobody_elses_handler(self):
+        lingering, rude = Served(TestShutdown.listen_and_linger), Served(listen)
+        await asyncio.sleep(5)
+        lingering.peer.add(disconnect(1001))
+        rude.peer.add(disconnect(1012))
+        await rude.ended()
+        await asyncio.sleep(100)
+        assert lingering.ended_at is None
+
+    @virtual
+    async def test_a_client_that_is_held_back_is_closed(self, server):
+        served = Served(sleep)
+        served.peer.add(*[text('x' * 1000)] * 100)
+        await asyncio.sleep(5)
+        server.should_exit = True
+        await served.ended()
+        assert served.peer.sent == [ACCEPT, closed(1012)]
+
+    @virtual
+    async def test_a_close_that_no_client_takes_is_given_up(self, server):
+        served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
+        await asyncio.sleep(100)
+        server.should_exit = True
+        await asyncio.wait_for(served.task, 2)
+
+    @virtual
+    async def test_a_handler_that_goes_on_all_the_same_is_named_once(self, server, caplog):
+        async def stubborn(ws, seen):
+            for _ in range(6):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(10_000)
+
+        served = Served(stubborn)
+        await asyncio.sleep(5)
+        served.peer.add(disconnect())
+        server.should_exit = True
+        await served.ended(within=10)
+        lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [line.split(' although')[0] for line in lines] == ['The handler on / goes on']
 
 
-async def test_a_close_that_the_client_does_not_take_lets_the_handler_go_on(watch):
-    peer = BlockedPeer()
-    async with handling(watch, peer, lambda ws: ws.close(), Settings(send_timeout=5)) as (ws, task):
-        await look(watch, 8, seconds=1)
-        await asyncio.wait([task], timeout=5)
-        assert task.exception() is None
+class TestRest:
+    @pytest.mark.parametrize('handler, settings', [(listen, {}), (sleep, {}), (listen, {'idle_timeout': 10_000})])
+    @virtual
+    async def test_a_connection_that_does_nothing_is_not_looked_at(self, handler, settings):
+        served = Served(handler, **settings)
+        await asyncio.sleep(1)
+        assert served.watch._moving == {}
+        served.peer.add(text('a'))
+        await served.ws.send('b')
+        assert list(served.watch._moving) == [served.ws]
+        await asyncio.sleep(1)
+        assert served.watch._moving == {}
+        served.peer.add(disconnect())
+        await served.ended()
+        assert (served.watch._moving, served.watch._resting, served.watch._due) == ({}, {}, {})
 
+    @virtual
+    async def test_many_are_looked_at_a_few_at_a_time(self):
+        crowd = [Served(sleep) for _ in range(2 * LOOKS_PER_TURN + 1)]
+        app = crowd[0].app
+        for other in crowd[1:]:
+            other.app = app
+        await asyncio.sleep(2)
+        assert app._lifecycle.watches.current()._moving == {}
+        for served in crowd:
+            served.peer.add(disconnect())
+        done, pending = await asyncio.wait([served.task for served in crowd], timeout=PROMISED)
+        assert (len(done), pending) == (len(crowd), set())
 
-async def test_the_timer_runs_only_while_there_are_connections(watch, monkeypatch):
-    monkeypatch.setattr('apistar_ws.watch.INTERVAL', 0.001)
-    assert watch._timer is None
-    async with handling(watch, Peer(), listen) as (ws, task):
-        first = watch._timer
-        while watch.connections[ws] is None or watch._timer is first:
-            await asyncio.sleep(0.001)
-    while watch._timer is not None:
-        await asyncio.sleep(0.001)
-    assert watch.connections == {}
+    @virtual
+    async def test_the_timer_runs_only_while_there_are_connections(self):
+        served = Served(listen)
+        await asyncio.sleep(5)
+        watch = served.watch
+        assert watch._timer is not None
+        served.peer.add(disconnect())
+        await served.ended()
+        await asyncio.sleep(1)
+        assert watch._timer is None
+
+    @virtual
+    async def test_a_loop_that_stood_still_for_long_catches_up(self):
+        served = Served(listen, idle_timeout=50)
+        await asyncio.sleep(10)
+        asyncio.get_running_loop().block(3600)
+        await served.ended()
+        assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 50 seconds')]

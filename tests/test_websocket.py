@@ -1,14 +1,13 @@
 import asyncio
-import contextlib
 import gc
-import sys
 import weakref
 
 import pytest
-from apistar import types, validators
+from apistar import exceptions, types, validators
 from apistar.exceptions import ValidationError
 
 from apistar_ws import (
+    ASyncApp,
     CloseCode,
     InvalidMessage,
     Settings,
@@ -17,9 +16,12 @@ from apistar_ws import (
     WebSocketDisconnect,
     WebSocketState,
     WebSocketStateError,
+    collect_routes,
+    websocket_route,
 )
+from apistar_ws.ending import SENDS_PER_TURN
 from apistar_ws.messages import Schema
-from apistar_ws.websocket import SENDS_PER_TURN, TypedWebSocket
+from apistar_ws.websocket import TypedWebSocket
 from tests.conversations import (
     ACCEPT,
     CLOSE,
@@ -31,6 +33,7 @@ from tests.conversations import (
     closed,
     disconnect,
     opened,
+    run,
     scope,
     sent,
     text,
@@ -55,11 +58,9 @@ async def in_state(state, peer):
     if state is CLOSED:
         await ws.close(4001, 'bye')
     if state is DISCONNECTED:
-        peer.receive, receive = Peer(disconnect(4002, 'left')).receive, peer.receive
-        ws.server_receive = ws._pull = peer.receive
+        peer.add(disconnect(4002, 'left'))
         with pytest.raises(WebSocketDisconnect):
             await ws.receive()
-        ws.server_receive = peer.receive = receive
     peer.sent.clear()
     assert ws.state is state
     return ws
@@ -224,6 +225,20 @@ class TestReading:
         ws.user = 'ann'
         assert ws.user == 'ann'
 
+    @pytest.mark.parametrize('name', ['release', 'finish', 'abort', 'begin', 'handshake', 'interrupt', 'sending'])
+    async def test_names_of_the_machinery_are_free_for_users(self, name):
+        @websocket_route('/')
+        async def handler(ws: WebSocket):
+            setattr(ws, name, '2026.1')
+            raise exceptions.Forbidden()
+
+        peer = Peer(CONNECT)
+        assert await run(ASyncApp(collect_routes(handler)), scope(), peer) == [ACCEPT, closed(4403, 'Forbidden')]
+
+    def test_what_a_client_sent_is_escaped(self):
+        ws = self.made(path='/a\nERROR: all is lost\x1b[31m')
+        assert repr(ws) == r'<WebSocket /a\nERROR: all is lost\x1b[31m connecting>'
+
 
 class TestConnect:
     @pytest.mark.parametrize(
@@ -264,7 +279,7 @@ class TestConnect:
 
         peer.send = slow_send
         ws = channel(peer)
-        await ws.handshake()
+        await ws._receive_handshake()
         await asyncio.gather(ws.connect(), ws.connect())
         assert peer.sent == [ACCEPT]
 
@@ -286,6 +301,9 @@ class TestConnect:
             {'a': 'b '},
             {'Sec-WebSocket-Protocol': 'a'},
             {'Upgrade': 'a'},
+            {'a': '\ud800'},
+            [(b'a', b'b')],
+            {'a': 5},
         ],
     )
     async def test_a_header_that_cannot_be_sent_is_refused_and_nothing_sent(self, headers):
@@ -305,8 +323,8 @@ class TestConnect:
     async def test_a_client_that_was_found_gone_is_not_answered(self):
         peer = Peer(CONNECT, disconnect(1006))
         ws = channel(peer)
-        await ws.handshake()
-        ws.read_ahead()
+        await ws._receive_handshake()
+        ws._read_ahead()
         with pytest.raises(WebSocketDisconnect):
             await ws.connect()
         assert peer.sent == []
@@ -323,6 +341,18 @@ class TestConnect:
         ws = WebSocket(scope('/a', type='http'), None, None)
         with pytest.raises(WebSocketStateError, match='There is no WebSocket to connect on /a: it is a plain HTTP'):
             await ws.connect()
+
+    @pytest.mark.parametrize(
+        'headers, advice',
+        [
+            ({'Sec-WebSocket-Protocol': 'a'}, r'give connect\(\) the subprotocol by its name'),
+            ({'Upgrade': 'x'}, "upgrade is the server's, which answers the upgrade with it: leave it out"),
+            ([(b'a', b'b')], 'give name and value as text'),
+        ],
+    )
+    async def test_the_error_says_what_to_do_instead(self, headers, advice):
+        with pytest.raises(ValueError, match=advice):
+            await channel(Peer(CONNECT)).connect(headers=headers)
 
 
 class TestDeny:
@@ -432,12 +462,14 @@ class TestReceive:
                 with pytest.raises(WebSocketDisconnect) as info:
                     await ws.receive()
             assert info.value.code == 1009
+            await ws._finish()
             assert peer.sent == [closed(1009, 'Message larger than 8 bytes')]
 
     async def test_more_messages_than_the_limit_in_a_second_close_with_1008(self):
         peer = Peer(*[text('a')] * 4)
         ws = await opened(peer, Settings(max_messages_per_second=3))
         assert [message async for message in ws] == ['a'] * 3
+        await ws._finish()
         assert peer.sent == [closed(1008, 'More than 3 messages per second')]
 
     async def test_messages_within_the_limit_pass_however_many_they_are(self, monkeypatch):
@@ -456,6 +488,11 @@ class TestReceive:
         assert info.value.detail == {'item': 'Must be a string.'}
         with pytest.raises(InvalidMessage, match='^Malformed JSON'):
             await ws.receive_json()
+
+    async def test_a_message_that_asgi_does_not_know_is_an_error_that_names_it(self):
+        ws = await opened(Peer({'type': 'websocket.ping'}))
+        with pytest.raises(RuntimeError, match="The server sent 'websocket.ping' to <WebSocket / open>, where ASGI"):
+            await ws.receive()
 
 
 class TestSend:
@@ -561,7 +598,7 @@ class TestClose:
             if len(codes) == 1:
                 raise RuntimeError('invalid close code')
 
-        ws.server_send = send
+        ws._server_send = send
         await ws.close(code)
         assert codes == tried
 
@@ -571,7 +608,7 @@ class TestClose:
         async def send(message):
             raise OSError
 
-        ws.server_send = send
+        ws._server_send = send
         await ws.close()
         assert (ws.state, ws.close_code) == (CLOSED, 1000)
 
@@ -584,6 +621,7 @@ class TestTyped:
             peer.send,
             Settings(**settings),
             {},
+            None,
             receives and Schema(receives),
             sends and Schema(sends),
         )
@@ -655,44 +693,6 @@ class TestTyped:
             peer.add(text('[]'), text('{"item": "tea"}'))
             assert await ws.receive() == Order(item='tea')
         assert (seen, peer.sent) == (['Must be an object.'], [sent('no')])
-
-
-class TestInterrupt:
-    """Whose a cancellation is."""
-
-    async def outcome(self, others_cancel, swallowed=False):
-        """Return whether a handler that is interrupted takes the cancellation for the channel's."""
-        ws = await opened(Peer())
-
-        async def handler():
-            ws._owner = task = asyncio.current_task()
-            if swallowed:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.sleep(0)
-            started.set()
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                return ws.was_interrupted(task)
-
-        started = asyncio.Event()
-        task = asyncio.ensure_future(handler())
-        await started.wait()
-        ws.interrupt()
-        if others_cancel:
-            task.cancel()
-        return await asyncio.wait_for(task, 5)
-
-    async def test_an_interrupt_is_known_for_one(self):
-        assert await self.outcome(others_cancel=False)
-
-    async def test_a_cancellation_by_others_beside_it_stays(self):
-        # Python 3.10 does not count cancellations, and takes both for one.
-        assert await self.outcome(others_cancel=True) is (sys.version_info < (3, 11))
-
-    async def test_a_cancellation_that_the_handler_swallowed_before_does_not_matter(self):
-        assert await self.outcome(others_cancel=False, swallowed=True)
 
 
 async def test_a_channel_is_freed_without_the_garbage_collector():

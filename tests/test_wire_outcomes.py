@@ -66,6 +66,9 @@ class Hooks:
     def on_request(self, headers: http.Headers):
         if headers.get('x-guard') == 'refuse':
             raise Refused({'guard': 'no'})
+        if 'x-block' in headers:
+            noted['blocked'].append('began')
+            time.sleep(float(headers['x-block']))
 
     def on_response(self, response: http.Response):
         response.headers['X-Hook'] = 'ran'
@@ -235,6 +238,26 @@ async def deaf(ws: WebSocket):
             await ws.send('x' * 65536)
     except Exception as exc:
         noted['deaf'].append(type(exc))
+
+
+@websocket_route('/backlog', backlog_timeout=0.5)
+async def backlog(ws: WebSocket):
+    noted['backlog'].append('started')
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        noted['backlog'].append('ended')
+
+
+@websocket_route('/blocking')
+async def blocking(ws: WebSocket):
+    noted['blocked'].append('ran')
+
+
+@websocket_route('/blocking-by-hand', connect=False)
+async def blocking_by_hand(ws: WebSocket):
+    await ws.connect()
+    noted['blocked'].append('ran')
 
 
 @websocket_route('/after')
@@ -441,6 +464,16 @@ class TestBeforeTheAccept:
         await asyncio.to_thread(requests.get, server.http_url + '/page', timeout=10)
         assert noted['page'] == ['ran']
 
+    @pytest.mark.parametrize('path', ['//echo/1', '/%2Fecho/1', '//%65cho/1', '/%2F/echo/1'])
+    def test_empty_leading_segment(self, server, path):
+        """path with an empty leading segment, however it is encoded"""
+        assert raw_answer(raw_handshake(server, path)) == 404
+        with socket.create_connection(('127.0.0.1', server.port), 10) as sock:
+            target = path.replace('echo/1', 'page').replace('%65cho/1', 'page')
+            sock.sendall(b'GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' % target.encode())
+            assert sock.recv(65536).split(b' ', 2)[1] == b'404'
+        assert (noted['echo'], noted['page']) == ([], [])
+
     def test_websocket_only(self, server):
         """plain HTTP on a path that only WebSocket serves"""
         response = requests.get(server.http_url + '/echo/1', timeout=10)
@@ -486,6 +519,15 @@ class TestBeforeTheAccept:
         assert warnings_in(caplog) == []
         assert await close_of(server, '/slow') == (1000, '')
         assert 'ran' in noted['slow']
+
+    @pytest.mark.parametrize('path', ['/blocking', '/blocking-by-hand'])
+    async def test_gone_while_a_hook_blocks(self, server, path, caplog):
+        """client gone before accept, while the event loop was blocked"""
+        abandon(raw_handshake(server, path, b'X-Block: 0.3'))
+        await until('blocked', 'began')
+        await asyncio.to_thread(eventually, lambda: not server.uvicorn.server_state.tasks, 'the task to end')
+        assert 'ran' not in noted['blocked']
+        assert warnings_in(caplog) == []
 
     async def test_returns_without_connecting(self, server):
         """handler that connects by itself returns without doing so"""
@@ -567,6 +609,17 @@ class TestAfterTheAccept:
             else:
                 ws.transport.abort()
             await until('busy', 'ended')
+        assert warnings_in(caplog) == []
+
+    async def test_gone_after_more_unread_messages(self, server, caplog):
+        """client gone after more unread messages than are read ahead"""
+        async with connecting(server, '/backlog') as ws:
+            await until('backlog', 'started')
+            for _ in range(10):
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ws.send('x' * 60_000), 0.2)
+            ws.transport.abort()
+        await until('backlog', 'ended')
         assert warnings_in(caplog) == []
 
     async def test_send_after_the_client_is_gone(self, server):
@@ -680,6 +733,6 @@ def test_each_documented_fault_has_one_test_in_the_same_order():
         inspect.cleandoc(test.__doc__)
         for group in (TestBeforeTheAccept, TestAfterTheAccept)
         for name, test in vars(group).items()
-        if name.startswith('test_')
+        if name.startswith('test_') and name != 'test_gone_while_a_hook_blocks'
     ]
     assert [' '.join(fault.split()) for fault in documented_faults() if fault != 'fault'] == tests

@@ -2,7 +2,7 @@
 
 from apistar.server.core import Route
 
-from apistar_ws.routing import is_marked
+from apistar_ws.routes import is_marked
 from apistar_ws.websocket import WebSocket
 
 

@@ -1,13 +1,12 @@
 import functools
 import inspect
-from typing import List
 
 import pytest
 from apistar import Include, Route, exceptions, http, types, validators
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
-from apistar_ws.testing import ConnectionClosed, connect
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws.testing import HandshakeDenied, connect
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, channel, closed, opened, sent, text
 from tests.handlers import first, second
 
@@ -213,8 +212,27 @@ class TestMisuse:
                 ASyncApp(collect_routes(websocket_route(url)(quiet)))
 
     def test_two_handlers_at_one_url_are_refused(self):
-        with pytest.raises(ConfigurationError, match=r"Two WebSocket routes have the URL '/x'"):
+        with pytest.raises(ConfigurationError, match=r"The WebSocket routes '/x' and '/x' match the same paths"):
             ASyncApp(collect_routes(websocket_route('/x', name='a')(quiet), websocket_route('/x', name='b')(fails)))
+
+    def test_two_urls_that_match_the_same_paths_are_refused(self):
+        async def other(b: str):
+            """Never run."""
+
+        async def number(n: int):
+            """Run for numbers."""
+
+        routes = collect_routes(websocket_route('/x/{room}')(chat.__wrapped__), websocket_route('/x/{b}')(other))
+        with pytest.raises(ConfigurationError, match="'/x/{room}' and '/x/{b}' match the same paths"):
+            ASyncApp(routes)
+        ASyncApp(collect_routes(websocket_route('/x/{n}')(number), websocket_route('/x/{b}')(other)))
+
+    def test_an_argument_that_is_positional_only_is_refused(self):
+        async def handler(ws: WebSocket, /):
+            """Not be callable by name."""
+
+        with pytest.raises(ConfigurationError, match='argument ws of .*handler is positional only'):
+            ASyncApp(collect_routes(websocket_route('/x')(handler)))
 
     def test_a_plain_route_has_to_be_async_too(self):
         def handler(ws: WebSocket):
@@ -308,6 +326,93 @@ class TestStacked:
             async with connect(app, url) as ws:
                 assert await ws.receive_json() == answer
 
+    def test_one_handler_is_one_object_however_many_routes(self):
+        @websocket_route('/old')
+        @websocket_route('/new', name='new')
+        async def both(ws: WebSocket):
+            """Serve two routes."""
+
+        routes = collect_routes(both)
+        assert [route.handler is both for route in routes] == [True, True]
+        assert [(declared.url, declared.name) for declared in both.declarations] == [('/old', None), ('/new', 'new')]
+
+    def test_a_decorator_changes_nothing_about_what_it_decorates(self):
+        @websocket_route('/new')
+        async def new(ws: WebSocket):
+            """Serve a route."""
+
+        websocket_route('/old')(new)
+        assert urls(collect_routes(new)) == [('/new', 'new')]
+
+    async def test_a_hook_guards_every_route_of_a_handler(self):
+        @websocket_route('/old', name='old')
+        @websocket_route('/new')
+        async def both(ws: WebSocket):
+            """Not get here."""
+
+        class Guard:
+            def on_request(self, route: Route):
+                if route.handler is both:
+                    raise exceptions.Forbidden()
+
+        app = ASyncApp(collect_routes(both), event_hooks=[Guard])
+        for url in ('/old', '/new'):
+            with pytest.raises(HandshakeDenied) as info:
+                async with connect(app, url):
+                    """Not get here."""
+            assert info.value.status == 403
+
+    def test_methods_compare_by_equality(self):
+        rooms = Rooms('hi ')
+        assert all(route.handler == rooms.alpha for route in collect_routes(rooms) if route.url in ('/a', '/a2'))
+        assert not any(route.handler == Rooms('a').alpha for route in collect_routes(rooms))
+
+    def test_a_decorator_between_two_is_refused_since_it_may_be_a_guard(self):
+        def guard(handler):
+            @functools.wraps(handler)
+            async def guarded(*args, **kwargs):
+                """Not get here."""
+
+            return guarded
+
+        with pytest.raises(ConfigurationError, match='a decorator between this one and another websocket_route on'):
+
+            @websocket_route('/old')
+            @guard
+            @websocket_route('/new')
+            async def both(ws: WebSocket):
+                """Not be made."""
+
+    async def test_a_route_that_a_plug_in_makes_of_ours_keeps_its_declaration(self):
+        @websocket_route('/old', name='old', connect=False)
+        @websocket_route('/new/{n}', max_connections=5)
+        async def both(ws: WebSocket, n: int = 0):
+            await ws.connect()
+            await ws.send_json([n, ws.settings.max_connections])
+
+        def remade(prefix):
+            return [
+                Route(prefix + route.url, route.method, route.handler, name='auto:' + route.name, standalone=True)
+                for route in collect_routes(both)
+            ]
+
+        for prefix in ('', '/api'):
+            app = ASyncApp(remade(prefix))
+            async with connect(app, prefix + '/new/3') as ws:
+                assert await ws.receive_json() == [3, 5]
+            async with connect(app, prefix + '/old') as ws:
+                assert await ws.receive_json() == [0, 10_000]
+
+    def test_a_route_whose_declaration_cannot_be_told_is_refused(self):
+        @websocket_route('/old', name='old')
+        @websocket_route('/new')
+        async def both(ws: WebSocket):
+            """Serve two routes."""
+
+        with pytest.raises(ConfigurationError, match="'/other' of .* has the URL of none of .*: they say /old, /new"):
+            ASyncApp([Route('/other', 'GET', both)])
+        ASyncApp([Route('/other', 'GET', quiet)])
+
 
 class TestMixing:
     async def test_string_annotations_and_optional_arguments_work(self):
@@ -338,95 +443,3 @@ class TestMixing:
         app = ASyncApp([Include('/v{version}', 'v', collect_routes(numbers))])
         async with connect(app, '/v2/3') as ws:
             assert await ws.receive_json() == [2, 3, {'version': 2, 'n': 3}]
-
-
-class TestListener:
-    async def test_it_is_called_for_each_message_and_replies_what_it_returns(self):
-        @websocket_listener('/orders/{shop}')
-        async def order(message: Order, shop: str, ws: WebSocket) -> Receipt:
-            ws.count = getattr(ws, 'count', 0) + 1
-            return Receipt(total=ws.count * len(shop + message.item))
-
-        async with connect(ASyncApp(collect_routes(order)), '/orders/ab') as ws:
-            for total in (5, 10):
-                await ws.send_json({'item': 'tea'})
-                assert await ws.receive_json() == {'total': total}
-            await ws.send_json({'item': 5})
-            with pytest.raises(ConnectionClosed) as info:
-                await ws.receive()
-        assert (info.value.code, info.value.reason) == (1007, 'Invalid message: item')
-
-    async def test_it_may_ask_for_nothing_but_the_message(self):
-        @websocket_listener('/echo')
-        async def echo(message):
-            return None if message == 'quiet' else message
-
-        async with connect(ASyncApp(collect_routes(echo)), '/echo') as ws:
-            await ws.send('quiet')
-            await ws.send('a')
-            assert await ws.receive() == 'a'
-            await ws.send(b'a')
-            assert await ws.receive() == b'a'
-
-    async def test_other_values_are_replied_as_json(self):
-        @websocket_listener('/length', receives=validators.Array())
-        async def length(message) -> dict:
-            return {'length': len(message)}
-
-        async with connect(ASyncApp(collect_routes(length)), '/length') as ws:
-            await ws.send('[1, 2]')
-            assert await ws.receive_json() == {'length': 2}
-
-    async def test_a_union_is_told_apart_by_type(self):
-        @websocket_listener('/trade', sends=validators.String())
-        async def trade(message: Buy | Cancel):
-            return type(message).__name__
-
-        async with connect(ASyncApp(collect_routes(trade)), '/trade') as ws:
-            for kind, name in [('buy', 'Buy'), ('cancel', 'Cancel')]:
-                await ws.send_json({'type': kind})
-                assert await ws.receive_json() == name
-
-    async def test_a_list_of_types_is_one_message(self):
-        @websocket_listener('/all')
-        async def order_all(message: List[Order]) -> List[Receipt]:
-            return [{'total': len(order.item)} for order in message]
-
-        async with connect(ASyncApp(collect_routes(order_all)), '/all') as ws:
-            await ws.send_json([{'item': 'tea'}, {'item': 'milk'}])
-            assert await ws.receive_json() == [{'total': 3}, {'total': 4}]
-
-    def test_a_message_of_another_type_is_refused(self):
-        @websocket_listener('/x')
-        async def listener(message: dict):
-            """Take what is no message type."""
-
-        with pytest.raises(ConfigurationError, match='listener annotates its message with'):
-            ASyncApp(collect_routes(listener))
-
-    @pytest.mark.parametrize('kind, message, reason', [(str, b'a', 'Expected text'), (bytes, 'a', 'Expected bytes')])
-    async def test_text_and_bytes_can_be_insisted_on(self, kind, message, reason):
-        @websocket_listener('/x')
-        async def listener(message: kind):
-            """Take it."""
-
-        async with connect(ASyncApp(collect_routes(listener)), '/x') as ws:
-            await ws.send(message)
-            with pytest.raises(ConnectionClosed) as info:
-                await ws.receive()
-        assert (info.value.code, info.value.reason) == (1003, reason)
-
-    async def test_called_by_itself_it_is_what_it_was(self):
-        @websocket_listener('/x')
-        async def double(message: str, ws: WebSocket) -> str:
-            return message * 2
-
-        assert await double('a', channel(Peer())) == 'aa'
-
-    def test_it_needs_an_argument_for_the_message(self):
-        @websocket_listener('/x')
-        async def listener(ws: WebSocket):
-            """Take nothing."""
-
-        with pytest.raises(ConfigurationError, match='listener needs an argument named message'):
-            ASyncApp(collect_routes(listener))

@@ -1,0 +1,328 @@
+"""How a connection ends: its state, who changes it, who is told, and what is sent to the client then.
+
+The client may leave, the server go down, a limit be broken, or the handler close. Whoever notices comes here.
+"""
+
+import asyncio
+import contextlib
+import enum
+import functools
+import logging
+from typing import Any, Callable, Optional, Set
+
+from apistar_ws.codes import CloseCode, fit_reason
+from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
+from apistar_ws.handshake import Handshake, printable
+from apistar_ws.interruption import Interruption, Task, current_task
+from apistar_ws.readahead import ReadAhead
+from apistar_ws.settings import Settings
+from apistar_ws.types import Message, Receive, Send
+
+logger = logging.getLogger('apistar_ws')
+
+#: Turns of the event loop in which what a server knows of a client has reached the application.
+SETTLING_TURNS = 10
+#: A handler that sends without end gives way to the other connections after so many messages.
+SENDS_PER_TURN = 1024
+
+
+class WebSocketState(enum.Enum):
+    """Where a WebSocket stands; ``ws.state``.
+
+    Compare with ``is``: ``if ws.state is WebSocketState.OPEN``.
+    """
+
+    #: The handshake is not answered yet: ``connect``, or ``close`` to refuse.
+    CONNECTING = 'connecting'
+    #: Accepted: ``receive``, ``send``, ``close``.
+    OPEN = 'open'
+    #: The handler closed or refused the connection.
+    CLOSED = 'closed'
+    #: The client left, the server went down, or a limit was reached.
+    DISCONNECTED = 'disconnected'
+
+
+CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
+
+
+class NotOpen(Exception):
+    """Raised in place of the server's ``receive`` and ``send`` while the WebSocket is not open."""
+
+
+async def not_open(*message: Message) -> Any:
+    """Stand in for the server's ``receive`` and ``send`` while the WebSocket is not open."""
+    raise NotOpen
+
+
+class Ending(Handshake):
+    """The part of a ``WebSocket`` that ends it; ``receive``, ``send`` and ``close`` stand on it.
+
+    What begins with an underscore is for the package: the lifecycle and the watch say in a ``Protocol`` each what they
+    use of it.
+    """
+
+    __slots__ = (
+        'settings', 'state', 'close_code', 'close_reason', '_server_receive', '_server_send', '_pull', '_push',
+        '_small', '_receiving', '_received', '_sender', '_sent', '_ahead', '_loop', '_interruption', '_wake',
+        '_is_unfinished', '__dict__',
+    )  # fmt: skip
+
+    #: The limits of the route.
+    settings: Settings
+    #: Where it stands.
+    state: WebSocketState
+    #: The close code, once the connection is over.
+    close_code: Optional[int]
+    #: The close reason, once the connection is over.
+    close_reason: Optional[str]
+    _server_receive: Receive
+    _server_send: Send
+    # What receive() and send() await in the present state: while OPEN, the server's own.
+    _pull: Receive
+    _push: Send
+    # Characters of a text that needs no further look; below 0, every message gets one.
+    _small: int
+    _receiving: bool
+    _received: int
+    _sender: Task
+    _sent: int
+    _ahead: Optional[ReadAhead]
+    # Set once the client's handshake was received.
+    _loop: Optional[asyncio.AbstractEventLoop]
+    _interruption: Interruption
+    _wake: Optional[Callable[[Any], None]]
+    # Whether something would be left running when the handler has ended.
+    _is_unfinished: bool
+    # Seldom set, and then in the __dict__: what sends a close that the client does not take at once.
+    _closing: Optional['asyncio.Task[None]'] = None
+    # When the client began to wait, where the handler connects by itself.
+    _waits_since: Optional[float] = None
+
+    def __repr__(self) -> str:
+        return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self.state.value)
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the connection is over, and not because the handler closed it."""
+        return self.state is DISCONNECTED
+
+    # The state
+
+    def _change(self, state: WebSocketState, code: Optional[int] = None, reason: Optional[str] = None) -> None:
+        """Change the state, with close code and reason, and what a call awaits in it: the only place that does."""
+        if self._wake is not None:
+            self._wake_watch()
+        self.state = state
+        if state is OPEN:
+            self._pull, self._push = self._server_receive, self._server_send
+        else:
+            self.close_code, self.close_reason = code, reason
+            self._pull = self._push = not_open
+        if self._ahead is not None:
+            # What was received ahead is for the handler to take, also when the client has left.
+            takes = state is OPEN or (state is DISCONNECTED and self._ahead.unread)
+            self._pull = self._receive_ahead if takes else not_open
+
+    def _disconnected(self, message: Message) -> None:
+        """Note what the server says: the client is gone. The handler learns it from what it awaits next."""
+        if self.state in (CONNECTING, OPEN):
+            code = message.get('code')
+            code = CloseCode.NO_STATUS_RECEIVED if code is None else code
+            self._change(DISCONNECTED, int(code), message.get('reason') or '')
+
+    def _client_left(self, message: Message) -> None:
+        """Note that the client is gone, and end the handler, unless it is receiving by itself and so is told."""
+        if self.state in (CLOSED, DISCONNECTED):
+            return
+        accepted = self.state is OPEN
+        self._disconnected(message)
+        if not self._receiving and (not accepted or self.settings.cancel_on_disconnect):
+            self._interrupt()
+
+    def _break(self, code: int, reason: str) -> None:
+        """Close on a client that broke a limit, whoever noticed; what it sent before is not delivered any more."""
+        logger.info('%r: closed with %d, %s.', self, code, reason)
+        if self._ahead is not None:
+            self._ahead.stop()
+        self._give_up(int(code), fit_reason(reason))
+
+    def _give_up(self, code: int, reason: str) -> None:
+        """Close without waiting for the client to take it."""
+        self._change(DISCONNECTED, code, reason)
+        self._close_later(code, reason)
+
+    def _abort(self, code: int, reason: str) -> None:
+        """Close from outside of the handler, and end it; the watch does it when a limit of time is reached."""
+        if self.state is OPEN:
+            self._break(code, reason)
+        elif self.state is CLOSED and self._sending and self._closing is None:
+            # The handler's own close is what waits.
+            self._close_later(self.close_code or code, self.close_reason or reason)
+        self._interrupt()
+
+    def _close_later(self, code: int, reason: str) -> None:
+        self._is_unfinished = True
+        self._closing = asyncio.ensure_future(self._close_patiently(code, reason))
+
+    async def _close_patiently(self, code: int, reason: str) -> None:
+        # Out of sight of the watch, which would end this send too: it ends when the client reads, or is lost.
+        message = close_message(code, reason)
+        try:
+            await self._server_send(message)
+        except Exception as exc:
+            await self._closed_privately(message, exc)
+
+    def _interrupt(self) -> None:
+        """End the handler, and the sends to this client of all others."""
+        self._is_unfinished = True
+        self._interruption.cancel({self._interruption.owner, self._sender, *self._more_senders})
+
+    def _told_disconnect(self) -> WebSocketDisconnect:
+        """Return what tells the caller that the connection is over."""
+        self._interruption.tell()
+        assert self.close_code is not None
+        return WebSocketDisconnect(self.close_code, self.close_reason or '')
+
+    def _refusal(self, call: str, advice: str) -> WebSocketStateError:
+        return WebSocketStateError(
+            '%s is not possible on the WebSocket of %s, which is %s. %s'
+            % (call, printable(self.scope.get('path')), self.state.value, advice)
+        )
+
+    def _not_open(self, call: str) -> Exception:
+        """Return what the handler sees of a call for which the WebSocket has to be open."""
+        if self.state is DISCONNECTED:
+            return self._told_disconnect()
+        if self.state is CLOSED:
+            return self._refusal(call, 'The handler has closed it: receive and send before close().')
+        return self._refusal(call, 'Await connect() first.')
+
+    def _failure(self, exc: BaseException, call: str) -> BaseException:
+        """Return what the handler sees of ``exc``, which ended what it awaited in ``call``."""
+        if isinstance(exc, NotOpen):
+            return self._not_open(call)
+        if isinstance(exc, asyncio.CancelledError):
+            is_ours = self._interruption.was_ours(asyncio.current_task()) and self.close_code is not None
+            return self._told_disconnect() if is_ours else exc
+        if not isinstance(exc, Exception):
+            return exc
+        logger.debug('%r: the server raised %r.', self, exc)
+        self._disconnected({'code': CloseCode.ABNORMAL_CLOSURE})
+        return self._told_disconnect()
+
+    async def _finish(self, patience: Optional[float] = None) -> None:
+        """Leave nothing of this connection running; the lifecycle does it when the handler has ended.
+
+        A close that the client has not taken is waited for, so long or until the server knows that the client is lost.
+        """
+        await self._interruption.release()
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead, self._pull = None, not_open
+        if self._closing is not None:
+            try:
+                await asyncio.wait({self._closing}, timeout=patience)
+            finally:
+                self._closing.cancel()
+
+    # Sends, of which a close is one
+
+    async def _deliver(self, message: Message, push: Send) -> None:
+        """Hand ``message`` to the server, in sight of the watch, also while another task is sending."""
+        task = current_task(self._loop)
+        first = self._sender is None
+        if first:
+            self._sender = task
+        else:
+            self._more_senders.add(task)
+        try:
+            await push(message)
+        except BaseException as exc:
+            if not await self._closed_privately(message, exc):
+                raise self._failure(exc, 'send()') from None
+        finally:
+            if first:
+                self._sender = None
+            else:
+                self._more_senders.discard(task)
+        self._sent += 1
+        if self._sent % SENDS_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+    @functools.cached_property
+    def _more_senders(self) -> Set[Task]:
+        return set()
+
+    async def _closed_privately(self, message: Message, exc: BaseException) -> bool:
+        """Close with a private code where the server cannot send the one of the protocol, and tell whether it could.
+
+        daphne sends none but 1000: of the others it raises, and would leave the client open.
+        """
+        if isinstance(exc, OSError) or not isinstance(exc, Exception) or not 1000 < message.get('code', 0) < 3000:
+            return False
+        with contextlib.suppress(Exception):
+            await self._server_send({**message, 'code': message['code'] + 3000})
+        return True
+
+    # What the watch reads and asks for
+
+    @property
+    def _arrived(self) -> int:
+        """How many messages have come from the client, received by the handler or ahead of it."""
+        return self._received + (0 if self._ahead is None else self._ahead.unread)
+
+    @property
+    def _sending(self) -> bool:
+        """Whether a send is waiting for the client."""
+        return self._sender is not None or bool(self.__dict__.get('_more_senders'))
+
+    @property
+    def _held_back(self) -> bool:
+        """Whether the client is held back because the handler does not receive."""
+        return self._ahead is not None and self._ahead.full
+
+    @property
+    def _is_listening(self) -> bool:
+        """Whether somebody receives, so that the client's leaving is seen at once."""
+        return self._receiving or (self._ahead is not None and self._ahead.filling)
+
+    def _read_ahead(self) -> None:
+        """Receive for a handler that does not, to see the client leave."""
+        if self._ahead is not None:
+            return self._ahead.resume()
+        self._is_unfinished = True
+        self._ahead = ReadAhead(self._server_receive, self._wake_watch, self._client_left)
+        if self.state is OPEN:
+            self._pull = self._receive_ahead
+
+    async def _receive_ahead(self) -> Message:
+        """Take what was received ahead; then let the handler receive by itself again."""
+        assert self._ahead is not None
+        message = await self._ahead.take()
+        if self._ahead is not None and self._ahead.drained:
+            self._ahead = None
+            self._pull = self._server_receive if self.state is OPEN else not_open
+        return message if message is not None else await self._pull()
+
+    def _rest(self, wake: Callable[[Any], None]) -> None:
+        """Do without the watch until something moves: a message, a send, the end. Then call ``wake``."""
+        self._wake = wake
+        self._small = -1
+        self._push = self._push_awake
+
+    def _push_awake(self, message: Message) -> Any:
+        self._wake_watch()
+        return self._server_send(message)
+
+    def _wake_watch(self) -> None:
+        """Call the watch back, if it is away."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            self._small = self.settings.small_message
+            self._push = self._server_send
+            wake(self)
+
+
+def close_message(code: int, reason: str) -> Message:
+    """Return the message that closes a connection."""
+    return {'type': 'websocket.close', 'code': code, 'reason': reason}

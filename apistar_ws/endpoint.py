@@ -1,0 +1,137 @@
+"""One WebSocket route of one application: its settings, its arguments, who is let in, how many are there."""
+
+import inspect
+import logging
+from typing import Any, Mapping, Optional, Set
+
+from apistar import Route
+from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
+
+from apistar_ws.exceptions import ServiceUnavailable
+from apistar_ws.injection import Arguments, ASyncInjector, Handler, describe_handler
+from apistar_ws.interruption import Interruption
+from apistar_ws.origins import OriginCheck
+from apistar_ws.router import url_pattern
+from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
+from apistar_ws.settings import Settings
+from apistar_ws.types import Receive, Scope, Send
+from apistar_ws.websocket import TypedWebSocket, WebSocket
+
+logger = logging.getLogger('apistar_ws')
+
+
+class Endpoint:
+    """A WebSocket route of one application, with everything decided that can be: settings, arguments, limits.
+
+    Made when the application is built.
+
+    :param route: the route.
+    :param url: its whole URL.
+    :param settings: the application's.
+    :param injector: resolves what the handler asks for.
+    :raises ConfigurationError: for a handler that cannot work.
+    """
+
+    def __init__(self, route: Route, url: str, settings: Settings, injector: ASyncInjector) -> None:
+        declaration = declaration_for(route.handler, route.url)
+        self.route = route
+        self.settings = settings.override(**declaration.settings)
+        self.connect = declaration.connect
+        self.url = url
+        self.handler: Handler = bare_handler(route.handler)
+        require_coroutine_function(self.handler, 'Route(%r)' % url)
+        if next(iter(inspect.signature(self.handler).parameters), '') == 'self' and not hasattr(
+            self.handler, '__self__'
+        ):
+            raise ConfigurationError(
+                'The handler %s is a method without its object: collect it from an instance.'
+                % describe_handler(self.handler)
+            )
+        self.handler, self._receives, self._sends = declaration.serving(self.handler)
+        self.arguments = Arguments(self.handler, injector, url)
+        #: Whether components have to be run for its arguments.
+        self.injects = self.arguments.injects
+        #: What its URL matches: two routes with one pattern serve the same paths.
+        self.pattern = url_pattern(url, self.handler)
+        #: Those that were let in and are not over.
+        self.connections: Set[Any] = set()
+        #: Counts a connection no longer, if it was let in.
+        self.leave = self.connections.discard
+        self._max_connections = self.settings.max_connections
+        self._allows_origin = self.settings.allows_origin
+
+    def open(
+        self, scope: Scope, receive: Receive, send: Send, path_params: Mapping[str, Any], interruption: Interruption
+    ) -> WebSocket:
+        """Return the WebSocket of a new connection."""
+        # A copy: the router remembers its own.
+        path_params = dict(path_params)
+        if self._receives is None and self._sends is None:
+            return WebSocket(scope, receive, send, self.settings, path_params, interruption)
+        return TypedWebSocket(
+            scope, receive, send, self.settings, path_params, interruption, self._receives, self._sends
+        )
+
+    def enter(self, ws: Any) -> None:
+        """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
+
+        :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
+        """
+        scope = ws.scope
+        origin: Optional[bytes] = None
+        host = b''
+        for name, value in scope['headers']:
+            if not value.isascii():
+                require_decodable(scope)
+            if name == b'host':
+                host = value
+            elif name == b'origin':
+                # Two of them are no origin that could be allowed.
+                origin = value if origin is None else b''
+        if not scope.get('query_string', b'').isascii():
+            require_decodable(scope)
+        if origin is not None and self._allows_origin is not None:
+            self._check_origin(origin, scope.get('scheme', 'ws'), host, self._allows_origin)
+        if self._max_connections is not None and len(self.connections) >= self._max_connections:
+            logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
+            raise ServiceUnavailable()
+        self.connections.add(ws)
+
+    def _check_origin(self, origin: bytes, scheme: str, host: bytes, allows_origin: OriginCheck) -> None:
+        if not allows_origin(origin, scheme, host):
+            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
+            raise Forbidden('Origin not allowed')
+
+
+class Refusal(Endpoint):
+    """Stands for the endpoint of a path that has none.
+
+    :param exc: what refuses the handshake.
+    :param settings: the application's.
+    """
+
+    def __init__(self, exc: HTTPException, settings: Settings) -> None:
+        self.route = None
+        self.connect = True
+        self.settings = settings
+        self.connections = set()
+        self.leave = self.connections.discard
+        self._exc = exc
+        self._receives = self._sends = None
+
+    def enter(self, ws: Any) -> None:
+        """Raise what refuses the handshake."""
+        raise self._exc
+
+
+def require_decodable(scope: Scope) -> None:
+    """Refuse a handshake with bytes that API Star cannot decode.
+
+    :raises BadRequest: for a query string or a header that is not UTF-8.
+    """
+    try:
+        scope.get('query_string', b'').decode()
+        for name, value in scope['headers']:
+            name.decode(), value.decode()
+    except UnicodeDecodeError:
+        raise BadRequest('The query string and the headers have to be UTF-8') from None

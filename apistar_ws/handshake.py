@@ -1,0 +1,129 @@
+"""What a client asked for: the handshake as a handler wants to read it, and the headers of the answer."""
+
+import functools
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from urllib.parse import parse_qsl
+
+import werkzeug.http
+from apistar import http
+
+from apistar_ws.origins import DEFAULT_PORTS
+from apistar_ws.settings import is_token
+from apistar_ws.types import Scope
+
+HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
+
+#: Headers of the answer that are the server's, since they make the upgrade.
+UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade'])
+
+
+class Handshake:
+    """The part of a ``WebSocket`` that is known before it is accepted, and does not change.
+
+    :param scope: the ASGI scope of the connection.
+    :param path_params: the parameters of the path, converted.
+    """
+
+    # A base of the channel, which has a __dict__ for what is computed when it is asked for.
+    __slots__ = ('scope', 'path_params')
+
+    def __init__(self, scope: Scope, path_params: Mapping[str, Any]) -> None:
+        #: The ASGI scope of the connection.
+        self.scope = scope
+        #: The parameters of the path, converted.
+        self.path_params = path_params
+
+    @functools.cached_property
+    def headers(self) -> http.Headers:
+        """The headers of the handshake; repeated ones by ``get_list``."""
+        return http.Headers(decode_headers(self.scope))
+
+    @functools.cached_property
+    def query_params(self) -> http.QueryParams:
+        """The query parameters as text; declare them as arguments of the handler to have them validated."""
+        return http.QueryParams(parse_qsl(self.scope.get('query_string', b'').decode()))
+
+    @functools.cached_property
+    def cookies(self) -> Dict[str, str]:
+        """The cookies of the handshake; the first of a name counts (RFC 6265 section 5.4)."""
+        return werkzeug.http.parse_cookie(self.headers.get('cookie')).to_dict()
+
+    @functools.cached_property
+    def url(self) -> http.URL:
+        """The URL that the client asked for, ``ws`` or ``wss``, with its port where that is not the default."""
+        return http.URL(connection_url(self.scope))
+
+    @property
+    def client(self) -> Optional[Tuple[str, int]]:
+        """Host and port of the peer, or None where the server does not know them."""
+        client = self.scope.get('client')
+        return None if client is None else (client[0], client[1])
+
+    @property
+    def subprotocols(self) -> Tuple[str, ...]:
+        """The subprotocols that the client offered, its preferred one first."""
+        return tuple(self.scope.get('subprotocols') or ())
+
+
+def printable(text: Any) -> str:
+    """Return ``text``, which may be a client's, fit for a line of the log or of an error: nothing in it breaks out."""
+    return repr(str(text))[1:-1]
+
+
+def decode_headers(scope: Scope) -> List[Tuple[str, str]]:
+    """Return the headers of a handshake; where they do not decode, it is being denied."""
+    return [(name.decode('utf-8', 'replace'), value.decode('utf-8', 'replace')) for name, value in scope['headers']]
+
+
+def connection_url(scope: Scope) -> str:
+    """Return the URL that the client asked for, by its Host header, or by the server's address without one."""
+    scheme = scope.get('scheme') or 'ws'
+    path = scope.get('root_path', '') + scope['path']
+    query = scope.get('query_string', b'').decode('utf-8', 'replace')
+    host = next((value.decode('utf-8', 'replace') for name, value in scope['headers'] if name == b'host'), None)
+    return '%s://%s%s%s' % (scheme, host or server_host(scope, scheme), path, query and '?' + query)
+
+
+def server_host(scope: Scope, scheme: str) -> str:
+    """Return host and port of the server, without the port where it is the scheme's own."""
+    host, port = scope.get('server') or ('localhost', None)
+    if port is None:
+        return 'localhost'
+    return host if port == DEFAULT_PORTS.get(scheme) else '%s:%d' % (host, port)
+
+
+def encode_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
+    """Return headers as ASGI wants them: names in lower case, both in bytes.
+
+    :raises ValueError: for a name or value that HTTP does not allow (RFC 9110 section 5.5).
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [encode_header(name, value) for name, value in pairs]
+
+
+def encode_header(name: str, value: str) -> Tuple[bytes, bytes]:
+    """Return one header in bytes; see :func:`encode_headers`."""
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise ValueError('The header %r: %r cannot be sent: give name and value as text.' % (name, value))
+    if not is_token(name) or not is_field_value(value):
+        raise ValueError('The header %r: %r cannot be sent: HTTP does not allow it.' % (name, value))
+    return name.lower().encode('ascii'), value.encode()
+
+
+def is_field_value(text: str) -> bool:
+    """Tell whether ``text`` may be the value of a header (RFC 9110 section 5.5)."""
+    return text == text.strip() and all(c >= ' ' and c != '\x7f' or c == '\t' for c in text)
+
+
+def encode_accept_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
+    """Return the headers of an accept as ASGI wants them.
+
+    :raises ValueError: for a header that HTTP does not allow, or that is not the application's.
+    """
+    encoded = encode_headers(headers)
+    for name in (pair[0].decode() for pair in encoded):
+        if name == 'sec-websocket-protocol':
+            raise ValueError('The header %s is not for headers=: give connect() the subprotocol by its name.' % name)
+        if name in UPGRADE_HEADERS:
+            raise ValueError("The header %s is the server's, which answers the upgrade with it: leave it out." % name)
+    return encoded

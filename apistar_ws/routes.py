@@ -1,0 +1,316 @@
+"""The decorator that makes a handler a WebSocket route, and what collects the routes."""
+
+import inspect
+import types as python_types
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import wrapt
+from apistar import Route
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws.ending import WebSocketState
+from apistar_ws.exceptions import close_for
+from apistar_ws.injection import Handler, describe_handler
+from apistar_ws.messages import MessageType, Schema
+from apistar_ws.settings import check_settings
+from apistar_ws.websocket import WebSocket
+
+
+class Serving(NamedTuple):
+    """What serves a connection of a route: a handler, and what it receives and sends."""
+
+    handler: Handler
+    receives: Optional[Schema]
+    sends: Optional[Schema]
+
+
+class Declaration(NamedTuple):
+    """What a decorator says of a function."""
+
+    url: str
+    name: Optional[str] = None
+    #: Whether the handler is connected before it runs.
+    connect: bool = True
+    receives: Optional[Schema] = None
+    sends: Optional[Schema] = None
+    settings: Mapping[str, Any] = {}
+    #: Makes a handler of a function that is none by itself, such as a listener.
+    adapt: Optional[Callable[[Handler, 'Declaration'], Serving]] = None
+
+    def serving(self, function: Handler) -> Serving:
+        """Return what serves a connection, given the decorated function."""
+        if self.adapt is not None:
+            return self.adapt(function, self)
+        return Serving(function, self.receives, self.sends)
+
+
+#: What a plain ``Route`` says, whose handler connects by itself.
+PLAIN = Declaration(url='', connect=False)
+
+
+class BoundWebSocketHandler(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+    """A decorated method, bound to its object."""
+
+    @property
+    def declarations(self) -> Tuple[Declaration, ...]:
+        """What the decorators said, the upper one first."""
+        declared: Tuple[Declaration, ...] = self._self_parent.declarations
+        return declared
+
+
+class WebSocketHandler(wrapt.FunctionWrapper):  # type: ignore[misc]
+    """A decorated handler: to everybody else what it was, and to the application one route for each decorator.
+
+    Called with a WebSocket that is not connected yet, as in a unit test, it connects before and closes after.
+    """
+
+    __bound_function_wrapper__ = BoundWebSocketHandler
+
+    def __init__(self, handler: Any, declarations: Tuple[Declaration, ...]) -> None:
+        super().__init__(handler, call_handler(declarations[0]))
+        self._self_declarations = declarations
+
+    @property
+    def declarations(self) -> Tuple[Declaration, ...]:
+        """What the decorators said, the upper one first."""
+        return self._self_declarations
+
+
+def call_handler(declaration: Declaration) -> Callable[..., Any]:
+    """Return wrapt's wrapper for a handler: the call as it was, in connect and close where they are missing."""
+
+    connects = declaration.connect and declaration.adapt is None
+
+    def call(handler: Handler, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        for argument in (*args, *kwargs.values()):
+            if isinstance(argument, WebSocket) and argument.state is WebSocketState.CONNECTING and connects:
+                return conduct(argument, handler, args, kwargs)
+        return handler(*args, **kwargs)
+
+    return call
+
+
+async def conduct(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Connect, run a handler that was called by hand, and close, also when it raises."""
+    await ws.connect()
+    try:
+        await handler(*args, **kwargs)
+    except BaseException as exc:
+        await ws.close(*close_for(exc))
+        raise
+    await ws.close()
+
+
+def websocket_route(
+    url: str,
+    name: Optional[str] = None,
+    *,
+    connect: bool = True,
+    receives: Optional[MessageType] = None,
+    sends: Optional[MessageType] = None,
+    **settings: Any,
+) -> Callable[[Any], Any]:
+    """Make an async handler a WebSocket route, connected before it runs and closed after it.
+
+    Decorate with it, above all other decorators, and hand the handler to :func:`collect_routes`; several of
+    them make several routes of one handler.
+
+    :param url: the path, with parameters in braces as in every route of API Star.
+    :param name: the name of the route, for ``reverse_url``; the handler's own when left out.
+    :param connect: False for a handler that calls ``ws.connect()`` itself, to choose a subprotocol, send
+        headers, or refuse.
+    :param receives: what every message from the client is: a ``types.Type``, a validator, or a list of types.
+    :param sends: what every message to the client is, likewise.
+    :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
+    :raises ConfigurationError: for a handler or an argument that cannot work.
+    """
+    return marker(Declaration(url, name, connect, schema(receives), schema(sends), settings), 'websocket_route')
+
+
+def marker(declaration: Declaration, decorator: str) -> Callable[[Any], Any]:
+    """Return the decorator that marks a handler with ``declaration``, once both are checked."""
+    where = '%s(%r)' % (decorator, declaration.url)
+    if not isinstance(declaration.url, str) or not declaration.url.startswith('/'):
+        raise ConfigurationError("%s: the URL has to begin with a slash, such as '/chat/{room}'." % where)
+    check_settings(declaration.settings, where)
+
+    def mark(handler: Any) -> Any:
+        require_coroutine_function(handler, where)
+        refuse_between(handler, where)
+        if not is_marked(handler):
+            return WebSocketHandler(handler, (declaration,))
+        return WebSocketHandler(handler.__wrapped__, (declaration, *handler.declarations))
+
+    return mark
+
+
+def schema(declared: Optional[MessageType]) -> Optional[Schema]:
+    """Return the schema of a declared message type, if one is declared."""
+    return None if declared is None else Schema(declared)
+
+
+def require_coroutine_function(handler: Any, where: str) -> None:
+    """Refuse a handler that is not an ``async def``.
+
+    :raises ConfigurationError: naming the handler.
+    """
+    function = inspect.unwrap(getattr(handler, '__func__', handler))
+    if not hasattr(handler, '__name__'):
+        raise ConfigurationError('%s: %r has no name; decorate an async def.' % (where, handler))
+    if inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            '%s: %s is an async generator; a handler sends by ws.send() and does not yield.'
+            % (where, describe_handler(handler))
+        )
+    if not inspect.iscoroutinefunction(function):
+        raise ConfigurationError('%s: %s has to be an async def.' % (where, describe_handler(handler)))
+
+
+def refuse_between(handler: Any, where: str) -> None:
+    """Refuse a decorator between two of ours: it may be a guard, and one of the two routes would go without it.
+
+    :raises ConfigurationError: naming the handler.
+    """
+    below = list(wrapped_chain(handler))[1:]
+    if any(is_marked(inner) for inner in below):
+        raise ConfigurationError(
+            '%s: there is a decorator between this one and another websocket_route on %s. It would guard one of the '
+            'two routes only: put it below both.' % (where, describe_handler(handler))
+        )
+
+
+# Collecting
+
+
+class WebSocketRoute(Route):  # type: ignore[misc]
+    """API Star's ``Route`` for a WebSocket: standalone, and in no schema, since OpenAPI has no WebSockets.
+
+    Made by :func:`collect_routes`; put it wherever a ``Route`` goes.
+
+    :param url: its path.
+    :param handler: the decorated handler.
+    :param name: its name; the handler's own when left out.
+    """
+
+    def __init__(self, url: str, handler: Any, name: Optional[str] = None) -> None:
+        super().__init__(url, 'GET', handler, name=name, documented=False, standalone=True)
+
+    def generate_link(self, url: str, method: str, handler: Any, name: str) -> None:
+        """Return None, which keeps a route out of API Star's schema, also inside an ``Include``."""
+
+
+def collect_routes(*sources: Any) -> List[Route]:
+    """Return API Star routes for the decorated handlers in ``sources``, in the order of their definition.
+
+    Concatenate the list with other routes or put it in an ``Include``; each call makes new routes, so that
+    several applications can be built from the same handlers.
+
+    :param sources: decorated handlers, modules, objects with decorated methods, or iterables or mappings
+        (``globals()``) of them. What a module only imported is not collected from it.
+    :raises ConfigurationError: for a source that is none of these.
+    """
+    routes: List[Route] = []
+    seen = set()
+    for handler in find_handlers(sources):
+        key = (id(handler.declarations), id(getattr(handler, '__self__', None)))
+        if key not in seen:
+            seen.add(key)
+            routes += [WebSocketRoute(declared.url, handler, declared.name) for declared in handler.declarations]
+    return routes
+
+
+def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
+    """Yield the decorated handlers in ``sources``; methods bound to their object.
+
+    :raises ConfigurationError: for a source that is none and has none.
+    """
+    for source in sources:
+        if is_marked(source):
+            yield source
+        elif isinstance(source, python_types.ModuleType):
+            yield from find_in_mapping(vars(source))
+        elif isinstance(source, Mapping):
+            yield from find_in_mapping(source)
+        elif marked_methods(source):
+            yield from (getattr(source, name) for name in marked_methods(source))
+        elif isinstance(source, Iterable) and not isinstance(source, (str, bytes, type)):
+            yield from find_handlers(source)
+        else:
+            refuse_covered(source)
+            raise ConfigurationError(
+                'There is nothing to collect from %r: give a handler decorated with websocket_route, a module, '
+                'or an instance of a class with such methods.' % (source,)
+            )
+
+
+def find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the decorated handlers among the values; of a module's names, only those that it defines."""
+    module = mapping.get('__name__')
+    for value in list(mapping.values()):
+        refuse_covered(value)
+        if module is None and (isinstance(value, (python_types.ModuleType, list, tuple)) or marked_methods(value)):
+            yield from find_handlers([value])
+        elif is_marked(value) and module in (None, value.__module__):
+            yield value
+
+
+def marked_methods(source: Any) -> List[str]:
+    """Return the names of the decorated methods of an object, in the order of their definition."""
+    names = dict.fromkeys(name for base in reversed(type(source).__mro__) for name in vars(base))
+    members = {name: inspect.getattr_static(source, name, None) for name in names}
+    marked = [name for name, member in members.items() if is_marked(member)]
+    for member in members.values() if marked else ():
+        refuse_covered(member)
+    return marked
+
+
+def is_marked(value: Any) -> bool:
+    """Tell whether ``value`` is a decorated handler."""
+    return isinstance(value, (WebSocketHandler, BoundWebSocketHandler))
+
+
+def refuse_covered(value: Any) -> None:
+    """Refuse a decorated handler that another decorator covers, since its route would silently be missing.
+
+    :raises ConfigurationError: naming the handler.
+    """
+    covers = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
+    if covers and not is_marked(value) and any(is_marked(inner) for inner in wrapped_chain(value)):
+        raise ConfigurationError(
+            'The handler %s has a decorator above websocket_route, which hides its route: '
+            'put websocket_route on top.' % describe_handler(value)
+        )
+
+
+def wrapped_chain(value: Any) -> Iterator[Any]:
+    """Yield ``value`` and what it wraps, from the outside in."""
+    while value is not None:
+        yield value
+        value = getattr(value, '__wrapped__', None)
+
+
+def declaration_for(handler: Any, url: str) -> Declaration:
+    """Return what the decorator said whose route ``handler`` serves at ``url``.
+
+    A route that somebody else has made of ours, such as a plug-in, may have a prefix in its URL.
+
+    :raises ConfigurationError: if that cannot be told.
+    """
+    if not is_marked(handler):
+        return PLAIN
+    declarations: Tuple[Declaration, ...] = handler.declarations
+    candidates = [declared for declared in declarations if declared.url == url]
+    candidates += sorted(
+        (declared for declared in declarations if url.endswith(declared.url)), key=lambda declared: -len(declared.url)
+    )
+    if not candidates and len(declarations) > 1:
+        raise ConfigurationError(
+            'The route %r of %s has the URL of none of its decorators: they say %s.'
+            % (url, describe_handler(handler), ', '.join(declared.url for declared in declarations))
+        )
+    return (candidates or declarations)[0]
+
+
+def bare_handler(handler: Any) -> Any:
+    """Return what the decorators were put on, bound as the handler is."""
+    return handler.__wrapped__ if is_marked(handler) else handler

@@ -1,0 +1,82 @@
+import pytest
+from apistar import http
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws.testing import HandshakeDenied, connect
+from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, run, scope
+
+
+@websocket_route('/quiet')
+async def quiet():
+    """Ask for nothing."""
+
+
+class TestAdmission:
+    @pytest.mark.parametrize(
+        'url, options, status, body',
+        [
+            ('/limited', {'query_string': b'\xff'}, 400, b'"The query string and the headers have to be UTF-8"'),
+            ('/limited', {'headers': [(b'x', b'\xff')]}, 400, b'"The query string and the headers have to be UTF-8"'),
+            ('/limited', {'headers': [(b'x', b'\xff'), (b'x', b'a')]}, 400, None),
+            ('/limited?x=a', {}, 400, b'{"x":"Must be a number."}'),
+            ('/needed', {}, 400, b'{"x":"The \\"x\\" field is required."}'),
+            ('/needed?x=1', {'headers': [(b'host', b'[')]}, 400, b'"The Host header is malformed"'),
+            ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://b')]}, 403, b'"Origin not allowed"'),
+            ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'null')]}, 403, None),
+            ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://a'), (b'origin', b'http://a')]}, 403, None),
+            ('/limited', {'headers': [(b'origin', b'http://a')]}, 403, None),
+        ],
+    )
+    async def test_what_may_not_pass_is_denied(self, url, options, status, body):
+        @websocket_route('/limited')
+        async def limited(ws: WebSocket, x: int = 0):
+            """Be limited."""
+
+        @websocket_route('/needed')
+        async def needed(x: int, host: http.Host):
+            """Need a parameter."""
+
+        messages = await run(
+            ASyncApp(collect_routes(limited, needed)),
+            scope(url, **{'headers': []} | options) if 'headers' not in options else {**scope(url), **options},
+            Peer(CONNECT),
+        )
+        assert messages[0]['status'] == status
+        assert body in (None, messages[1]['body'])
+
+    @pytest.mark.parametrize(
+        'headers',
+        [
+            [(b'host', b'a:80'), (b'origin', b'http://a')],
+            [(b'host', b'a'), (b'x', 'é'.encode()), (b'x', b'b')],
+            [],
+        ],
+    )
+    async def test_what_may_pass_passes(self, headers):
+        app = ASyncApp(collect_routes(quiet))
+        assert await run(app, {**scope('/quiet'), 'headers': headers}, Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_every_origin_passes_where_the_route_says_so(self):
+        @websocket_route('/open', allowed_origins='*')
+        async def handler():
+            """Be open."""
+
+        app = ASyncApp(collect_routes(handler))
+        assert await run(app, scope('/open', [('origin', 'null')]), Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_a_full_route_denies_with_503_until_a_connection_ends(self):
+        @websocket_route('/two', max_connections=2)
+        async def two(ws: WebSocket):
+            async for _ in ws:
+                """Stay."""
+
+        app = ASyncApp(collect_routes(two))
+        async with connect(app, '/two'):
+            async with connect(app, '/two'):
+                for _ in range(2):
+                    with pytest.raises(HandshakeDenied) as info:
+                        async with connect(app, '/two'):
+                            """Not get here."""
+                    assert (info.value.status, info.value.headers['retry-after']) == (503, '5')
+            async with connect(app, '/two'):
+                """Fit in."""

@@ -1,0 +1,428 @@
+"""Whole connections, from the handshake to the end: everything that is received, everything that is sent."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import sys
+import tracemalloc
+
+import pytest
+from apistar import exceptions, http
+from apistar.server.components import Component
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, closed, disconnect, run, scope, sent, text
+
+
+class Session:
+    """Something that a component supplies."""
+
+
+@websocket_route('/chat/{room}')
+async def chat(room: str, ws: WebSocket):
+    async for message in ws:
+        await ws.send('%s: %s' % (room, message))
+
+
+@websocket_route('/quiet')
+async def quiet():
+    """Ask for nothing."""
+
+
+@websocket_route('/fails')
+async def fails(ws: WebSocket):
+    raise RuntimeError('password=hunter2')
+
+
+def denial(status, body, *headers):
+    length = (b'content-length', b'%d' % len(body))
+    return [
+        {
+            'type': 'websocket.http.response.start',
+            'status': status,
+            'headers': [*headers, length, (b'content-type', b'application/json')],
+        },
+        {'type': 'websocket.http.response.body', 'body': body},
+    ]
+
+
+class TestConversations:
+    async def test_a_handler_is_connected_run_and_closed(self):
+        app = ASyncApp(collect_routes(chat))
+        sent_messages = await run(app, scope('/chat/a'), Peer(CONNECT, text('hello'), disconnect()))
+        assert sent_messages == [ACCEPT, sent('a: hello')]
+
+    async def test_a_handler_need_not_ask_for_the_channel(self):
+        assert await run(ASyncApp(collect_routes(quiet)), scope('/quiet'), Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_an_unknown_path_is_denied_as_over_http(self):
+        assert await run(ASyncApp([]), scope('/nope'), Peer(CONNECT)) == denial(404, b'"Not found"')
+
+    async def test_without_the_extension_a_denial_is_a_close(self):
+        assert await run(ASyncApp([]), scope('/nope', extensions={}), Peer(CONNECT)) == [{'type': 'websocket.close'}]
+
+    async def test_a_client_gone_before_the_answer_is_not_answered(self, caplog):
+        for url in ('/nope', '/quiet'):
+            assert await run(ASyncApp(collect_routes(quiet)), scope(url), Peer(disconnect(1006))) == []
+        assert caplog.records == []
+
+    async def test_a_client_gone_during_the_denial_is_no_error(self, caplog):
+        peer = Peer(CONNECT)
+        peer.send = Peer(OSError('gone')).receive
+
+        async def send(message):
+            raise OSError('gone')
+
+        peer.send = send
+        await run(ASyncApp([]), scope('/nope'), peer)
+        assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+    async def test_an_unexpected_exception_closes_with_1011_and_reaches_the_log(self, caplog):
+        assert await run(ASyncApp(collect_routes(fails)), scope('/fails'), Peer(CONNECT)) == [
+            ACCEPT,
+            closed(1011, 'Internal error'),
+        ]
+        (record,) = caplog.records
+        assert (record.name, record.levelname, record.exc_info[0]) == ('apistar_ws', 'ERROR', RuntimeError)
+
+    @pytest.mark.parametrize('status', [1000, 99, 0])
+    async def test_a_status_that_no_close_code_can_tell_is_an_error_in_the_log(self, status, caplog):
+        @websocket_route('/status')
+        async def handler(ws: WebSocket):
+            raise exceptions.HTTPException('odd', status_code=status)
+
+        assert await run(ASyncApp(collect_routes(handler)), scope('/status'), Peer(CONNECT)) == [
+            ACCEPT,
+            closed(1011, 'Internal error'),
+        ]
+        assert [record.exc_info[0] for record in caplog.records] == [exceptions.HTTPException]
+
+    async def test_a_cancellation_from_outside_closes_with_1012_and_goes_on(self):
+        peer = Peer(CONNECT)
+        task = asyncio.ensure_future(ASyncApp(collect_routes(chat))(scope('/chat/a'), peer.receive, peer.send))
+        while not peer.sent:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert peer.sent == [ACCEPT, closed(1012)]
+
+    async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler(self, caplog):
+        @websocket_route('/other')
+        async def other(ws: WebSocket):
+            task = asyncio.ensure_future(asyncio.sleep(3600))
+            task.cancel()
+            await task
+
+        # Python 3.10 does not count cancellations, and this one is taken for the server's.
+        counts = sys.version_info >= (3, 11)
+        peer = Peer(CONNECT)
+        with contextlib.nullcontext() if counts else pytest.raises(asyncio.CancelledError):
+            await run(ASyncApp(collect_routes(other)), scope('/other'), peer)
+        assert peer.sent == [ACCEPT, closed(1011, 'Internal error') if counts else closed(1012)]
+        assert len(caplog.records) == int(counts)
+
+    async def test_what_a_failing_task_group_holds_decides(self, caplog):
+        class Group(Exception):
+            exceptions = (exceptions.NotFound(),)
+
+        @websocket_route('/group')
+        async def group(ws: WebSocket):
+            raise Group
+
+        assert await run(ASyncApp(collect_routes(group)), scope('/group'), Peer(CONNECT)) == [
+            ACCEPT,
+            closed(4404, 'Not found'),
+        ]
+        assert caplog.records == []
+
+    async def test_a_disconnect_of_another_channel_is_a_failure_of_this_handler(self, caplog):
+        from apistar_ws import WebSocketDisconnect
+
+        @websocket_route('/other')
+        async def other(ws: WebSocket):
+            raise WebSocketDisconnect(1001)
+
+        assert await run(ASyncApp(collect_routes(other)), scope('/other'), Peer(CONNECT)) == [
+            ACCEPT,
+            closed(1011, 'Internal error'),
+        ]
+        assert len(caplog.records) == 1
+
+
+class TestHooks:
+    """Event hooks as API Star documents them, on handshakes."""
+
+    def made(self, *hooks, routes=None, **options):
+        return ASyncApp(routes or collect_routes(chat, quiet, fails), event_hooks=list(hooks), **options)
+
+    async def test_a_guard_protects_websockets_too(self):
+        class Guard:
+            def on_request(self, request: http.Request):
+                if 'authorization' not in request.headers:
+                    raise exceptions.Forbidden()
+
+        for hook in (Guard, Guard()):
+            app = self.made(hook)
+            assert await run(app, scope('/quiet'), Peer(CONNECT)) == denial(403, b'"Forbidden"')
+            assert await run(app, scope('/quiet', [('authorization', 'x')]), Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_hooks_that_are_added_later_run_too(self):
+        class Guard:
+            def on_request(self):
+                raise exceptions.Forbidden()
+
+        class Overriding(ASyncApp):
+            def get_event_hooks(self):
+                return [Guard().on_request], [], []
+
+        appended = self.made()
+        appended.event_hooks.append(Guard)
+        for app in (appended, Overriding(collect_routes(quiet), event_hooks=[])):
+            assert await run(app, scope('/quiet'), Peer(CONNECT)) == denial(403, b'"Forbidden"')
+        # As over HTTP: without event_hooks nobody asks for them.
+        assert await run(Overriding(collect_routes(quiet)), scope('/quiet'), Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_a_hook_that_is_an_object_with_an_async_call_runs(self):
+        class Refuse:
+            async def __call__(self):
+                raise exceptions.Forbidden()
+
+        class Guard:
+            on_request = Refuse()
+
+        class Delegating:
+            def on_request(self):
+                return Refuse()()
+
+        for hook in (Guard, Guard(), Delegating):
+            assert await run(self.made(hook), scope('/quiet'), Peer(CONNECT)) == denial(403, b'"Forbidden"')
+
+    async def test_a_hook_that_is_a_generator_is_refused_since_its_body_would_not_run(self, caplog):
+        class Generator:
+            async def on_request(self):
+                yield  # pragma: no cover
+
+        class Plain:
+            def on_error(self):
+                yield  # pragma: no cover
+
+        for hook in (Generator, Plain()):
+            with pytest.raises(exceptions.ConfigurationError, match='on_.* is a generator: API Star would call it and'):
+                self.made(hook)
+        app = self.made()
+        app.event_hooks.append(Generator)
+        assert await run(app, scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
+
+    async def test_a_hook_that_closes_refuses_and_that_is_no_error(self, caplog):
+        class Refusing:
+            async def on_request(self, ws: WebSocket):
+                await ws.close()
+
+        assert await run(self.made(Refusing), scope('/quiet'), Peer(CONNECT)) == [CLOSE]
+        assert caplog.records == []
+
+    async def test_hooks_run_then_components_then_the_accept(self):
+        order = []
+
+        class Noting:
+            async def on_request(self, ws: WebSocket):
+                order.append('hook, %s' % ws.state.value)
+
+        class SessionComponent(Component):
+            def resolve(self, ws: WebSocket) -> Session:
+                order.append('component, %s' % ws.state.value)
+
+        @websocket_route('/order')
+        async def handler(session: Session, ws: WebSocket):
+            order.append('handler, %s' % ws.state.value)
+
+        app = self.made(Noting, Noting, routes=collect_routes(handler), components=[SessionComponent()])
+        await run(app, scope('/order'), Peer(CONNECT))
+        assert order == ['hook, connecting', 'hook, connecting', 'component, connecting', 'handler, open']
+
+    async def test_on_response_hooks_and_the_exception_handler_make_the_denial(self):
+        class Header:
+            def on_response(self, response: http.Response, exc: Exception):
+                response.headers['X-Error'] = type(exc).__name__
+
+        class App(ASyncApp):
+            def exception_handler(self, exc: Exception) -> http.Response:
+                if isinstance(exc, ValueError):
+                    return http.JSONResponse({'value': str(exc)}, 418)
+                return super().exception_handler(exc)
+
+        class Failing:
+            def on_request(self):
+                raise ValueError('no')
+
+        app = App(collect_routes(quiet), event_hooks=[Failing, Header])
+        assert await run(app, scope('/quiet'), Peer(CONNECT)) == [
+            {
+                'type': 'websocket.http.response.start',
+                'status': 418,
+                'headers': [
+                    (b'content-length', b'14'),
+                    (b'content-type', b'application/json'),
+                    (b'x-error', b'ValueError'),
+                ],
+            },
+            {'type': 'websocket.http.response.body', 'body': b'{"value":"no"}'},
+        ]
+        assert (await run(app, scope('/nope'), Peer(CONNECT)))[0]['headers'][-1] == (b'x-error', b'NotFound')
+
+    async def test_an_unexpected_exception_in_a_hook_is_a_denial_500(self, caplog):
+        seen = []
+
+        class Failing:
+            def on_request(self):
+                raise RuntimeError('password=hunter2')
+
+            def on_error(self, exc: Exception):
+                seen.append(type(exc))
+
+        assert await run(self.made(Failing), scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
+        assert seen == [RuntimeError]
+        assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
+
+    async def test_a_hook_that_cannot_be_made_is_a_denial_500(self, caplog):
+        class Once:
+            made = 0
+
+            def __init__(self):
+                Once.made += 1
+                if Once.made > 2:
+                    raise RuntimeError
+
+            def on_request(self):
+                """Never run."""
+
+        app = self.made(Once)
+        Once.made = 2
+        for url in ('/quiet', '/nope'):
+            assert await run(app, scope(url), Peer(CONNECT)) == denial(500, b'"Server error"')
+        assert len(caplog.records) == 2
+
+    async def test_a_client_that_leaves_while_hooks_make_its_denial_is_no_error(self, caplog):
+        class Slow:
+            async def on_response(self, response: http.Response):
+                for i in range(5):
+                    await asyncio.sleep(0)
+                    app._lifecycle.watches.current().look(float(i))
+
+        app = self.made(Slow)
+        await run(app, scope('/nope'), Peer(CONNECT, disconnect(1006)))
+        assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+    async def test_hooks_of_a_denial_get_what_there_is(self):
+        class Cors:
+            def on_response(
+                self, response: http.Response, origin: http.Header, query: http.QueryString, token: str = 'x'
+            ):
+                response.headers['X-Seen'] = '%s %s' % (token, query.isascii())
+
+        app = self.made(Cors)
+        undecodable = {**scope('/quiet'), 'headers': [(b'origin', b'\xff')], 'query_string': b'\xff'}
+        for made, status in [(undecodable, 400), (scope('/nope?token=t'), 404)]:
+            start = (await run(app, made, Peer(CONNECT)))[0]
+            assert (start['status'], start['headers'][-1][0]) == (status, b'x-seen')
+
+    async def test_on_error_hooks_run_after_the_accept_too_and_their_own_errors_are_logged(self, caplog):
+        seen = []
+
+        class Noting:
+            async def on_error(self, exc: Exception, ws: WebSocket):
+                seen.append((type(exc), ws.close_code))
+
+        class Failing:
+            def on_error(self):
+                raise KeyError
+
+        await run(self.made(Failing, Noting), scope('/fails'), Peer(CONNECT))
+        assert seen == [(RuntimeError, 1011)]
+        assert [record.exc_info[0] for record in caplog.records] == [RuntimeError, KeyError]
+
+    async def test_an_http_exception_after_a_hook_has_connected_is_a_close_code(self):
+        class Connecting:
+            async def on_request(self, ws: WebSocket):
+                await ws.connect()
+                raise exceptions.BadRequest('no')
+
+        assert await run(self.made(Connecting), scope('/quiet'), Peer(CONNECT)) == [ACCEPT, closed(4400, 'no')]
+
+    async def test_connections_leave_nothing_behind(self):
+        class Hook:
+            def on_request(self, path: http.Path):
+                """Be made for each connection."""
+
+            def on_response(self, response: http.Response):
+                """Be made for each connection."""
+
+        app = self.made(Hook)
+
+        async def connections(count):
+            for i in range(count):
+                await run(app, scope('/quiet'), Peer(CONNECT))
+                await run(app, scope('/nope/%d' % i), Peer(CONNECT))
+            gc.collect()
+            return len(app._lifecycle._injector.resolver_cache), tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            await connections(200)
+            steps, memory = await connections(300)
+            more_steps, more_memory = await connections(300)
+        finally:
+            tracemalloc.stop()
+        assert more_steps == steps
+        assert more_memory - memory < 30_000
+
+
+class TestSlowHandshake:
+    """A client that leaves while hooks or components take their time."""
+
+    def made(self, release):
+        class Slow(Component):
+            async def resolve(self) -> Session:
+                await release.wait()
+                await asyncio.sleep(0.002)
+
+        ran = []
+
+        @websocket_route('/slow')
+        async def handler(session: Session, ws: WebSocket):
+            ran.append(True)
+
+        return ASyncApp(collect_routes(handler), components=[Slow()]), ran
+
+    @pytest.mark.parametrize('found_by_the_watch', [False, True])
+    async def test_nothing_is_sent_and_the_handler_does_not_run(self, found_by_the_watch, caplog):
+        release = asyncio.Event()
+        app, ran = self.made(release)
+        peer = Peer(CONNECT, disconnect(1006))
+        serving = asyncio.ensure_future(run(app, scope('/slow'), peer))
+        for i in range(10):
+            await asyncio.sleep(0)
+            if found_by_the_watch:
+                app._lifecycle.watches.current().look(float(i))
+        release.set()
+        assert await serving == []
+        assert (ran, caplog.records) == ([], [])
+
+    async def test_a_client_that_stays_is_accepted_and_loses_no_message(self):
+        release = asyncio.Event()
+        app, ran = self.made(release)
+        release.set()
+        assert await run(app, scope('/slow'), Peer(CONNECT)) == [ACCEPT, CLOSE]
+        assert ran == [True]
+
+    async def test_a_handler_that_connects_late_finds_its_client_gone(self):
+        @websocket_route('/late', connect=False)
+        async def late(ws: WebSocket):
+            while True:
+                await asyncio.sleep(0)
+                app._lifecycle.watches.current().look(asyncio.get_running_loop().time())
+
+        app = ASyncApp(collect_routes(late))
+        assert await run(app, scope('/late'), Peer(CONNECT, disconnect(1006))) == []

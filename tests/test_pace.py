@@ -1,0 +1,98 @@
+import asyncio
+
+import pytest
+
+from apistar_ws.pace import LATENESS, TOO_FAST, Pace
+from tests.clock import virtual
+from tests.conversations import Peer, disconnect, text
+
+
+class Reader:
+    """Reads, and tells for each message whether it came too fast."""
+
+    def __init__(self, limit):
+        self.peer = Peer()
+        self.pace = Pace(self.peer.receive, limit)
+        self.marks = []
+
+    async def read(self, count):
+        for _ in range(count):
+            self.marks.append(TOO_FAST in await self.pace.receive())
+
+    async def listen(self):
+        while True:
+            await self.read(1)
+
+
+async def send(peer, count, every):
+    for _ in range(count):
+        peer.add(text('a'))
+        await asyncio.sleep(every)
+
+
+@pytest.mark.parametrize('limit, rate', [(5, 5), (100, 80), (1, 1), (100, 100)])
+@virtual
+async def test_a_client_within_the_limit_passes(limit, rate):
+    reader = Reader(limit)
+    reading = asyncio.ensure_future(reader.listen())
+    await asyncio.sleep(1)
+    await send(reader.peer, 10 * rate, 1 / rate + 1e-9)
+    reading.cancel()
+    assert reader.marks == [False] * 10 * rate
+
+
+@pytest.mark.parametrize('limit, rate', [(5, 5), (100, 80)])
+@pytest.mark.parametrize('pause', [0.3, 3.0, 30.0])
+@virtual
+async def test_also_where_nobody_reads_for_a_while(limit, rate, pause):
+    reader = Reader(limit)
+    sending = asyncio.ensure_future(send(reader.peer, int(40 * rate), 1 / rate + 1e-9))
+    await reader.read(rate)
+    await asyncio.sleep(pause)
+    await reader.read(int(pause * rate) + 3 * rate)
+    sending.cancel()
+    assert not any(reader.marks)
+
+
+@virtual
+async def test_also_where_the_loop_is_blocked_now_and_then():
+    reader = Reader(100)
+    reading = asyncio.ensure_future(reader.listen())
+    await asyncio.sleep(1)
+    for _ in range(20):
+        asyncio.get_running_loop().block(LATENESS)
+        reader.peer.add(*[text('a')] * int(80 * LATENESS))
+        await send(reader.peer, 80, 1 / 80)
+    reading.cancel()
+    assert not any(reader.marks)
+
+
+@pytest.mark.parametrize('quiet', [0, 10, 1000])
+@virtual
+async def test_a_burst_beyond_the_limit_is_marked_however_quiet_it_was_before(quiet):
+    reader = Reader(5)
+    reading = asyncio.ensure_future(reader.listen())
+    await asyncio.sleep(quiet)
+    reader.peer.add(*[text('a')] * 6)
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    assert reader.marks == [False] * 5 + [True]
+
+
+@virtual
+async def test_a_client_that_is_a_little_too_fast_for_long_is_marked():
+    reader = Reader(10)
+    reading = asyncio.ensure_future(reader.listen())
+    await send(reader.peer, 200, 1 / 11)
+    reading.cancel()
+    assert True in reader.marks
+    # The benefit of the doubt, of which there is half a second, is used up first.
+    assert reader.marks.index(True) > 10 * LATENESS
+
+
+@virtual
+async def test_what_is_no_message_does_not_count():
+    reader = Reader(1)
+    reader.peer.add(text('a'), disconnect())
+    assert await reader.pace.receive() == text('a')
+    assert await reader.pace.receive() == disconnect()
