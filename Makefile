@@ -1,22 +1,30 @@
-# make run    serve the demo              make docs   build the documentation
-# make test   run the suite               make bench  measure against other frameworks
-# make lint   linters and type checks     make test-all  the suite on every Python of 3.10 to 3.13
 # All set-up happens here, in virtual environments of their own, made once and reused.
 
 PORT ?= 8000
 PYTEST_ARGS ?=
 
 # Pythons by name, and those that pyenv keeps without putting them on the path.
-CANDIDATES = python3.13 python3.12 python3.11 python3.10 python3 python \
-	$(wildcard $(HOME)/.pyenv/versions/3.1[0-3]*/bin/python)
-IS_SUPPORTED = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+CANDIDATES = python3.14 python3.13 python3.12 python3.11 python3.10 python3 python \
+	$(wildcard $(HOME)/.pyenv/versions/3.1[0-4]*/bin/python)
+IS_SUPPORTED = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 15))
 PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test test-all lint docs bench clean
+.PHONY: help run test test-all lint format docs built bench clean
+
+help:
+	@echo 'make run       serve the demo'
+	@echo 'make test      run the suite'
+	@echo 'make test-all  run the suite on every Python of 3.10 to 3.14'
+	@echo 'make lint      check format, style and types'
+	@echo 'make format    write the format'
+	@echo 'make docs      build the documentation'
+	@echo 'make built     build, install and import the wheel'
+	@echo 'make bench     measure against other frameworks'
+	@echo 'make clean     remove what all these have made'
 
 run: $(VENV)/run.done
 	@echo 'The demo is at http://127.0.0.1:$(PORT)/ (stop it with Ctrl+C)'
@@ -28,7 +36,7 @@ test: $(VENV)/test.done
 	$(BIN)/coverage report
 
 test-all:
-	@set -e; for version in 3.10 3.11 3.12 3.13; do \
+	@set -e; for version in 3.10 3.11 3.12 3.13 3.14; do \
 		found=''; \
 		for python in python$$version python3 $(HOME)/.pyenv/versions/$$version*/bin/python; do \
 			if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1 && \
@@ -41,14 +49,21 @@ test-all:
 	done
 
 lint: $(VENV)/lint.done
-	$(BIN)/flake8 apistar_ws tests docs setup.py
-	$(BIN)/isort --check-only apistar_ws tests docs setup.py
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m docutils --strict --report=2 README.rst /dev/null
+
+format: $(VENV)/lint.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 docs: $(VENV)/docs.done
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 	@echo 'The documentation is in docs/_build/html/index.html'
+
+built: $(VENV)/lint.done
+	BIN=$(BIN) bash .ci/built
 
 bench: $(VENV)/bench.done
 	$(BIN)/python -m tests.benchmarks
@@ -57,7 +72,7 @@ clean:
 	rm -rf .venv .venv-* docs/_build build dist *.egg-info
 
 $(VENV)/bin/python:
-	@if [ -z "$(PYTHON)" ]; then echo 'No Python of 3.10 to 3.13 with venv was found: set PYTHON=...' >&2; exit 1; fi
+	@if [ -z "$(PYTHON)" ]; then echo 'No Python of 3.10 to 3.14 with venv was found: set PYTHON=...' >&2; exit 1; fi
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
 
