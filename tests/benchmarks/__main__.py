@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from tests.benchmarks import end_to_end, environment, in_process, report, served
+from tests.benchmarks import end_to_end, environment, idle, in_process, report, served
 
 
 def tell(what: str) -> None:
@@ -16,14 +16,14 @@ def tell(what: str) -> None:
 def measure(quick: bool) -> report.Run:
     """Take all measurements."""
     size = in_process.QUICK if quick else in_process.FULL
+    idle_size = idle.QUICK if quick else idle.FULL
     length = end_to_end.QUICK if quick else end_to_end.FULL
     found = environment.look()
-    rows = in_process.run(size, tell)
+    rows = [*in_process.run(size, tell), *idle.run(idle_size, tell)]
     felt = end_to_end.run(length, tell)
     tell('')
-    return report.Run(
-        [*rows, *felt.rows], found, size.rounds, length.rounds, length.memory_rounds, felt.busy, served.OPTIONS
-    )
+    rounds = report.Rounds(size.rounds, idle_size.rounds, length.rounds, length.memory_rounds)
+    return report.Run([*rows, *felt.rows], found, rounds, felt.busy, served.OPTIONS)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 ``python -m tests.benchmarks.client`` reads commands, a line each, and answers each with a line of JSON:
 ``echo 8000 0.5`` and ``connect 8000 0.5`` measure for so many seconds, ``hold 8000 1000`` opens so many connections
-more and ``release 8000 0`` closes them.
+more, ``hold_sleeping 8000 1000`` as many whose handlers sleep, and ``release 8000 0`` closes them.
 """
 
 import asyncio
@@ -170,12 +170,12 @@ async def open_connection(port: int, path: str, kind: Callable[[bytes], Any]) ->
     return connection
 
 
-async def open_all(port: int, number: int, kind: Callable[[bytes], Any]) -> List[Any]:
+async def open_all(port: int, number: int, kind: Callable[[bytes], Any], path: str = '/talk/lobby') -> List[Any]:
     """Return so many open connections."""
     connections: List[Any] = []
     while len(connections) < number:
         several = min(OPENING, number - len(connections))
-        opened = [await open_connection(port, '/talk/lobby', kind) for _ in range(several)]
+        opened = [await open_connection(port, path, kind) for _ in range(several)]
         await done(opened)
         connections += opened
     return connections
@@ -234,6 +234,11 @@ class Client:
         self.held += await open_all(port, int(number), Connection)
         return {'held': len(self.held)}
 
+    async def hold_sleeping(self, port: int, number: float) -> Dict[str, float]:
+        """Open so many connections more whose handlers sleep, and leave them alone."""
+        self.held += await open_all(port, int(number), Connection, '/sleep/lobby')
+        return {'held': len(self.held)}
+
     async def release(self, port: int, number: float) -> Dict[str, float]:
         """Close all connections that are held."""
         for connection in self.held:
@@ -248,6 +253,7 @@ async def run(client: Client, line: str) -> Dict[str, Any]:
         'echo': client.echo,
         'connect': client.connect,
         'hold': client.hold,
+        'hold_sleeping': client.hold_sleeping,
         'release': client.release,
     }
     command, port, amount = line.split()

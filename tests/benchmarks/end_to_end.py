@@ -1,6 +1,7 @@
 """What a user feels: every contender behind the same uvicorn on the loopback, the client in another process."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -19,6 +20,10 @@ SECTION = 'End to end'
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 #: Seconds that a process may take to start, to answer, and to end.
 PATIENCE = 30.0
+#: Seconds that a process has to end by itself: most servers would wait for handlers that sleep.
+ENDING = 2.0
+#: The rows of the memory, and how the client makes their connections.
+MEMORY = {'memory': 'hold', 'sleeping memory': 'hold_sleeping'}
 #: Keeps the C library from returning memory to the system and fetching it again with every read of asyncio's, as
 #: it does where the heap happens to end: that halves the rate of a small process, which the bare one is.
 MALLOC = {'MALLOC_TRIM_THRESHOLD_': str(2**22), 'MALLOC_MMAP_THRESHOLD_': str(2**22)}
@@ -37,7 +42,7 @@ class Length(NamedTuple):
     settling: float
 
 
-FULL = Length(rounds=30, seconds=0.17, memory_rounds=2, connections=2500, settling=0.6)
+FULL = Length(rounds=30, seconds=0.17, memory_rounds=2, connections=2500, settling=1.6)
 QUICK = Length(rounds=2, seconds=0.05, memory_rounds=1, connections=100, settling=0.1)
 
 
@@ -47,6 +52,7 @@ def make_rows(length: Length) -> List[Row]:
         Row('echo', 'Echo round trips per second, 50 connections', '/s', SECTION, more_is_better=True),
         Row('connect', 'Connections per second, one message each', '/s', SECTION, more_is_better=True),
         Row('memory', 'Memory per idle connection, {:,} of them'.format(length.connections), 'KiB', SECTION),
+        Row('sleeping memory', 'Memory per sleeping handler, {:,} of them'.format(length.connections), 'KiB', SECTION),
     ]
 
 
@@ -102,7 +108,7 @@ class Process:
         """End it, whatever state it is in."""
         self.popen.terminate()
         try:
-            self.popen.wait(PATIENCE)
+            self.popen.wait(ENDING)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
@@ -190,14 +196,14 @@ class Bench:
         self.rows[key].add(server.contender, answer['rate'])
         self.busy = max(self.busy, answer['busy'])
 
-    def measure_memory(self, server: Server, length: Length) -> None:
+    def measure_memory(self, key: str, server: Server, length: Length) -> None:
         """Take one sample of the memory, once as many connections have filled what was free before."""
-        self.client.ask('hold', server, length.connections)
+        self.client.ask(MEMORY[key], server, length.connections)
         time.sleep(length.settling)
         before = server.memory()
-        self.client.ask('hold', server, length.connections)
+        self.client.ask(MEMORY[key], server, length.connections)
         time.sleep(length.settling)
-        self.rows['memory'].add(server.contender, (server.memory() - before) / length.connections)
+        self.rows[key].add(server.contender, (server.memory() - before) / length.connections)
         self.client.ask('release', server, 0)
 
     def run_rates(self, length: Length, tell: Callable[[str], None]) -> None:
@@ -212,10 +218,10 @@ class Bench:
                 for server in self.shuffled(key):
                     self.attempt(server, [key], lambda: self.measure_rate(key, server, length.seconds))
 
-    def run_memory(self, length: Length) -> None:
+    def run_memory(self, key: str, length: Length) -> None:
         """Take a sample of the memory of each contender."""
-        for server in self.shuffled('memory'):
-            self.attempt(server, ['memory'], lambda: self.measure_memory(server, length))
+        for server in self.shuffled(key):
+            self.attempt(server, [key], lambda: self.measure_memory(key, server, length))
 
 
 class EndToEnd(NamedTuple):
@@ -229,13 +235,11 @@ def run(length: Length, tell: Callable[[str], None]) -> EndToEnd:
     """Return the rows of this part, measured."""
     rows = make_rows(length)
     bench = Bench(rows)
-    contenders = [*TITLES, BARE_AGAIN]
-    for number in range(length.memory_rounds):
+    for number, key in itertools.product(range(length.memory_rounds), MEMORY):
         tell('Memory: round %d of %d' % (number + 1, length.memory_rounds))
         # New servers each time: what a connection has used once, the next may have for nothing.
-        with bench.running(contenders):
-            bench.run_memory(length)
-            if number == 0:
+        with bench.running(name for name in (*TITLES, BARE_AGAIN) if name not in bench.rows[key].missing):
+            bench.run_memory(key, length)
+            if number == 0 and key == 'memory':
                 bench.run_rates(length, tell)
-        contenders = [server.contender for server in bench.shuffled('memory')]
     return EndToEnd(rows, bench.busy)

@@ -234,15 +234,15 @@ async def enter(job: Job, contender: str, module: Any, size: Size, stack: contex
     return [Entry(contender, app)]
 
 
-def load_all(jobs: List[Job]) -> Dict[str, Any]:
-    """Return the modules of the contenders whose packages are there."""
+def load_all(rows: List[Row]) -> Dict[str, Any]:
+    """Return the modules of the contenders whose packages are there; the others are in none of the rows."""
     modules = {}
     for contender in TITLES:
         try:
             modules[contender] = load(contender)
         except Exception as exc:
-            for job in jobs:
-                job.row.drop(contender, why(exc))
+            for row in rows:
+                row.drop(contender, why(exc))
     return modules
 
 
@@ -258,7 +258,7 @@ async def run_round(job: Job, entries: List[Entry], size: Size) -> None:
 
 async def run_jobs(jobs: List[Job], size: Size, tell: Callable[[str], None]) -> None:
     """Take all samples of all jobs, a round of everything at a time."""
-    modules = load_all(jobs)
+    modules = load_all([job.row for job in jobs])
     async with contextlib.AsyncExitStack() as stack:
         entries = {}
         for job in jobs:

@@ -17,14 +17,18 @@ class Row:
     :param unit: of the samples.
     :param section: where it stands in the table.
     :param more_is_better: whether it is a rate.
+    :param has_ratios: whether the contenders' ratios mean anything, as they do not where figures are near 0.
     """
 
-    def __init__(self, key: str, title: str, unit: str, section: str, more_is_better: bool = False) -> None:
+    def __init__(
+        self, key: str, title: str, unit: str, section: str, more_is_better: bool = False, has_ratios: bool = True
+    ) -> None:
         self.key = key
         self.title = title
         self.unit = unit
         self.section = section
         self.more_is_better = more_is_better
+        self.has_ratios = has_ratios
         self.samples: Dict[str, List[float]] = {}
         #: Why a contender is not in this row.
         self.missing: Dict[str, str] = {}
@@ -44,7 +48,9 @@ class Row:
         return statistics.median(samples) if samples else None
 
     def ratios(self, contender: str, reference: str) -> List[float]:
-        """Return the ratio of two contenders in each round."""
+        """Return the ratio of two contenders in each round; none in a row that has no ratios."""
+        if not self.has_ratios:
+            return []
         return [one / other for one, other in zip(self.samples.get(contender, ()), self.samples.get(reference, ()))]
 
     def ratio(self, contender: str, reference: str) -> Optional[float]:
@@ -58,7 +64,10 @@ class Row:
         return statistics.median(abs(ratio - 1) for ratio in ratios) if ratios else None
 
     def is_behind(self, contender: str) -> bool:
-        """Tell whether apistar-ws is behind ``contender`` in this row."""
+        """Tell whether apistar-ws is behind ``contender`` in this row; without ratios, in any two of the rounds."""
+        if not self.has_ratios:
+            ours, others = self.samples.get(OURS), self.samples.get(contender)
+            return bool(ours and others) and min(ours) > max(others)
         ratio = self.ratio(OURS, contender)
         return ratio is not None and (ratio < 1 if self.more_is_better else ratio > 1)
 
@@ -110,6 +119,24 @@ class NoiseGoal(NamedTuple):
         return Verdict(row.title, limit, show_ratio(ratio, 3), worse <= noise)
 
 
+class LimitGoal(NamedTuple):
+    """A figure of apistar-ws that shall not be above a limit, whatever the others need."""
+
+    key: str
+    limit: float
+
+    def verdict(self, row: Row) -> Verdict:
+        """Return what came out."""
+        figure = row.figure(OURS)
+        limit = 'at most %g %s' % (self.limit, row.unit)
+        if figure is None:
+            return Verdict(row.title, limit, 'n/a', None)
+        return Verdict(row.title, limit, '%.2f %s' % (figure, row.unit), figure <= self.limit)
+
+
+#: What idle connections may cost: percent of a core, and milliseconds that the event loop is held up.
+IDLE_CORE = 0.5
+IDLE_STALL = 3.0
 GOALS = (
     Goal('seen 1', STARLETTE, 0.7),
     Goal('seen 1000', STARLETTE, 0.15),
@@ -121,6 +148,12 @@ GOALS = (
     Goal('each', BARE, 2.0),
     Goal('guarded', 'fastapi', None),
     Goal('guarded', 'litestar', None),
+    LimitGoal('idle talk core', IDLE_CORE),
+    LimitGoal('idle talk stall', IDLE_STALL),
+    LimitGoal('idle sleep core', IDLE_CORE),
+    LimitGoal('idle sleep stall', IDLE_STALL),
+    LimitGoal('idle limited core', IDLE_CORE),
+    LimitGoal('idle limited stall', IDLE_STALL),
     NoiseGoal('echo'),
     NoiseGoal('connect'),
     NoiseGoal('memory'),

@@ -3,7 +3,8 @@
 Each module has ``VERSION_OF``, the package it stands for; ``MISSING``, the rows it cannot take part in and why;
 and makes three applications. ``build(count)`` has routes ``/chat0/{room}`` and up, which echo one text and close.
 ``conversations()`` has ``/chat/{room}``, the same, and ``/talk/{room}``, ``/each/{room}`` and ``/json/{room}``,
-which echo until the client leaves. ``guarded()`` has ``/chat0/{room}`` behind two guards, with three values
+which echo until the client leaves; ``/sleep/{room}``, which sleeps; and ``/limited/{room}``, which echoes, of those
+that have limits of time to set. ``guarded()`` has ``/chat0/{room}`` behind two guards, with three values
 derived from the request: a user and a locale from headers, and a limit from the query string.
 """
 
@@ -25,6 +26,10 @@ TITLES = {
 
 #: What the last handler was given: the room, or everything that was derived from the request.
 visited: Deque[Any] = deque(maxlen=1)
+#: Seconds that a sleeping handler sleeps: longer than any measurement takes.
+SLEEP = 3600.0
+#: Why a contender has no ``/limited/{room}``.
+NO_LIMITS = 'it has no limits of time to set for a WebSocket'
 #: The hosts that the guarded applications serve.
 HOSTS = ('chat.example.com',)
 

@@ -1,14 +1,15 @@
 """A bare ASGI callable: the least that does the work."""
 
+import asyncio
 import json
 from typing import Any, Awaitable, Callable, Dict
 from urllib.parse import parse_qs
 
-from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
 from tests.benchmarks.contenders.guards import HOST_BYTES
 
 VERSION_OF = None
-MISSING: Dict[str, str] = {}
+MISSING: Dict[str, str] = {'limited': NO_LIMITS}
 Handler = Callable[[str, Any, Any], Awaitable[None]]
 
 
@@ -46,6 +47,14 @@ async def talk(room: str, receive: Any, send: Any) -> None:
         await send({'type': 'websocket.send', 'text': message['text']})
 
 
+async def sleep(room: str, receive: Any, send: Any) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(room)
+    await receive()
+    await send({'type': 'websocket.accept'})
+    await asyncio.sleep(SLEEP)
+
+
 async def talk_json(room: str, receive: Any, send: Any) -> None:
     """Echo JSON until the client leaves."""
     visited.append(room)
@@ -65,7 +74,7 @@ def build(count: int) -> Any:
 
 def conversations() -> Any:
     """Return the application whose connections stay."""
-    return application({'/chat': echo, '/talk': talk, '/each': talk, '/json': talk_json})
+    return application({'/chat': echo, '/talk': talk, '/each': talk, '/json': talk_json, '/sleep': sleep})
 
 
 def guarded() -> Any:

@@ -1,14 +1,15 @@
 """FastAPI: dependencies for what is derived, pure ASGI middlewares as guards, which cost it less."""
 
+import asyncio
 from typing import Annotated, Any, Dict
 
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
 
-from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
 from tests.benchmarks.contenders.guards import RefuseBots, RequireHost
 
 VERSION_OF = 'fastapi'
-MISSING: Dict[str, str] = {}
+MISSING: Dict[str, str] = {'limited': NO_LIMITS}
 
 
 async def echo(websocket: WebSocket, room: str) -> None:
@@ -36,6 +37,13 @@ async def each(websocket: WebSocket, room: str) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text)
+
+
+async def sleep(websocket: WebSocket, room: str) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(room)
+    await websocket.accept()
+    await asyncio.sleep(SLEEP)
 
 
 async def talk_json(websocket: WebSocket, room: str) -> None:
@@ -89,7 +97,8 @@ def build(count: int) -> Any:
 def conversations() -> Any:
     """Return the application whose connections stay."""
     app = FastAPI()
-    for url, endpoint in {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json}.items():
+    endpoints = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json, '/sleep': sleep}
+    for url, endpoint in endpoints.items():
         app.websocket(url + '/{room}')(endpoint)
     return app
 

@@ -3,17 +3,18 @@
 It has no event hooks for requests. On a WebSocket it injects no single path parameter, only all of them.
 """
 
+import asyncio
 import logging
 from typing import Any, Dict
 
 from flama import Component, Flama, exceptions, http, types
 from flama.middleware import Middleware
 
-from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
 from tests.benchmarks.contenders.guards import HOST_BYTES
 
 VERSION_OF = 'flama'
-MISSING: Dict[str, str] = {'each': "Flama's WebSocket has no iteration"}
+MISSING: Dict[str, str] = {'each': "Flama's WebSocket has no iteration", 'limited': NO_LIMITS}
 # As quiet as the others.
 logging.getLogger('flama').setLevel(logging.WARNING)
 
@@ -35,6 +36,13 @@ async def talk(websocket: http.WebSocket, path_params: types.PathParams) -> None
             await websocket.send(data=await websocket.receive(data='text'))
     except exceptions.WebSocketDisconnect:
         pass
+
+
+async def sleep(websocket: http.WebSocket, path_params: types.PathParams) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(path_params['room'])
+    await websocket.accept()
+    await asyncio.sleep(SLEEP)
 
 
 async def talk_json(websocket: http.WebSocket, path_params: types.PathParams) -> None:
@@ -131,7 +139,7 @@ def build(count: int) -> Any:
 def conversations() -> Any:
     """Return the application whose connections stay."""
     app = Flama()
-    for url, endpoint in {'/chat': echo, '/talk': talk, '/json': talk_json}.items():
+    for url, endpoint in {'/chat': echo, '/talk': talk, '/json': talk_json, '/sleep': sleep}.items():
         app.add_websocket_route(url + '/{room}', endpoint)
     return app
 

@@ -1,16 +1,17 @@
 """Litestar: dependencies for what is derived, ASGI middlewares as guards, which cost it less than its guards."""
 
+import asyncio
 from typing import Any, Dict
 
 from litestar import Litestar, WebSocket, websocket
 from litestar.di import Provide
 from litestar.exceptions import WebSocketDisconnect
 
-from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
 from tests.benchmarks.contenders.guards import RefuseBots, RequireHost
 
 VERSION_OF = 'litestar'
-MISSING: Dict[str, str] = {}
+MISSING: Dict[str, str] = {'limited': NO_LIMITS}
 
 
 async def echo(socket: WebSocket, room: str) -> None:
@@ -38,6 +39,13 @@ async def each(socket: WebSocket, room: str) -> None:
     await socket.accept()
     async for text in socket.iter_data('text'):
         await socket.send_text(text)
+
+
+async def sleep(socket: WebSocket, room: str) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(room)
+    await socket.accept()
+    await asyncio.sleep(SLEEP)
 
 
 async def talk_json(socket: WebSocket, room: str) -> None:
@@ -88,7 +96,7 @@ def build(count: int) -> Any:
 
 def conversations() -> Any:
     """Return the application whose connections stay."""
-    handlers = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json}
+    handlers = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json, '/sleep': sleep}
     return Litestar([websocket(url + '/{room:str}')(handler) for url, handler in handlers.items()])
 
 

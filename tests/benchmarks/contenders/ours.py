@@ -1,5 +1,6 @@
 """apistar-ws, every default switched on."""
 
+import asyncio
 from typing import Any, Dict
 
 from apistar import http
@@ -7,7 +8,7 @@ from apistar.exceptions import Forbidden
 from apistar.server.components import Component
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from tests.benchmarks.contenders import HOSTS, visited
+from tests.benchmarks.contenders import HOSTS, SLEEP, visited
 
 VERSION_OF = 'apistar-ws'
 MISSING: Dict[str, str] = {}
@@ -45,6 +46,21 @@ async def each(room: str, ws: WebSocket) -> None:
     visited.append(room)
     async for message in ws:
         await ws.send(message)
+
+
+@websocket_route('/sleep/{room}')
+async def sleep(room: str, ws: WebSocket) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(room)
+    await asyncio.sleep(SLEEP)
+
+
+@websocket_route('/limited/{room}', idle_timeout=3600, send_timeout=20)
+async def limited(room: str, ws: WebSocket) -> None:
+    """Echo texts until the client leaves, or does nothing for too long."""
+    visited.append(room)
+    while True:
+        await ws.send(await ws.receive())
 
 
 @websocket_route('/json/{room}')
@@ -123,7 +139,7 @@ def build(count: int) -> Any:
 
 def conversations() -> Any:
     """Return the application whose connections stay."""
-    return ASyncApp(collect_routes(chat, talk, each, talk_json))
+    return ASyncApp(collect_routes(chat, talk, each, talk_json, sleep, limited))
 
 
 def guarded() -> Any:

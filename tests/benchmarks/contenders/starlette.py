@@ -1,5 +1,6 @@
 """Starlette: functions over its ``WebSocket``, pure ASGI middlewares as guards."""
 
+import asyncio
 from typing import Any, Dict
 
 from starlette.applications import Starlette
@@ -7,11 +8,11 @@ from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.benchmarks.contenders import visited
+from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
 from tests.benchmarks.contenders.guards import RefuseBots, RequireHost
 
 VERSION_OF = 'starlette'
-MISSING: Dict[str, str] = {}
+MISSING: Dict[str, str] = {'limited': NO_LIMITS}
 
 
 async def echo(websocket: WebSocket) -> None:
@@ -39,6 +40,13 @@ async def each(websocket: WebSocket) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text)
+
+
+async def sleep(websocket: WebSocket) -> None:
+    """Sleep, whatever the client does."""
+    visited.append(websocket.path_params['room'])
+    await websocket.accept()
+    await asyncio.sleep(SLEEP)
 
 
 async def talk_json(websocket: WebSocket) -> None:
@@ -83,7 +91,7 @@ def build(count: int) -> Any:
 
 def conversations() -> Any:
     """Return the application whose connections stay."""
-    endpoints = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json}
+    endpoints = {'/chat': echo, '/talk': talk, '/each': each, '/json': talk_json, '/sleep': sleep}
     return Starlette(routes=[WebSocketRoute(url + '/{room}', endpoint) for url, endpoint in endpoints.items()])
 
 
