@@ -64,7 +64,7 @@ class Ending(Handshake):
     __slots__ = (
         'settings', 'state', 'close_code', 'close_reason', '_server_receive', '_server_send', '_pull', '_push',
         '_small', '_receiving', '_received', '_sender', '_sent', '_ahead', '_loop', '_interruption', '_wake',
-        '_is_unfinished', '__dict__',
+        '_is_unfinished', '_waits_since', '__dict__',
     )  # fmt: skip
 
     #: The limits of the route.
@@ -93,10 +93,10 @@ class Ending(Handshake):
     _wake: Optional[Callable[[Any], None]]
     # Whether something would be left running when the handler has ended.
     _is_unfinished: bool
+    # When the client began to wait, where the handler connects by itself.
+    _waits_since: Optional[float]
     # Seldom set, and then in the __dict__: what sends a close that the client does not take at once.
     _closing: Optional['asyncio.Task[None]'] = None
-    # When the client began to wait, where the handler connects by itself.
-    _waits_since: Optional[float] = None
 
     def __repr__(self) -> str:
         return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self.state.value)

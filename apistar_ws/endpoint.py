@@ -10,7 +10,6 @@ from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPEx
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler, describe_handler
 from apistar_ws.interruption import Interruption
-from apistar_ws.origins import OriginCheck
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.settings import Settings
@@ -90,17 +89,14 @@ class Endpoint:
                 origin = value if origin is None else b''
         if not scope.get('query_string', b'').isascii():
             require_decodable(scope)
-        if origin is not None and self._allows_origin is not None:
-            self._check_origin(origin, scope.get('scheme', 'ws'), host, self._allows_origin)
+        check = self._allows_origin
+        if origin is not None and check is not None and not check(origin, scope.get('scheme', 'ws'), host):
+            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
+            raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
             raise ServiceUnavailable()
         self.connections.add(ws)
-
-    def _check_origin(self, origin: bytes, scheme: str, host: bytes, allows_origin: OriginCheck) -> None:
-        if not allows_origin(origin, scheme, host):
-            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
-            raise Forbidden('Origin not allowed')
 
 
 class Refusal(Endpoint):

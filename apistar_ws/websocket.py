@@ -67,7 +67,7 @@ class WebSocket(Ending):
         self._small = settings.small_message
         self._receiving = self._is_unfinished = False
         self._received = self._sent = 0
-        self._sender = self._ahead = self._loop = self._wake = None
+        self._sender = self._ahead = self._loop = self._wake = self._waits_since = None
         self._interruption = interruption or Interruption()
 
     # Handshake
@@ -106,7 +106,7 @@ class WebSocket(Ending):
                 '(RFC 6455 section 4.2.2).' % (subprotocol, list(self.subprotocols))
             )
         encoded = encode_accept_headers(headers) if headers else []
-        if self._ahead is not None or self._is_late():
+        if self._ahead is not None or (self._waits_since is not None and self._is_late(self._waits_since)):
             await self._require_client()
         self.subprotocol = subprotocol
         self._change(OPEN)
@@ -138,8 +138,8 @@ class WebSocket(Ending):
         offered = self.subprotocols
         return next((name for name in self.settings.subprotocols if name in offered), None)
 
-    def _is_late(self) -> bool:
-        return self._waits_since is not None and asyncio.get_running_loop().time() - self._waits_since > QUICK
+    def _is_late(self, since: float) -> bool:
+        return asyncio.get_running_loop().time() - since > QUICK
 
     async def _require_client(self) -> None:
         """Make sure that the client is still there, since the handshake took its time."""
