@@ -275,9 +275,9 @@ In process, idle ({idle_rounds} rounds)
     10,000 open connections with scripted clients that do nothing, of one contender alone on a new event loop, which
     have had two seconds to settle. *Share of a core*: the processor time of three seconds. *Longest stall*: how late
     a timer of 1 ms was at worst in the three seconds after, as far as the process used the processor meanwhile; the
-    rest is the machine's. The garbage collector is off. *In receive* and *in sleep* is what the handlers do; *with limits* means
-    ``idle_timeout=3600, send_timeout=20``, which apistar-ws alone has as settings. Another framework counts as
-    ahead where all its rounds are below all those of apistar-ws.
+    rest is the machine's. The garbage collector is off. *In receive* and *in sleep* is what the handlers do; *with
+    limits* means ``idle_timeout=3600, send_timeout=20``, which apistar-ws alone has as settings. Another framework
+    counts as ahead where all its rounds are below all those of apistar-ws.
 
 End to end ({end_to_end_rounds} rounds of the rates, {memory_rounds} of the memory)
     Every contender in its own server process, without compression, on the loopback:
