@@ -57,21 +57,25 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Make the request; called by ``requests``."""
         # The adapter asks asyncio for the current event loop, which need not exist here, or be another one.
-        before = asyncio._get_running_loop()
-        asyncio._set_running_loop(StandIn(self._run))  # type: ignore[arg-type]
-        try:
+        running = asyncio._get_running_loop()
+        with running_loop(StandIn(functools.partial(self._run, running))):
             response: requests.Response = super().send(request, *args, **kwargs)
             return response
-        finally:
-            asyncio._set_running_loop(before)
 
-    def _run(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        stand_in = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
+    def _run(self, running: Any, coro: Coroutine[Any, Any, Any]) -> Any:
+        with running_loop(running):
             return self._portal.call(coro, 2 * HTTP_TIMEOUT)
-        finally:
-            asyncio._set_running_loop(stand_in)
+
+
+@contextlib.contextmanager
+def running_loop(loop: Any) -> Iterator[None]:
+    """Have asyncio take ``loop`` for the running event loop of this thread."""
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)
 
 
 class TestClient(_TestClient):  # type: ignore[misc]
