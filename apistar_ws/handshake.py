@@ -18,20 +18,14 @@ UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions',
 
 
 class Handshake:
-    """The part of a ``WebSocket`` that is known before it is accepted, and does not change.
+    """The part of a ``WebSocket`` that is known before it is accepted, and does not change."""
 
-    :param scope: the ASGI scope of the connection.
-    :param path_params: the parameters of the path, converted.
-    """
-
-    # A base of the channel, which has a __dict__ for what is computed when it is asked for.
     __slots__ = ('scope', 'path_params')
 
-    def __init__(self, scope: Scope, path_params: Mapping[str, Any]) -> None:
-        #: The ASGI scope of the connection.
-        self.scope = scope
-        #: The parameters of the path, converted.
-        self.path_params = path_params
+    #: The ASGI scope of the connection.
+    scope: Scope
+    #: The parameters of the path, converted.
+    path_params: Mapping[str, Any]
 
     @functools.cached_property
     def headers(self) -> http.Headers:

@@ -37,7 +37,6 @@ class ReadAhead:
         self._waiter: Optional['asyncio.Future[None]'] = None
         self._filling = False
         self._over = False
-        self._task: Optional['asyncio.Task[None]'] = None
         self.resume()
 
     @property
@@ -80,8 +79,7 @@ class ReadAhead:
         """Receive no more, and forget what was not taken; the connection is over."""
         self._over = True
         self._messages.clear()
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     def resume(self) -> None:
         """Receive on, unless that is already being done, enough is buffered, or the client is gone."""

@@ -143,9 +143,8 @@ class Watch:
     def remove(self, ws: Watched) -> None:
         """Watch ``ws`` no longer."""
         self._count -= 1
+        # It does not rest: a change of state has called the watch back.
         self._moving.pop(ws, None)
-        if self._resting:
-            self._forget_rest(ws)
 
     def wake(self, ws: Watched) -> None:
         """Look at ``ws`` again, which rested and has moved."""

@@ -6,7 +6,7 @@ import inspect
 import selectors
 from typing import Any, Callable, Coroutine, Optional
 
-#: Turns of the loop without a timer after which nothing can happen any more.
+#: What is wrong where an event loop would wait for ever.
 STUCK = 'Nothing is due on the event loop, and nobody else can wake it.'
 
 
@@ -17,11 +17,9 @@ class VirtualSelector(selectors.DefaultSelector):
 
     def select(self, timeout: Optional[float] = None) -> Any:
         """Return what is ready, after ``timeout`` virtual seconds."""
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, STUCK
-            self.now += max(0.0, timeout)
-        return ready
+        assert timeout is not None, STUCK
+        self.now += max(0.0, timeout)
+        return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

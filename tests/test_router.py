@@ -120,6 +120,8 @@ PARTS = [
     st.lists(st.sampled_from(PARTS), max_size=4),
 )
 @example(['/chat/'], ['chat'])
+@example(['/{+rest}'], ['', 'chat'])
+@example(['/chat/{room}'], ['chat', '', 'a'])
 def test_every_path_leads_where_api_stars_own_router_leads(urls, parts):
     path = '/' + '/'.join(parts)
     ours, theirs = router_of(*urls), http_router_of(*urls)

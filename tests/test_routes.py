@@ -355,7 +355,9 @@ class TestStacked:
                 if route.handler is both:
                     raise exceptions.Forbidden()
 
-        app = ASyncApp(collect_routes(both), event_hooks=[Guard])
+        app = ASyncApp(collect_routes(both, quiet), event_hooks=[Guard])
+        async with connect(app, '/quiet'):
+            """Be let in."""
         for url in ('/old', '/new'):
             with pytest.raises(HandshakeDenied) as info:
                 async with connect(app, url):

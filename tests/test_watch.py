@@ -198,7 +198,7 @@ class TestClientsThatLeave:
 
     @pytest.mark.skipif(sys.version_info < (3, 12), reason='wait_for receives in another task there')
     @virtual
-    async def test_a_handler_that_waits_with_a_time_limit_is_told_itself(self):
+    async def test_a_handler_that_waits_with_a_time_limit_is_told_itself(self):  # pragma: no cover
         async def wait(ws, seen):
             try:
                 await asyncio.wait_for(ws.receive(), 1000)
@@ -317,7 +317,7 @@ class TestClientsThatLeave:
         async def swallow(ws, seen):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(10_000)
-            if sys.version_info >= (3, 11):
+            if sys.version_info >= (3, 11):  # pragma: no branch
                 seen.append(asyncio.current_task().cancelling())
 
         served = Served(swallow)
@@ -428,6 +428,17 @@ class TestSilence:
         assert served.peer.sent == [ACCEPT, CLOSE]
 
     @virtual
+    async def test_a_message_that_comes_in_the_same_turn_as_the_look_counts(self):
+        served = Served(listen, idle_timeout=5)
+        await asyncio.sleep(1)
+        due, _ = served.watch._resting[served.ws]
+        await asyncio.sleep(due * INTERVAL - 0.1 - now())
+        just_after = served.watch._timer.when() + 1e-10
+        asyncio.get_running_loop().call_at(just_after, served.peer.add, text('a'))
+        await asyncio.sleep(1)
+        assert (served.seen, served.ended_at) == (['a'], None)
+
+    @virtual
     async def test_a_message_that_waits_while_the_loop_is_blocked_counts(self):
         served = Served(listen, idle_timeout=5)
         await asyncio.sleep(4.5)
@@ -514,12 +525,11 @@ class TestSends:
     @virtual
     async def test_a_close_that_the_client_does_not_take_lets_the_handler_go_on(self):
         async def close(ws, seen):
-            await ws.close(4000, 'done')
-            seen.append('went on')
+            seen.append(await ws.close(4000, 'done'))
 
         served = Served(close, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(7)
-        assert served.seen == ['went on']
+        assert served.seen == [None]
         served.peer.unblock.set()
         await asyncio.wait_for(served.task, 5)
         assert served.peer.sent == [ACCEPT, closed(4000, 'done')]
@@ -695,6 +705,46 @@ class TestRest:
             served.peer.add(disconnect())
         done, pending = await asyncio.wait([served.task for served in crowd], timeout=PROMISED)
         assert (len(done), pending) == (len(crowd), set())
+
+    @virtual
+    async def test_a_look_that_takes_longer_than_the_pause_between_two_is_not_begun_again(self):
+        crowd = [Served(listen) for _ in range(2 * LOOKS_PER_TURN + 1)]
+        app = crowd[0].app
+        for other in crowd[1:]:
+            other.app = app
+        await asyncio.sleep(0)
+        watch = app._lifecycle.watches.current()
+        last = list(watch._moving)[-1]
+        watch.look(now())
+        watch.look(now())
+        assert watch._moving[last] is None
+
+    @virtual
+    async def test_connections_may_end_in_the_middle_of_a_look(self, monkeypatch):
+        monkeypatch.setattr('apistar_ws.watch.LOOKS_PER_TURN', 1)
+        crowd = [Served(listen) for _ in range(50)]
+        for other in crowd[1:]:
+            other.app = crowd[0].app
+        await asyncio.sleep(0)
+        watch = crowd[0].watch
+        watch.look(now())
+        for served in crowd[40:]:
+            served.peer.add(disconnect())
+        await asyncio.wait([served.task for served in crowd[40:]], timeout=0.1)
+        assert (watch._count, len(watch._moving)) == (40, 40)
+
+    @virtual
+    async def test_several_may_be_due_at_the_same_look(self):
+        crowd = [Served(listen, idle_timeout=30) for _ in range(3)]
+        for other in crowd[1:]:
+            other.app = crowd[0].app
+        await asyncio.sleep(20)
+        crowd[0].peer.add(disconnect())
+        crowd[1].peer.add(text('a'))
+        await asyncio.sleep(11)
+        assert [served.task.done() for served in crowd] == [True, False, True]
+        await asyncio.sleep(20)
+        assert crowd[1].task.done()
 
     @virtual
     async def test_the_timer_runs_only_while_there_are_connections(self):

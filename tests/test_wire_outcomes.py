@@ -250,12 +250,8 @@ async def backlog(ws: WebSocket):
 
 
 @websocket_route('/blocking')
-async def blocking(ws: WebSocket):
-    noted['blocked'].append('ran')
-
-
 @websocket_route('/blocking-by-hand', connect=False)
-async def blocking_by_hand(ws: WebSocket):
+async def blocking(ws: WebSocket):
     await ws.connect()
     noted['blocked'].append('ran')
 
@@ -528,6 +524,8 @@ class TestBeforeTheAccept:
         await asyncio.to_thread(eventually, lambda: not server.uvicorn.server_state.tasks, 'the task to end')
         assert 'ran' not in noted['blocked']
         assert warnings_in(caplog) == []
+        assert await close_of(server, path) == (1000, '')
+        assert 'ran' in noted['blocked']
 
     async def test_returns_without_connecting(self, server):
         """handler that connects by itself returns without doing so"""

@@ -50,14 +50,11 @@ class Portal:
         self._blocked_in = ''
         try:
             with self._alarm(timeout):
-                result = self.loop.run_until_complete(coro)
-        except BaseException:
-            if not self._blocked_in:
-                raise
-        if self._blocked_in:
-            # Whatever became of the interruption: the handler may have caught it.
-            raise WaitTimeout('Waited %g seconds; the event loop was in %s' % (timeout, self._blocked_in))
-        return result
+                return self.loop.run_until_complete(coro)
+        finally:
+            if self._blocked_in:
+                # Whatever became of the interruption: the handler may have caught it.
+                raise WaitTimeout('Waited %g seconds; the event loop was in %s' % (timeout, self._blocked_in)) from None
 
     @contextlib.contextmanager
     def _alarm(self, timeout: float) -> Iterator[None]:
