@@ -155,14 +155,15 @@ class Ending(Handshake):
         """Close from outside of the handler, and end it; the watch does it when a limit of time is reached."""
         if self.state is OPEN:
             self._break(code, reason)
-        elif self.state is CLOSED and self._sending and self._closing is None:
-            # The handler's own close is what waits.
-            self._close_later(self.close_code or code, self.close_reason or reason)
+        elif self.state is CLOSED and self._sending and self.close_code != CloseCode.ABNORMAL_CLOSURE:
+            # The handler's own close is what waits; a denial has no code.
+            self._close_later(self.close_code or code, self.close_reason or '')
         self._interrupt()
 
     def _close_later(self, code: int, reason: str) -> None:
-        self._is_unfinished = True
-        self._closing = asyncio.ensure_future(self._close_patiently(code, reason))
+        if self._closing is None:
+            self._is_unfinished = True
+            self._closing = asyncio.ensure_future(self._close_patiently(code, reason))
 
     async def _close_patiently(self, code: int, reason: str) -> None:
         # Out of sight of the watch, which would end this send too: it ends when the client reads, or is lost.
@@ -288,12 +289,13 @@ class Ending(Handshake):
 
     def _read_ahead(self) -> None:
         """Receive for a handler that does not, to see the client leave."""
-        if self._ahead is not None:
-            return self._ahead.resume()
-        self._is_unfinished = True
-        self._ahead = ReadAhead(self._server_receive, self._wake_watch, self._client_left)
-        if self.state is OPEN:
-            self._pull = self._receive_ahead
+        if self._ahead is None:
+            self._is_unfinished = True
+            self._ahead = ReadAhead(self._server_receive, self._wake_watch, self._client_left)
+            if self.state is OPEN:
+                self._pull = self._receive_ahead
+        # The news may come at once, where tasks start eagerly.
+        self._ahead.resume()
 
     async def _receive_ahead(self) -> Message:
         """Take what was received ahead; then let the handler receive by itself again."""

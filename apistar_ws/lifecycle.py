@@ -202,18 +202,30 @@ class Lifecycle:
             if hooks is None:
                 hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
             await self._answer([self._app.exception_handler, *hooks.on_response], state)
-        except WebSocketDisconnect:
-            logger.debug('%r: the client left before the denial.', state['websocket'])
-        except Exception as inner:
-            await self._report(inner, state, hooks or NO_HOOKS)
-            await self._answer([self._app.error_handler], state)
+        except (Exception, asyncio.CancelledError) as inner:
+            if isinstance(inner, asyncio.CancelledError) and is_cancelled():
+                raise
+            await self._fail(inner, state, hooks or NO_HOOKS)
+
+    async def _fail(self, exc: BaseException, state: State, hooks: Hooks) -> None:
+        """Answer the handshake with 500, since making a denial has failed, unless the client has left meanwhile."""
+        ws: WebSocket = state['websocket']
+        if isinstance(exc, WebSocketDisconnect) and ws.state is not WebSocketState.CONNECTING:
+            logger.debug('%r: the client left before the denial.', ws)
+            return
+        await self._report(exc, state, hooks)
+        await self._answer([self._app.error_handler], state)
 
     async def _answer(self, funcs: Sequence[Callable[..., Any]], state: State) -> None:
         """Run what makes and changes the response, and deny the handshake with it."""
         await self._injector.run_async([*funcs, self._finalize_denial], state)
 
     async def _finalize_denial(self, response: http.Response, ws: WebSocket) -> None:
-        await ws.deny(response.status_code, list(response.headers), response.content)
+        if not 100 <= response.status_code <= 599:
+            raise ValueError('A handshake cannot be denied with the status %r.' % response.status_code)
+        # A hook may have closed, which is an answer.
+        if ws.state is not WebSocketState.CLOSED:
+            await ws.deny(response.status_code, list(response.headers), response.content)
 
     async def _report(self, exc: BaseException, state: State, hooks: Hooks) -> None:
         """Log an exception that nobody expected, and run the ``on_error`` hooks."""

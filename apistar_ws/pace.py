@@ -41,6 +41,11 @@ class Pace:
         self._waited = False
         try:
             message = await self._receive()
+        except BaseException:
+            # A wait that was given up shows too that nothing was there.
+            if self._waited:
+                self._nothing_there = max(begun, loop.time() - LATENESS)
+            raise
         finally:
             waiting.cancel()
         if message['type'] != 'websocket.receive':

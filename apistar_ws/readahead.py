@@ -19,7 +19,8 @@ MESSAGE_OVERHEAD = 64
 class ReadAhead:
     """Receives from the server into a bounded buffer, until the handler receives again.
 
-    The watch starts one for a handler that is not receiving; the channel takes its messages from there first.
+    The watch has one made for a handler that is not receiving; then the WebSocket takes its messages from there first.
+    It begins with ``resume``.
 
     :param receive: the server's ``receive``.
     :param on_message: called when a message has come.
@@ -37,7 +38,7 @@ class ReadAhead:
         self._waiter: Optional['asyncio.Future[None]'] = None
         self._filling = False
         self._over = False
-        self.resume()
+        self._task: Optional['asyncio.Task[None]'] = None
 
     @property
     def drained(self) -> bool:
@@ -79,6 +80,7 @@ class ReadAhead:
         """Receive no more, and forget what was not taken; the connection is over."""
         self._over = True
         self._messages.clear()
+        assert self._task is not None
         self._task.cancel()
 
     def resume(self) -> None:

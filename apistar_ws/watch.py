@@ -101,9 +101,9 @@ class Observation:
         self.last_cancel = now
 
     def note(self, ws: Watched, now: float) -> bool:
-        """Note what has moved since the last look, and tell whether anything has."""
+        """Note what has moved since the last look, and tell whether messages have come."""
         arrived, held_back, is_open = ws._arrived, ws._held_back, ws.state is WebSocketState.OPEN
-        moved = arrived != self.arrived or ws._sent != self.sent
+        moved = arrived != self.arrived
         if arrived != self.arrived or held_back or not is_open:
             self.arrived, self.last_arrival = arrived, now
         if ws._sent != self.sent or not ws._sending:
@@ -182,17 +182,18 @@ class Watch:
         if seen is None:
             self._moving[ws] = Observation(ws, now)
             return
-        moved = seen.note(ws, now)
+        sends = ws._sending or ws._sent != seen.sent
+        receives = seen.note(ws, now)
         self._look_at_sends(ws, seen, now)
         if ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED):
             self._look_at_end(ws, seen, now)
             return
         self._look_at_receives(ws, seen, now)
-        if moved:
+        if receives:
             return
         if not ws._is_listening:
             ws._read_ahead()
-        elif ws.state is WebSocketState.OPEN and not ws._sending:
+        elif ws.state is WebSocketState.OPEN and not sends:
             self._let_rest(ws, seen)
 
     # Limits of time

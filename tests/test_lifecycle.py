@@ -11,7 +11,7 @@ import pytest
 from apistar import exceptions, http
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, closed, disconnect, run, scope, sent, text
 
 
@@ -138,8 +138,6 @@ class TestConversations:
         assert caplog.records == []
 
     async def test_a_disconnect_of_another_channel_is_a_failure_of_this_handler(self, caplog):
-        from apistar_ws import WebSocketDisconnect
-
         @websocket_route('/other')
         async def other(ws: WebSocket):
             raise WebSocketDisconnect(1001)
@@ -220,8 +218,40 @@ class TestHooks:
             async def on_request(self, ws: WebSocket):
                 await ws.close()
 
-        assert await run(self.made(Refusing), scope('/quiet'), Peer(CONNECT)) == [CLOSE]
+        class Denying:
+            def on_request(self):
+                raise exceptions.Forbidden()
+
+            async def on_response(self, ws: WebSocket):
+                await ws.close()
+
+        for hook in (Refusing, Denying):
+            assert await run(self.made(hook), scope('/quiet'), Peer(CONNECT)) == [CLOSE]
         assert caplog.records == []
+
+    @pytest.mark.parametrize('kind', ['disconnect', 'cancelled', 'status'])
+    async def test_what_cannot_be_answered_as_it_is_is_a_denial_500(self, kind, caplog):
+        seen = []
+
+        class Failing:
+            async def on_request(self):
+                if kind == 'disconnect':
+                    raise WebSocketDisconnect(1001)
+                if kind == 'status':
+                    raise exceptions.HTTPException('odd', status_code=1234)
+                task = asyncio.ensure_future(asyncio.sleep(3600))
+                task.cancel()
+                await task
+
+            def on_error(self, exc: Exception):
+                seen.append(type(exc))
+
+        if kind == 'cancelled' and sys.version_info < (3, 11):
+            return
+        assert await run(self.made(Failing), scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
+        expected = {'disconnect': WebSocketDisconnect, 'cancelled': asyncio.CancelledError, 'status': ValueError}[kind]
+        assert seen == [expected]
+        assert [record.exc_info[0] for record in caplog.records] == [expected]
 
     async def test_hooks_run_then_components_then_the_accept(self):
         order = []

@@ -80,6 +80,17 @@ async def test_a_burst_beyond_the_limit_is_marked_however_quiet_it_was_before(qu
 
 
 @virtual
+async def test_waits_that_were_given_up_save_nothing_up():
+    reader = Reader(5)
+    for _ in range(100):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(reader.pace.receive(), 0.1)
+    reader.peer.add(*[text('a')] * 6)
+    await reader.read(6)
+    assert reader.marks == [False] * 5 + [True]
+
+
+@virtual
 async def test_a_client_that_is_a_little_too_fast_for_long_is_marked():
     reader = Reader(10)
     reading = asyncio.ensure_future(reader.listen())

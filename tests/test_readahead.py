@@ -9,6 +9,12 @@ from tests.conversations import Peer, binary, disconnect, text
 noted = ['nothing has come']
 
 
+def started(*arguments):
+    ahead = ReadAhead(*arguments)
+    ahead.resume()
+    return ahead
+
+
 async def turns(count=5):
     """Let the tasks of the event loop go on until nothing more happens."""
     for _ in range(count):
@@ -17,7 +23,7 @@ async def turns(count=5):
 
 async def test_messages_are_kept_in_order_for_the_handler():
     peer = Peer(text('a'), binary(b'b'))
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     await turns()
     assert (ahead.unread, ahead.drained, noted) == (2, False, [])
     assert [await ahead.take(), await ahead.take()] == [text('a'), binary(b'b')]
@@ -26,7 +32,7 @@ async def test_messages_are_kept_in_order_for_the_handler():
 
 async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself_from_then_on():
     peer = Peer()
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     taking = asyncio.ensure_future(ahead.take())
     await turns()
     peer.add(text('a'), text('b'))
@@ -38,7 +44,7 @@ async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself
 
 async def test_a_handler_that_stops_waiting_loses_no_message():
     peer = Peer()
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(ahead.take(), 0.001)
     peer.add(text('a'))
@@ -48,7 +54,7 @@ async def test_a_handler_that_stops_waiting_loses_no_message():
 
 async def test_the_client_is_held_back_once_enough_is_kept():
     peer = Peer(*[text('x' * 1000)] * 100)
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     await turns(200)
     kept = ahead.unread
     assert ahead.full
@@ -63,14 +69,14 @@ async def test_the_client_is_held_back_once_enough_is_kept():
 
 async def test_empty_messages_count_too():
     peer = Peer(*[text('')] * 2000)
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     await turns(3000)
     assert ahead.full
 
 
 async def test_a_disconnect_is_told_and_not_kept():
     told = []
-    ahead = ReadAhead(Peer(text('a'), disconnect(4000, 'bye')).receive, noted.clear, told.append)
+    ahead = started(Peer(text('a'), disconnect(4000, 'bye')).receive, noted.clear, told.append)
     await turns()
     assert told == [disconnect(4000, 'bye')]
     assert [await ahead.take(), await ahead.take()] == [text('a'), None]
@@ -78,14 +84,14 @@ async def test_a_disconnect_is_told_and_not_kept():
 
 async def test_a_server_that_raises_has_lost_the_connection():
     told = []
-    ReadAhead(Peer(RuntimeError('gone')).receive, noted.clear, told.append)
+    started(Peer(RuntimeError('gone')).receive, noted.clear, told.append)
     await turns()
     assert told == [{'type': 'websocket.disconnect', 'code': 1006}]
 
 
 async def test_stop_receives_no_more():
     peer = Peer()
-    ahead = ReadAhead(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
     await turns()
     ahead.stop()
     await turns()

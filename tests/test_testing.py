@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import subprocess
 import sys
 import threading
 
@@ -19,6 +20,7 @@ from apistar_ws.testing import (
 )
 from apistar_ws.testing.scope import handshake_scope
 from apistar_ws.testing.tasks import describe_task
+from tests.servers import ROOT
 
 
 @websocket_route('/echo/{room}', subprotocols=['b'])
@@ -62,6 +64,14 @@ async def which_thread(ws: WebSocket):
 
 def show_thread() -> int:
     return threading.get_ident()
+
+
+#: What the page below calls.
+calls = []
+
+
+def nested():
+    calls.pop()()
 
 
 async def forever():
@@ -114,6 +124,7 @@ APP = ASyncApp(
         Route('/slow', 'GET', slow_page),
         Route('/failing', 'GET', failing_page),
         Route('/thread', 'GET', show_thread),
+        Route('/nested', 'GET', nested),
     ]
     + collect_routes(echo, misbehave, late, guarded, plain_close, which_thread)
 )
@@ -312,6 +323,51 @@ class TestThread:
         with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
             with client.websocket_connect('/misbehave/catch', timeout=0.05) as ws:
                 ws.send('x')
+
+    def test_a_handler_that_catches_every_interruption_ends_the_process(self):
+        program = """
+import time
+import apistar_ws.testing.client
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+@websocket_route('/')
+async def stubborn(ws: WebSocket):
+    while True:
+        try:
+            time.sleep(30)
+        except BaseException:
+            pass
+apistar_ws.testing.client.TIMEOUT = 0.05
+with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0.05).websocket_connect('/') as ws:
+    ws.receive()
+"""
+        ended = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', program], capture_output=True, timeout=20, cwd=ROOT
+        )
+        assert ended.returncode == 1
+        assert ended.stderr.startswith(
+            b'The test cannot go on: what it runs blocks, and catches what would end it, in '
+        )
+
+    def test_a_client_that_is_called_by_its_own_handler_says_so(self, client):
+        calls.append(lambda: client.get('/cookies'))
+        with pytest.raises(RuntimeError, match='called inside of a handler that it runs: make another TestClient'):
+            client.get('/nested')
+
+    async def test_a_client_that_is_called_by_its_own_handler_in_another_thread_says_so(self, client):
+        calls.append(lambda: client.get('/cookies'))
+        with pytest.raises(RuntimeError, match='called inside of a handler that it runs'):
+            client.get('/nested')
+
+    def test_the_time_that_a_call_takes_counts_for_the_users_own_timer(self, client):
+        rung = threading.Event()
+        before = signal.signal(signal.SIGALRM, lambda *args: rung.set())
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(WaitTimeout):
+            with client.websocket_connect('/misbehave/sleep', timeout=0.05) as ws:
+                ws.send('x')
+                ws.receive()
+        assert rung.wait(5)
+        signal.signal(signal.SIGALRM, before)
 
     def test_a_timer_of_the_users_own_goes_on(self, client):
         rung = []

@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+from apistar import exceptions
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
 from apistar_ws.lifecycle import PATIENCE
@@ -120,6 +121,26 @@ class TestClientsThatLeave:
         await served.ended()
         assert served.seen == [asyncio.CancelledError]
         assert served.peer.sent == [ACCEPT] + [sent('tick')] * 3
+
+    @virtual
+    async def test_a_handler_that_sends_without_a_pause_is_received_for_too(self):
+        async def tick(ws, seen):
+            while True:
+                await ws.send('tick')
+                await asyncio.sleep(0.1)
+
+        served = Served(tick)
+        await asyncio.sleep(10)
+        served.peer.add(text('a'), disconnect())
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+        served = Served(tick, idle_timeout=2)
+        await served.ended(within=3)
+        assert served.peer.sent[-1] == closed(1001, 'Nothing received for 2 seconds')
+        served = Served(tick, backlog_timeout=2)
+        served.peer.add(*[text('x' * 1000)] * 100)
+        await served.ended(within=4)
+        assert served.peer.sent[-1] == closed(1013, 'Messages were not taken for 2 seconds')
 
     @pytest.mark.parametrize('name', ['receive', 'send', 'publish', '__anext__'])
     @virtual
@@ -239,6 +260,19 @@ class TestClientsThatLeave:
         served.peer.add(text('a'), text('b'), disconnect())
         await served.ended(within=101)
         assert served.seen == [True, 'a', 'b']
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason='tasks do not start eagerly there')
+    @virtual
+    async def test_a_handler_that_opted_out_loses_nothing_where_tasks_start_eagerly(self):  # pragma: no cover
+        async def sleep_and_receive(ws, seen):
+            await asyncio.sleep(5)
+            await listen(ws, seen)
+
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        served = Served(sleep_and_receive, cancel_on_disconnect=False)
+        served.peer.add(text('a'), text('b'), disconnect())
+        await served.ended(within=6)
+        assert served.seen == ['a', 'b']
 
     @virtual
     async def test_what_was_received_ahead_reaches_the_handler_in_order(self):
@@ -533,6 +567,31 @@ class TestSends:
         served.peer.unblock.set()
         await asyncio.wait_for(served.task, 5)
         assert served.peer.sent == [ACCEPT, closed(4000, 'done')]
+
+    @virtual
+    async def test_a_close_that_is_given_up_twice_is_sent_once_as_it_was_meant(self):
+        async def close(ws, seen):
+            await ws.close(1000)
+
+        served = Served(close, BlockedPeer(), send_timeout=2)
+        await asyncio.sleep(1)
+        served.ws._abort(1008, 'limit')
+        served.task.cancel()
+        await asyncio.sleep(0.1)
+        served.peer.unblock.set()
+        await asyncio.wait([served.task], timeout=5)
+        assert served.peer.sent == [ACCEPT, CLOSE]
+
+    @virtual
+    async def test_a_denial_that_the_client_does_not_take_is_no_close(self):
+        async def refuse(ws, seen):
+            raise exceptions.Forbidden
+
+        served = Served(refuse, BlockedPeer(), send_timeout=2, connect=False)
+        await asyncio.sleep(10)
+        served.peer.unblock.set()
+        await asyncio.wait([served.task], timeout=5)
+        assert [message['type'] for message in served.peer.sent if message['type'] == 'websocket.close'] == []
 
     @virtual
     async def test_a_close_that_was_given_up_is_delivered_all_the_same(self):

@@ -8,9 +8,11 @@ inside of another: where that is not so, the loop runs in another thread, which 
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, Coroutine, Iterator, Optional, TypeVar
 
@@ -21,6 +23,8 @@ T = TypeVar('T')
 
 #: Seconds that what runs on the loop is given to end.
 TIMEOUT = 2.0
+#: Interruptions that what blocks may catch before the process ends, since a test without an end is worse.
+MOST_INTERRUPTIONS = 3
 
 
 class Blocked(BaseException):
@@ -35,6 +39,7 @@ class Portal:
         #: The thread that runs the loop, where that is not the test's own.
         self._thread: Optional[threading.Thread] = None
         self._blocked_in = ''
+        self._interruptions = 0
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run ``coro`` on the loop and return its result.
@@ -43,11 +48,20 @@ class Portal:
         """
         if self.loop.is_running():
             coro.close()
-            raise self._timed_out(timeout)
+            raise self._busy(timeout)
         return self._call_here(coro, timeout) if is_interruptible() else self._call_elsewhere(coro, timeout)
+
+    def _busy(self, timeout: float) -> Exception:
+        if self._thread is None or asyncio._get_running_loop() is self.loop:
+            return RuntimeError(
+                'The client was called inside of a handler that it runs: make another TestClient there, or '
+                'await what the handler needs.'
+            )
+        return self._timed_out(timeout)
 
     def _call_here(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
         self._blocked_in = ''
+        self._interruptions = 0
         try:
             with self._alarm(timeout):
                 return self.loop.run_until_complete(coro)
@@ -60,15 +74,30 @@ class Portal:
     def _alarm(self, timeout: float) -> Iterator[None]:
         """Interrupt what blocks for so many seconds, by the timer of the process, which is given back afterwards."""
         handler = signal.signal(signal.SIGALRM, self._interrupt)
-        before = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
+        left, interval = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
+        begun = time.monotonic()
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, *before)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
+            # 0 would switch it off.
+            left = max(left - (time.monotonic() - begun), 1e-6) if left else 0.0
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
     def _interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
         self._blocked_in = describe_frame(list(frames_below(frame))[::-1])
+        self._interruptions += 1
+        if self._interruptions > MOST_INTERRUPTIONS:  # pragma: no cover
+            # Nothing that is raised gets out of there.
+            os.write(
+                2,
+                (
+                    'The test cannot go on: what it runs blocks, and catches what would end it, in %s\n'
+                    % (self._blocked_in)
+                ).encode(),
+            )
+            os._exit(1)
         raise Blocked(self._blocked_in)
 
     def _call_elsewhere(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
