@@ -63,7 +63,7 @@ class Ending(Handshake):
 
     __slots__ = (
         'settings', 'state', 'close_code', 'close_reason', '_server_receive', '_server_send', '_pull', '_push',
-        '_small', '_receiving', '_received', '_sender', '_sent', '_ahead', '_loop', '_interruption', '_wake',
+        '_small', '_receiving', '_received', '_sender', '_sent', '_ahead', '_loop', '_owner', '_wake',
         '_is_unfinished', '_waits_since', '__dict__',
     )  # fmt: skip
 
@@ -89,7 +89,8 @@ class Ending(Handshake):
     _ahead: Optional[ReadAhead]
     # Set once the client's handshake was received.
     _loop: Optional[asyncio.AbstractEventLoop]
-    _interruption: Interruption
+    # The task that the handler runs in.
+    _owner: Task
     _wake: Optional[Callable[[Any], None]]
     # Whether something would be left running when the handler has ended.
     _is_unfinished: bool
@@ -105,6 +106,11 @@ class Ending(Handshake):
     def disconnected(self) -> bool:
         """Whether the connection is over, and not because the handler closed it."""
         return self.state is DISCONNECTED
+
+    @functools.cached_property
+    def _interruption(self) -> Interruption:
+        """Who knows of the end, made when it begins."""
+        return Interruption(self._owner)
 
     # The state
 

@@ -9,7 +9,7 @@ from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPEx
 
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler, describe_handler
-from apistar_ws.interruption import Interruption
+from apistar_ws.interruption import Task
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.settings import Settings
@@ -60,16 +60,14 @@ class Endpoint:
         self._allows_origin = self.settings.allows_origin
 
     def open(
-        self, scope: Scope, receive: Receive, send: Send, path_params: Mapping[str, Any], interruption: Interruption
+        self, scope: Scope, receive: Receive, send: Send, path_params: Mapping[str, Any], owner: Task
     ) -> WebSocket:
         """Return the WebSocket of a new connection."""
         # A copy: the router remembers its own.
         path_params = dict(path_params)
         if self._receives is None and self._sends is None:
-            return WebSocket(scope, receive, send, self.settings, path_params, interruption)
-        return TypedWebSocket(
-            scope, receive, send, self.settings, path_params, interruption, self._receives, self._sends
-        )
+            return WebSocket(scope, receive, send, self.settings, path_params, owner)
+        return TypedWebSocket(scope, receive, send, self.settings, path_params, owner, self._receives, self._sends)
 
     def enter(self, ws: Any) -> None:
         """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.

@@ -58,7 +58,8 @@ class Mark:
 class Interruption:
     """The end of one connection, as the tasks feel it that depend on it.
 
-    Made by the lifecycle for each connection, and handed to the channel, which tells, and to the watch, which asks.
+    Made once for a connection, when its end begins, for the task that the lifecycle names. The WebSocket tells, the
+    watch and the lifecycle ask.
 
     :param owner: the task that the handler runs in, or None where there is none to end.
     """

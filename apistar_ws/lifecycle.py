@@ -11,7 +11,7 @@ from apistar_ws.ending import WebSocketState
 from apistar_ws.endpoint import Endpoint, Refusal
 from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect, close_for, deciding_exception, is_answer
 from apistar_ws.injection import ASyncInjector, State
-from apistar_ws.interruption import Interruption, current_task, is_cancelled
+from apistar_ws.interruption import current_task, is_cancelled
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
 from apistar_ws.types import Message, Receive, Scope, Send
@@ -42,7 +42,6 @@ class Conducted(Watched, Protocol):
     scope: Scope
     state: WebSocketState
     path_params: Mapping[str, Any]
-    _interruption: Interruption
     _server_receive: Receive
     _server_send: Send
     _is_unfinished: bool
@@ -109,7 +108,7 @@ class Lifecycle:
         except HTTPException as exc:
             endpoint, path_params = Refusal(exc, self._settings), {}
         watch = self.watches.current()
-        ws: Conducted = endpoint.open(scope, receive, send, path_params, Interruption(current_task(watch.loop)))
+        ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
         hooks: Optional[Hooks] = None
         state: State = {}
         message = await receive()

@@ -11,7 +11,7 @@ from apistar_ws.codes import CloseCode, check_close_code, fit_reason
 from apistar_ws.ending import SENDS_PER_TURN, SETTLING_TURNS, Ending, WebSocketState, close_message, not_open
 from apistar_ws.exceptions import InvalidMessage, UnsupportedMessage, WebSocketDisconnect, WebSocketStateError
 from apistar_ws.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
-from apistar_ws.interruption import Interruption, current_task
+from apistar_ws.interruption import Task, current_task
 from apistar_ws.messages import Schema, decode_json
 from apistar_ws.pace import TOO_FAST, Pace
 from apistar_ws.readahead import byte_length
@@ -38,7 +38,7 @@ class WebSocket(Ending):
     :param send: the server's ``send``.
     :param settings: the limits of the route.
     :param path_params: the parameters of the path, converted.
-    :param interruption: whose task the handler runs in.
+    :param owner: the task that the handler runs in.
     """
 
     # Slots, for what every message touches; __dict__ for what is asked for now and then, and for the user's own.
@@ -51,7 +51,7 @@ class WebSocket(Ending):
         send: Send,
         settings: Settings = DEFAULT_SETTINGS,
         path_params: Mapping[str, Any] = NO_PARAMS,
-        interruption: Optional[Interruption] = None,
+        owner: Task = None,
     ) -> None:
         self.scope = scope
         self.path_params = path_params
@@ -68,7 +68,7 @@ class WebSocket(Ending):
         self._receiving = self._is_unfinished = False
         self._received = self._sent = 0
         self._sender = self._ahead = self._loop = self._wake = self._waits_since = None
-        self._interruption = interruption or Interruption()
+        self._owner = owner
 
     # Handshake
 
@@ -331,7 +331,9 @@ class WebSocket(Ending):
         :param reason: for the peer; cut to 123 bytes.
         :raises ValueError: for a code that must not be sent; nothing is sent.
         """
-        code, reason = check_close_code(code), fit_reason(reason)
+        code = check_close_code(code)
+        if reason:
+            reason = fit_reason(reason)
         if self.state is not OPEN:
             if self._loop is None:
                 await self._receive_handshake()
@@ -375,11 +377,11 @@ class TypedWebSocket(WebSocket):
         send: Send,
         settings: Settings,
         path_params: Mapping[str, Any],
-        interruption: Optional[Interruption],
+        owner: Task,
         receives: Optional[Schema],
         sends: Optional[Schema],
     ) -> None:
-        super().__init__(scope, receive, send, settings, path_params, interruption)
+        super().__init__(scope, receive, send, settings, path_params, owner)
         self._receives = receives
         self._sends = sends
 

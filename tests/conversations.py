@@ -83,12 +83,11 @@ def channel(
     peer: Peer,
     settings: Optional[Any] = None,
     receive: Optional[Any] = None,
-    interruption: Optional[Any] = None,
     **options: Any,
 ) -> WebSocket:
     """Return a WebSocket to ``peer``, not connected yet."""
     more = {} if settings is None else {'settings': settings}
-    return WebSocket(scope(**options), receive or peer.receive, peer.send, interruption=interruption, **more)
+    return WebSocket(scope(**options), receive or peer.receive, peer.send, **more)
 
 
 async def opened(peer: Peer, settings: Optional[Any] = None, **options: Any) -> WebSocket:
