@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import sys
+import warnings
 from typing import Any, Container, Dict, List, Optional, Sequence
 
 import apistar
@@ -128,6 +129,17 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             return self._lifecycle.serve(scope, receive, send)
         return super().__call__(scope)(receive, send)
 
+    def serve(self, host: str, port: int, debug: bool = False, **options: Any) -> None:
+        """Serve HTTP with werkzeug's development server, as API Star does; WebSockets need an ASGI server.
+
+        :param host: the address to listen on.
+        :param port: the port to listen on.
+        :param debug: whether to reload, and to show werkzeug's debugger.
+        :param options: those of ``werkzeug.run_simple``.
+        """
+        provide_event_loop()
+        super().serve(host, port, debug, **options)
+
 
 def require_components(given: Sequence[Any]) -> None:
     """Refuse what is no component, such as a class that was not called.
@@ -200,6 +212,17 @@ async def serve_lifespan(receive: Receive, send: Send) -> None:
         await send({'type': message['type'] + '.complete'})
         if message['type'] == 'lifespan.shutdown':
             return
+
+
+def provide_event_loop() -> None:
+    """Have a current event loop, which API Star asks for, and which Python 3.14 does not make any more."""
+    with warnings.catch_warnings():
+        # Python 3.12 and 3.13 make one, and warn.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError:
+            asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 if sys.version_info >= (3, 12):  # pragma: no cover

@@ -148,10 +148,11 @@ class WebSocketRouter(Generic[Target]):
         return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
     def _lookup(self, path: str) -> Tuple[Target, PathParams]:
-        refuse_relative(path)
-        # Of empty segments, which API Star redirects, only the whole map can tell.
-        found = None if '//' in path else self._segments.match(path.split('/'))
-        return found or self._match(path)
+        if '//' in path or not path.startswith('/'):
+            # Of empty segments, which API Star redirects, only the whole map can tell.
+            refuse_relative(path)
+            return self._match(path)
+        return self._segments.match(path.split('/')) or self._match(path)
 
     def _match(self, path: str) -> Tuple[Target, PathParams]:
         try:

@@ -3,6 +3,7 @@ import inspect
 
 import apistar
 import pytest
+import werkzeug.test
 from apistar import Include, Route, exceptions, http
 from apistar.server.components import Component
 from apistar.server.router import Router as HTTPRouter
@@ -78,6 +79,22 @@ class TestEntrance:
         app._lifecycle.watches._by_loop.pop(watch.loop)
         assert app._lifecycle.watches.current().loop is asyncio.get_running_loop()
         assert list(app._lifecycle.watches._by_loop) == [asyncio.get_running_loop()]
+
+
+@pytest.mark.filterwarnings('ignore:There is no current event loop:DeprecationWarning')
+def test_the_development_server_of_api_star_serves_http(monkeypatch):
+    served = []
+
+    def run_simple(host, port, wsgi, **options):
+        environ = werkzeug.test.create_environ('/page')
+        environ['REMOTE_PORT'] = '5'
+        served.append((host, port, b''.join(wsgi(environ, lambda *answer: None))))
+        wsgi.loop.close()
+
+    monkeypatch.setattr(werkzeug, 'run_simple', run_simple, raising=False)
+    ASyncApp([Route('/page', 'GET', page)]).serve('127.0.0.1', 5000)
+    asyncio.set_event_loop(None)
+    assert served == [('127.0.0.1', 5000, b'page')]
 
 
 class TestSubclasses:
