@@ -143,7 +143,8 @@ class Life:
             floods = 'many' in [event for _, event in self.events]
             bound = PROMISED + (HELD_BACK if floods else CLEAN_UP)
             assert self.ended_at is None or self.ended_at - begun <= bound
-            if 'cancelled' in self.end:
+            # Python 3.10 does not count cancellations, and may take this one for one of ours.
+            if 'cancelled' in self.end and sys.version_info >= (3, 11):
                 assert serving.cancelled()
         if not serving.cancelled() and sys.version_info >= (3, 11):
             assert serving.exception() is None
