@@ -1,9 +1,11 @@
+import asyncio
+
 import pytest
-from apistar import http
+from apistar import exceptions, http
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.testing import HandshakeDenied, connect
-from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, run, scope
+from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, disconnect, run, scope
 
 
 @websocket_route('/quiet')
@@ -80,3 +82,49 @@ class TestAdmission:
                     assert (info.value.status, info.value.headers['retry-after']) == (503, '5')
             async with connect(app, '/two'):
                 """Fit in."""
+
+    async def test_connections_that_are_being_refused_take_nobodys_place(self):
+        class Guard:
+            def on_request(self, headers: http.Headers):
+                if 'x-refuse' in headers:
+                    raise exceptions.Forbidden()
+
+            async def on_response(self):
+                refusing.append(True)
+                await go_on.wait()
+
+        @websocket_route('/two', max_connections=2)
+        async def two():
+            """Be let in."""
+
+        refusing, go_on = [], asyncio.Event()
+        app = ASyncApp(collect_routes(two), event_hooks=[Guard])
+        peers = [Peer(CONNECT) for _ in range(5)]
+        tasks = [asyncio.ensure_future(run(app, scope('/two', [('x-refuse', '1')]), peer)) for peer in peers]
+        while len(refusing) < len(peers):
+            await asyncio.sleep(0)
+        assert await run(app, scope('/two'), Peer(CONNECT)) == [ACCEPT, CLOSE]
+        go_on.set()
+        answers = await asyncio.gather(*tasks)
+        assert [answer[0]['status'] for answer in answers] == [403] * 5
+
+    async def test_as_many_are_let_in_as_the_limit_says_however_many_arrive_at_once(self):
+        @websocket_route('/ten', max_connections=10)
+        async def ten(ws: WebSocket):
+            async for _ in ws:
+                """Stay."""
+
+        app = ASyncApp(collect_routes(ten))
+        peers = [Peer() for _ in range(20)]
+        tasks = [asyncio.ensure_future(run(app, scope('/ten'), peer)) for peer in peers]
+        await asyncio.sleep(0)
+        for peer in peers:
+            peer.add(CONNECT)
+        while not all(peer.sent for peer in peers):
+            await asyncio.sleep(0)
+        accepted = [peer for peer in peers if peer.sent == [ACCEPT]]
+        assert len(accepted) == 10
+        for peer in accepted:
+            peer.add(disconnect())
+        answers = await asyncio.gather(*tasks)
+        assert sorted(answer[0].get('status', 101) for answer in answers) == [101] * 10 + [503] * 10

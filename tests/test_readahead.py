@@ -1,4 +1,5 @@
 import asyncio
+import sys
 
 import pytest
 
@@ -65,6 +66,26 @@ async def test_the_client_is_held_back_once_enough_is_kept():
     await ahead.take()
     await turns(200)
     assert ahead.unread == kept
+
+
+async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
+    peer = Peer(*[text('\N{SNOWMAN}' * 1000)] * 100)
+    ahead = started(peer.receive, noted.clear, pytest.fail)
+    await turns(200)
+    assert HIGH_WATER / 3000 - 1 < ahead.unread < HIGH_WATER / 3000 + 1
+    ahead.stop()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason='tasks do not start eagerly there')
+async def test_it_goes_on_where_tasks_start_eagerly():  # pragma: no cover
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    peer = Peer(*[text('x' * 1000)] * 1500, text('end'))
+    ahead = started(peer.receive, noted.clear, pytest.fail)
+    taken = [await ahead.take() for _ in range(1500)]
+    assert taken == [text('x' * 1000)] * 1500
+    last = await ahead.take()
+    assert (last or await peer.receive()) == text('end')
+    ahead.stop()
 
 
 async def test_empty_messages_count_too():

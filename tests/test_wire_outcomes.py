@@ -301,6 +301,26 @@ async def flooded(ws: WebSocket):
             await ws.send(str(count))
 
 
+visitors = set()
+
+
+@websocket_route('/visitor')
+async def visitor(ws: WebSocket):
+    visitors.add(ws)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        visitors.discard(ws)
+        noted['visitors'].append('ended')
+
+
+@websocket_route('/news')
+async def news(ws: WebSocket):
+    while True:
+        await asyncio.gather(*[other.send('news') for other in visitors], return_exceptions=True)
+        await asyncio.sleep(0.01)
+
+
 ROUTES = [Route('/page', 'GET', page)] + collect_routes(globals())
 APP = ASyncApp(
     ROUTES, components=[WebSocketComponent(), SessionComponent(), SlowComponent()], event_hooks=[Hooks], docs_url=None
@@ -720,6 +740,15 @@ class TestAfterTheAccept:
                 assert [(await close_seen_by(ws))[0] for ws in (busy, echoing)] == [1012, 1012]
                 await stopping
         assert noted['busy'] == ['started', 'ended']
+
+
+async def test_senders_of_other_tasks_keep_no_handler_alive(server):
+    """Visitors come and go while a task sends to all of them, as the news of a room do."""
+    async with connecting(server, '/news'):
+        for _ in range(10):
+            async with connecting(server, '/visitor') as ws:
+                assert await asyncio.wait_for(ws.recv(), 10) == 'news'
+        await asyncio.to_thread(eventually, lambda: noted['visitors'].count('ended') == 10, 'the handlers to end')
 
 
 def documented_faults():
