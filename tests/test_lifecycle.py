@@ -229,7 +229,7 @@ class TestHooks:
             assert await run(self.made(hook), scope('/quiet'), Peer(CONNECT)) == [CLOSE]
         assert caplog.records == []
 
-    @pytest.mark.parametrize('kind', ['disconnect', 'cancelled', 'status'])
+    @pytest.mark.parametrize('kind', ['disconnect', *['cancelled'] * (sys.version_info >= (3, 11)), 'status'])
     async def test_what_cannot_be_answered_as_it_is_is_a_denial_500(self, kind, caplog):
         seen = []
 
@@ -246,8 +246,6 @@ class TestHooks:
             def on_error(self, exc: Exception):
                 seen.append(type(exc))
 
-        if kind == 'cancelled' and sys.version_info < (3, 11):
-            return
         assert await run(self.made(Failing), scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
         expected = {'disconnect': WebSocketDisconnect, 'cancelled': asyncio.CancelledError, 'status': ValueError}[kind]
         assert seen == [expected]
@@ -344,6 +342,21 @@ class TestHooks:
         app = self.made(Slow)
         await run(app, scope('/nope'), Peer(CONNECT, disconnect(1006)))
         assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+    async def test_a_cancellation_from_outside_ends_a_denial_that_is_being_made(self):
+        class Slow:
+            async def on_response(self):
+                made.set()
+                await asyncio.sleep(3600)
+
+        made = asyncio.Event()
+        peer = Peer(CONNECT)
+        task = asyncio.ensure_future(run(self.made(Slow), scope('/nope'), peer))
+        await asyncio.wait_for(made.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert peer.sent == []
 
     async def test_hooks_of_a_denial_get_what_there_is(self):
         class Cors:

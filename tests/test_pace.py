@@ -102,6 +102,14 @@ async def test_a_client_that_is_a_little_too_fast_for_long_is_marked():
 
 
 @virtual
+async def test_a_server_that_raises_is_not_kept_from_it():
+    reader = Reader(1)
+    reader.peer.add(OSError('gone'))
+    with pytest.raises(OSError):
+        await reader.pace.receive()
+
+
+@virtual
 async def test_what_is_no_message_does_not_count():
     reader = Reader(1)
     reader.peer.add(text('a'), disconnect())
