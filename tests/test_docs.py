@@ -9,7 +9,7 @@ import orjson
 import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-import apistar_ws
+import apistar_ws.testing
 from apistar_ws import Settings
 from apistar_ws.settings import SETTING_NAMES
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TasksLeft, TestClient, WaitTimeout, connect
@@ -28,16 +28,7 @@ HAS_STARLETTE = all(
 )
 
 
-PUBLIC_IN_TESTING = [
-    'BlockingConnection',
-    'Connection',
-    'ConnectionClosed',
-    'HandshakeDenied',
-    'TasksLeft',
-    'TestClient',
-    'WaitTimeout',
-    'connect',
-]
+PUBLIC_IN_TESTING = apistar_ws.testing.__all__
 
 
 def load(name):

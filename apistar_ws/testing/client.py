@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from typing import Any, Callable, Coroutine, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Callable, Coroutine, Dict, Iterator, Mapping, Optional, Protocol, Sequence, TypeVar
 
 import requests
 import urllib3
@@ -22,6 +22,18 @@ T = TypeVar('T')
 
 #: Seconds that a plain HTTP request may take.
 HTTP_TIMEOUT = 10.0
+
+
+class Managed(Protocol):
+    """What the client does with a connection, beside what a test may do with it."""
+
+    headers: http.Headers
+
+    async def _open(self) -> None:
+        """Send the handshake."""
+
+    async def _abandon(self) -> None:
+        """End the handler."""
 
 
 class StandIn:
@@ -134,10 +146,11 @@ class TestClient(_TestClient):  # type: ignore[misc]
         given = [(name, str(value)) for name, value in request.headers.items() if name.lower() != 'connection']
         scope = handshake_scope(str(request.url), subprotocols, given)
         connection = Connection(self._app, scope, self.timeout if timeout is None else timeout, raises)
+        managed: Managed = connection
         blocking = BlockingConnection(connection, self._portal)
         try:
-            blocking._run(connection._open())
-            self._take_cookies(request, connection.headers)
+            blocking._run(managed._open())
+            self._take_cookies(request, managed.headers)
             yield blocking
         except HandshakeDenied as exc:
             self._take_cookies(request, exc.headers)
@@ -145,7 +158,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
         except BaseException:
             # Where the loop is blocked, the first error says so.
             with contextlib.suppress(WaitTimeout):
-                blocking._run(connection._abandon())
+                blocking._run(managed._abandon())
             raise
         blocking.close()
 
