@@ -64,7 +64,7 @@ class Endpoint:
     ) -> WebSocket:
         """Return the WebSocket of a new connection."""
         # A copy: the router remembers its own.
-        path_params = dict(path_params)
+        path_params = {**path_params}
         if self._receives is None and self._sends is None:
             return WebSocket(scope, receive, send, self.settings, path_params, owner)
         return TypedWebSocket(scope, receive, send, self.settings, path_params, owner, self._receives, self._sends)

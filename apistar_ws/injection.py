@@ -42,19 +42,23 @@ PRIMITIVES: Dict[Any, Any] = {
 UNCHANGED = (str, int, bool)
 
 
+#: The name of each argument, and where its value is in the state.
+Keywords = Tuple[Tuple[str, str], ...]
+
+
 class Step(NamedTuple):
     """One call that the injector makes, and where its arguments and its result are in the state."""
 
     func: Callable[..., Any]
     is_async: bool
-    kwargs: Dict[str, str]
+    kwargs: Keywords
     consts: Dict[str, Any]
     output: str
     set_return: bool
 
 
 #: The steps before a handler, and where its arguments are in the state after them.
-Plan = Tuple[List[Step], Dict[str, str]]
+Plan = Tuple[List[Step], Keywords]
 
 
 def describe_handler(handler: Any) -> str:
@@ -186,8 +190,15 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
             steps: List[Step] = self.resolver_cache[key]
         except KeyError:
             forget_if_many(self.resolver_cache)
-            steps = self.resolver_cache[key] = [Step(*step) for step in self.resolve_functions(funcs, state)]
+            steps = self.resolver_cache[key] = self.resolve_steps(funcs, state)
         return steps
+
+    def resolve_steps(self, funcs: Iterable[Callable[..., Any]], state: State) -> List[Step]:
+        """Return the steps that supply ``funcs``."""
+        return [
+            Step(func, is_async, tuple(kwargs.items()), consts, output, set_return)
+            for func, is_async, kwargs, consts, output, set_return in self.resolve_functions(funcs, state)
+        ]
 
 
 def forget_if_many(remembered: Dict[Any, Any]) -> None:
@@ -208,16 +219,18 @@ async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], 
     for func, is_async, kwargs, consts, output, set_return in steps:
         if set_return:
             func = next(called)
-        arguments = {name: state[key] for name, key in kwargs.items()}
+        arguments = {name: state[key] for name, key in kwargs}
         if consts:
             arguments.update(consts)
         result = func(**arguments)
-        # A hook may be an object with an async __call__, which nobody can see before the call.
-        if is_async or (set_return and result is not None and inspect.isawaitable(result)):
+        if is_async:
             result = await result
-        state[output] = result
         if set_return:
+            # A hook may be an object with an async __call__, which nobody can see before the call.
+            if result is not None and inspect.isawaitable(result):
+                result = await result
             state['return_value'] = result
+        state[output] = result
     return result
 
 
@@ -340,7 +353,7 @@ class Arguments:
 
     def given(self, ws: Any) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
-        arguments = dict(ws.path_params)
+        arguments = {**ws.path_params}
         for name in self._not_asked_for:
             del arguments[name]
         for name in self.websockets:
@@ -363,7 +376,7 @@ class Arguments:
         """Run the hooks and the components, and return the other arguments of the handler."""
         steps, kwargs = self._plan(on_request)
         await run_steps(steps, on_request, state)
-        return {name: state[key] for name, key in kwargs.items()}
+        return {name: state[key] for name, key in kwargs}
 
     def _refuse_bodies(self, parameters: Iterable[inspect.Parameter]) -> None:
         for parameter in parameters:
@@ -399,7 +412,7 @@ class Arguments:
 
         handler.__signature__ = inspect.Signature(self._injected)  # type: ignore[attr-defined]
         handler.__name__ = self._name
-        steps = [Step(*step) for step in self._injector.resolve_functions([*on_request, handler], {'websocket': None})]
+        steps = self._injector.resolve_steps([*on_request, handler], {'websocket': None})
         last = steps.pop()
         return [self._with_validator(step) for step in steps], last.kwargs
 
@@ -407,9 +420,11 @@ class Arguments:
         """Return ``step`` with the validator that API Star would make for each request made once."""
         component = getattr(step.func, '__self__', None)
         if isinstance(component, validation.ValidatePathParamsComponent):
-            return step._replace(func=PathParams(self._path_fields).resolve, kwargs={'path_params': 'path_params'})
+            path_params = PathParams(self._path_fields)
+            return step._replace(func=path_params.resolve, kwargs=(('path_params', 'path_params'),))
         if isinstance(component, validation.ValidateQueryParamsComponent):
-            return step._replace(func=QueryParams(self._query_fields).resolve, kwargs={'query_params': 'queryparams'})
+            query_params = QueryParams(self._query_fields)
+            return step._replace(func=query_params.resolve, kwargs=(('query_params', 'queryparams'),))
         if isinstance(component, validation.PrimitiveParamComponent):
             return step._replace(func=PrimitiveParam(step.consts['parameter']).resolve, consts={})
         return step

@@ -59,8 +59,8 @@ class Conducted(Watched, Protocol):
     async def connect(self) -> None:
         """Accept."""
 
-    async def close(self, code: int = 1000, reason: str = '') -> None:
-        """Close."""
+    async def _close(self, code: int = 1000, reason: str = '') -> None:
+        """Close, with what may be sent."""
 
     def _give_up(self, code: int, reason: str) -> None:
         """Close without waiting for the client."""
@@ -110,7 +110,7 @@ class Lifecycle:
         watch = self.watches.current()
         ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
         hooks: Optional[Hooks] = None
-        state: State = {}
+        state: Optional[State] = None
         message = await receive()
         watch.add(ws)
         try:
@@ -118,12 +118,14 @@ class Lifecycle:
             endpoint.enter(ws)
             arguments = endpoint.arguments.given(ws)
             hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
-            if (hooks.on_request or endpoint.injects) and not await self._inject(ws, endpoint, hooks, state, arguments):
-                return
+            if hooks.on_request or endpoint.injects:
+                state = self._state(ws, endpoint)
+                if not await self._inject(ws, endpoint, hooks, state, arguments):
+                    return
             if endpoint.connect:
                 await ws.connect()
             await endpoint.handler(**arguments)
-            await ws.close()
+            await ws._close()
         except BaseException as exc:
             await self._end(ws, endpoint, deciding_exception(exc), hooks, state)
         finally:
@@ -144,11 +146,10 @@ class Lifecycle:
 
         A hook that closes has refused the handshake.
         """
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        state.update(self._state(ws, endpoint))
+        now = asyncio.get_running_loop().time
+        begun = now()
         arguments.update(await endpoint.arguments.resolve(hooks.on_request, state))
-        if loop.time() - begun > QUICK and ws.state is WebSocketState.CONNECTING:
+        if now() - begun > QUICK and ws.state is WebSocketState.CONNECTING:
             await ws._require_client()
         return ws.state is not WebSocketState.CLOSED
 
@@ -168,7 +169,7 @@ class Lifecycle:
     # The end
 
     async def _end(
-        self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Optional[Hooks], state: State
+        self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Optional[Hooks], state: Optional[State]
     ) -> None:
         """Tell the client, the log and the hooks of what ended the handler, or came before it."""
         interruption = ws._interruption
@@ -179,7 +180,7 @@ class Lifecycle:
             await self._stop(ws, exc)
             raise exc
         if ws.state is WebSocketState.OPEN:
-            await ws.close(*close_for(exc))
+            await ws._close(*close_for(exc))
         await interruption.release()
         if ws.state is WebSocketState.CONNECTING:
             # One that is being refused takes nobody's place.

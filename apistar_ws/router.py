@@ -127,6 +127,8 @@ class WebSocketRouter(Generic[Target]):
     def __init__(self, targets: Sequence[Tuple[str, str, Any, Target]]) -> None:
         rules: List[TargetRule] = []
         self._segments: Segments[Target] = Segments()
+        # Of empty segments, which API Star redirects, only the whole map can tell.
+        self._segments.ambiguous = any('//' in url for url, _, _, _ in targets)
         #: What the routes lead to, in their order.
         self.targets = [target for _, _, _, target in targets]
         self.names = {name for _, name, _, _ in targets}
@@ -148,13 +150,10 @@ class WebSocketRouter(Generic[Target]):
         return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
     def _lookup(self, path: str) -> Tuple[Target, PathParams]:
-        if '//' in path or not path.startswith('/'):
-            # Of empty segments, which API Star redirects, only the whole map can tell.
-            refuse_relative(path)
-            return self._match(path)
         return self._segments.match(path.split('/')) or self._match(path)
 
     def _match(self, path: str) -> Tuple[Target, PathParams]:
+        refuse_relative(path)
         try:
             rule, params = self._adapter.match(path, 'GET', return_rule=True)
         except werkzeug.routing.RequestRedirect as exc:

@@ -331,9 +331,10 @@ class WebSocket(Ending):
         :param reason: for the peer; cut to 123 bytes.
         :raises ValueError: for a code that must not be sent; nothing is sent.
         """
-        code = check_close_code(code)
-        if reason:
-            reason = fit_reason(reason)
+        await self._close(check_close_code(code), fit_reason(reason))
+
+    async def _close(self, code: int = 1000, reason: str = '') -> None:
+        """Close the connection with a code and a reason that are known to be allowed."""
         if self.state is not OPEN:
             if self._loop is None:
                 await self._receive_handshake()
