@@ -80,7 +80,10 @@ def test_what_does_not_match_or_convert_is_not_found(url, path):
         router_of(url).lookup(path)
 
 
-@pytest.mark.parametrize('url, path, location', [('/chat/', '/chat', '/chat/'), ('/chat/a', '/chat//a', '/chat/a')])
+@pytest.mark.parametrize(
+    'url, path, location',
+    [('/chat/', '/chat', '/chat/'), ('/chat/a', '/chat//a', '/chat/a'), ('/chat//a', '/chat//a', '/chat/a')],
+)
 def test_what_api_star_would_redirect_is_redirected(url, path, location):
     with pytest.raises(exceptions.Found) as info:
         router_of(url).lookup(path)
