@@ -22,12 +22,12 @@ from apistar_ws.injection import (
     ASyncInjector,
     asks_for_websocket,
     components_over_websocket,
-    describe_handler,
     require_hook,
 )
 from apistar_ws.lifecycle import Lifecycle
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
 from apistar_ws.routes import bare_handler, is_marked
+from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Receive, Scope, Send
 
 INITIAL_COMPONENTS: Dict[str, Any] = {

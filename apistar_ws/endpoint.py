@@ -8,11 +8,12 @@ from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
 from apistar_ws.exceptions import ServiceUnavailable
-from apistar_ws.injection import Arguments, ASyncInjector, Handler, describe_handler
+from apistar_ws.injection import Arguments, ASyncInjector, Handler
 from apistar_ws.interruption import Task
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.settings import Settings
+from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Receive, Scope, Send
 from apistar_ws.websocket import TypedWebSocket, WebSocket
 

@@ -9,9 +9,10 @@ from apistar import types, validators
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.exceptions import UnsupportedMessage
-from apistar_ws.injection import Handler, describe_handler, handler_signature
+from apistar_ws.injection import Handler
 from apistar_ws.messages import MessageType, Schema, is_message_type, union_members
 from apistar_ws.routes import Declaration, Serving, marker, schema
+from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
 #: What a listener may reply that is no JSON by itself.

@@ -11,7 +11,8 @@ from apistar import Include, Route, exceptions
 from apistar.server.router import Router as HTTPRouter
 
 from apistar_ws.exceptions import UpgradeRequired
-from apistar_ws.injection import PARAMETER, handler_signature
+from apistar_ws.injection import PARAMETER
+from apistar_ws.signatures import handler_signature
 
 #: Paths whose match is remembered, the least recently used forgotten first.
 CACHE_SIZE = 4096

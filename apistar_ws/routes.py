@@ -10,9 +10,10 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import close_for
-from apistar_ws.injection import Handler, describe_handler
+from apistar_ws.injection import Handler
 from apistar_ws.messages import MessageType, Schema
 from apistar_ws.settings import check_settings
+from apistar_ws.signatures import describe_handler
 from apistar_ws.websocket import WebSocket
 
 
