@@ -25,11 +25,14 @@ from apistar_ws.injection import (
     require_hook,
 )
 from apistar_ws.lifecycle import Lifecycle
+from apistar_ws.resources import Resource, close_rest, opened_in
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
 from apistar_ws.routes import bare_handler, is_marked
 from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Receive, Scope, Send
 
+#: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
+NO_EXCEPTION: Any = None
 INITIAL_COMPONENTS: Dict[str, Any] = {
     'scope': ASGIScope,
     'receive': ASGIReceive,
@@ -74,6 +77,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
+        self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
         self._lifecycle = self._conduct(named_routes)
         self._check_hooks()
 
@@ -127,7 +131,27 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             scope = without_root_path(scope)
         if kind == 'websocket':
             return self._lifecycle.serve(scope, receive, send)
+        if self._has_resources:
+            return self._serve_http(dict(scope), receive, send)
         return super().__call__(scope)(receive, send)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request and leave no resource open, whatever ends it."""
+        try:
+            await super().__call__(scope)(receive, send)
+        except BaseException as exc:
+            await close_rest(scope, exc)
+            raise
+        await close_rest(scope, None)
+
+    async def finalize_asgi(
+        self, response: http.Response, send: ASGISend, scope: ASGIScope, exc: Exception = NO_EXCEPTION
+    ) -> None:
+        """Close the resources of a request, and send its response; called by API Star."""
+        opened = opened_in(scope)
+        while opened:
+            await opened.pop().close(exc)
+        await super().finalize_asgi(response, send, scope)
 
     def serve(self, host: str, port: int, debug: bool = False, **options: Any) -> None:
         """Serve HTTP with werkzeug's development server, as API Star does; WebSockets need an ASGI server.

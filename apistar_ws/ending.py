@@ -98,6 +98,8 @@ class Ending(Handshake):
     _waits_since: Optional[float]
     # Seldom set, and then in the __dict__: what sends a close that the client does not take at once.
     _closing: Optional['asyncio.Task[None]'] = None
+    # Whether the handshake was answered with a refusal.
+    _was_refused = False
 
     def __repr__(self) -> str:
         return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self.state.value)
@@ -106,6 +108,11 @@ class Ending(Handshake):
     def disconnected(self) -> bool:
         """Whether the connection is over, and not because the handler closed it."""
         return self.state is DISCONNECTED
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether it was never accepted, and not because the client left."""
+        return self.state is CONNECTING or self._was_refused
 
     @functools.cached_property
     def _interruption(self) -> Interruption:
@@ -227,6 +234,8 @@ class Ending(Handshake):
             self._ahead.stop()
             self._ahead, self._pull = None, not_open
         if self._closing is not None:
+            # From here on the server may end it again.
+            self._interruption.owner = asyncio.current_task()
             try:
                 await asyncio.wait({self._closing}, timeout=patience)
             finally:

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from typing import Any, Mapping, Optional, Set
+from typing import Any, Dict, Mapping, Optional, Set
 
 from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
@@ -111,10 +111,23 @@ class Refusal(Endpoint):
         self.settings = settings
         self.connections = set()
         self.leave = self.connections.discard
-        self._exc = exc
+        self.arguments = NoArguments(exc)
         self._receives = self._sends = None
 
     def enter(self, ws: Any) -> None:
+        """Let it pass to the hooks, which see it refused."""
+
+
+class NoArguments(Arguments):
+    """Stands for the arguments of a handler that there is not.
+
+    :param exc: what refuses the handshake.
+    """
+
+    def __init__(self, exc: HTTPException) -> None:
+        self._exc = exc
+
+    def given(self, ws: Any) -> Dict[str, Any]:
         """Raise what refuses the handshake."""
         raise self._exc
 

@@ -16,6 +16,7 @@ import asyncio
 import json
 from typing import Any, Dict, List, Tuple, Union
 
+from apistar import http
 from apistar.exceptions import HTTPException
 
 from apistar_ws.codes import CloseCode, fit_reason
@@ -32,6 +33,9 @@ class WebSocketDisconnect(Exception):
     :param code: the close code the peer sent, or 1005, 1006 where it sent none (RFC 6455 section 7.1.5).
     :param reason: the reason that came with it, often empty.
     """
+
+    #: What plug-ins count that read ``exc.status_code``: the handshake was answered with it.
+    status_code = 101
 
     def __init__(self, code: int = CloseCode.NO_STATUS_RECEIVED, reason: str = '') -> None:
         self.code = int(code)
@@ -56,6 +60,8 @@ class InvalidMessage(Exception):
     """
 
     close_code = CloseCode.INVALID_PAYLOAD
+    #: What plug-ins count that read ``exc.status_code``: over HTTP it would be the answer.
+    status_code = 400
 
     def __init__(self, detail: Detail, reason: str = '') -> None:
         self.detail = detail
@@ -131,10 +137,26 @@ def is_answer(exc: BaseException) -> bool:
     return isinstance(exc, HTTPException) and 100 <= exc.status_code <= 999
 
 
+def close_for_response(response: http.Response) -> Tuple[int, str]:
+    """Return the close code and reason that tell the peer of a response, which a close frame has no room for."""
+    return 4000 + response.status_code, fit_reason(reason_in(response))
+
+
+def reason_in(response: http.Response) -> str:
+    """Return what a response says in JSON: a text as it is, anything else compact; nothing for other media."""
+    media = response.headers.get('content-type', '').split(';')[0].strip().lower()
+    if media != 'application/json' and not media.endswith('+json'):
+        return ''
+    try:
+        return describe(json.loads(response.content))
+    except ValueError:
+        return ''
+
+
 def close_for(exc: BaseException) -> Tuple[int, str]:
     """Return the close code and reason that tell the peer of ``exc``, which ended the handler.
 
-    The only place of this decision; no reason holds the text of an unexpected exception.
+    With ``close_for_response`` the only place of this decision; no reason holds the text of an unexpected exception.
     """
     exc = deciding_exception(exc)
     if isinstance(exc, HTTPException) and is_answer(exc):

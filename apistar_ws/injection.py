@@ -12,6 +12,7 @@ from apistar.server.core import Route
 from apistar.validators import ValidationError
 
 from apistar_ws.messages import is_message_type
+from apistar_ws.resources import with_resources
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
@@ -24,6 +25,10 @@ PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
+
+
+#: Where the state has the exception that was raised last, and the hook or component that raised it.
+FAILED = 'apistar_ws.failed'
 
 
 class Boolean(validators.Boolean):  # type: ignore[misc]
@@ -141,7 +146,13 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
 
     Event hooks given as classes are instantiated for every request; API Star's own injector remembers the steps
     of each instance for ever.
+
+    :param components: the components; of one that yields, what it yields is supplied, and closed at the end.
+    :param initial: what the state has from the beginning, by its key there.
     """
+
+    def __init__(self, components: Iterable[Component], initial: Mapping[str, Any]) -> None:
+        super().__init__(with_resources(components), initial)
 
     async def run_async(self, funcs: Iterable[Callable[..., Any]], state: State) -> Any:
         """Call ``funcs`` one after the other with what they ask for, and return what the last returned."""
@@ -184,23 +195,33 @@ def identities(funcs: Iterable[Callable[..., Any]]) -> Tuple[Any, ...]:
 async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], state: State) -> Any:
     """Run ``steps``; where a step calls one of the functions that were asked for, call those of ``funcs``."""
     called = iter(funcs)
-    result = None
-    for func, is_async, kwargs, consts, output, set_return in steps:
-        if set_return:
-            func = next(called)
-        arguments = {name: state[key] for name, key in kwargs}
-        if consts:
-            arguments.update(consts)
-        result = func(**arguments)
-        if is_async:
-            result = await result
-        if set_return:
-            # A hook may be an object with an async __call__, which nobody can see before the call.
-            if result is not None and inspect.isawaitable(result):
+    result = func = None
+    try:
+        for func, is_async, kwargs, consts, output, set_return in steps:
+            if set_return:
+                func = next(called)
+            arguments = {name: state[key] for name, key in kwargs}
+            if consts:
+                arguments.update(consts)
+            result = func(**arguments)
+            if is_async:
                 result = await result
-            state['return_value'] = result
-        state[output] = result
+            if set_return:
+                # A hook may be an object with an async __call__, which nobody can see before the call.
+                if result is not None and inspect.isawaitable(result):
+                    result = await result
+                state['return_value'] = result
+            state[output] = result
+    except BaseException as exc:
+        note_failure(state, exc, func)
+        raise
     return result
+
+
+def note_failure(state: State, exc: BaseException, func: Any) -> None:
+    """Note which function has raised ``exc``, for the log."""
+    if state.get(FAILED, (None,))[0] is not exc:
+        state[FAILED] = (exc, func)
 
 
 class URLParams:

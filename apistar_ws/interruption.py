@@ -129,7 +129,8 @@ class Interruption:
     async def release(self) -> None:
         """Let the handler's task, which is the current one, go its own way: the handler has ended."""
         self.told = True
-        if self.was_ours(self.owner) and sys.version_info < (3, 13):
+        owner, self.owner = self.owner, None
+        if self.was_ours(owner) and sys.version_info < (3, 13):
             await absorb()
 
 
@@ -139,3 +140,33 @@ async def absorb() -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         """It was on its way."""
+
+
+class TimeLimit:
+    """Ends what the current task awaits in a ``with`` block after so many seconds: ``TimeoutError`` is raised there.
+
+    :param seconds: how long the block may take; time that it spends without an ``await`` cannot be taken from it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._expired = False
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = 0 if self._task is None else cancellations(self._task)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expired = True
+        assert self._task is not None
+        self._task.cancel()
+
+    def __exit__(self, kind: Any, exc: Optional[BaseException], traceback: Any) -> None:
+        self._timer.cancel()
+        if not self._expired:
+            return
+        assert self._task is not None
+        left = take_back(self._task)
+        if isinstance(exc, asyncio.CancelledError) and left <= self._before:
+            raise TimeoutError('It took longer than %g seconds.' % self._seconds) from exc

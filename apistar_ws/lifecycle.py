@@ -2,21 +2,30 @@
 
 import asyncio
 import logging
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Awaitable, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from apistar import http
 from apistar.exceptions import HTTPException
 
+from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
 from apistar_ws.endpoint import Endpoint, Refusal
-from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect, close_for, deciding_exception, is_answer
-from apistar_ws.injection import ASyncInjector, State
-from apistar_ws.interruption import current_task, is_cancelled
+from apistar_ws.exceptions import (
+    InvalidMessage,
+    WebSocketDisconnect,
+    close_for,
+    close_for_response,
+    deciding_exception,
+)
+from apistar_ws.injection import FAILED, ASyncInjector, State, note_failure
+from apistar_ws.interruption import TimeLimit, current_task, is_cancelled
+from apistar_ws.resources import OPENED, opened_in
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
+from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Message, Receive, Scope, Send
 from apistar_ws.watch import Watch, Watched, Watches
-from apistar_ws.websocket import QUICK, WebSocket
+from apistar_ws.websocket import QUICK
 
 logger = logging.getLogger('apistar_ws')
 
@@ -46,10 +55,6 @@ class Conducted(Watched, Protocol):
     _server_send: Send
     _is_unfinished: bool
 
-    @property
-    def disconnected(self) -> bool:
-        """Whether the connection is over, and not because the handler closed it."""
-
     def _begin(self, message: Message, loop: asyncio.AbstractEventLoop, connects: bool) -> None:
         """Take the handshake."""
 
@@ -61,6 +66,20 @@ class Conducted(Watched, Protocol):
 
     async def _close(self, code: int = 1000, reason: str = '') -> None:
         """Close, with what may be sent."""
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether it was never accepted, and not because the client left."""
+
+    async def deny(self, status: int, headers: Iterable[Tuple[str, str]] = (), body: bytes = b'') -> None:
+        """Answer the handshake with a response."""
+
+    @property
+    def close_reason(self) -> Optional[str]:
+        """The close reason, once it is over."""
+
+    def _disconnected(self, message: Message) -> None:
+        """Note that the connection is over."""
 
     def _give_up(self, code: int, reason: str) -> None:
         """Close without waiting for the client."""
@@ -80,6 +99,8 @@ class Hooks(NamedTuple):
 NO_HOOKS = Hooks()
 #: Seconds that a client has to take the close when the server cancels its handler.
 PATIENCE = 1.0
+#: Seconds that the hooks and resources may take: the close goes out at the latest two after the handler has ended.
+TIME_TO_CLOSE = 1.9
 
 
 class Lifecycle:
@@ -109,25 +130,29 @@ class Lifecycle:
             endpoint, path_params = Refusal(exc, self._settings), {}
         watch = self.watches.current()
         ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
-        hooks: Optional[Hooks] = None
+        hooks = NO_HOOKS
         state: Optional[State] = None
         message = await receive()
         watch.add(ws)
         try:
             ws._begin(message, watch.loop, endpoint.connect)
             endpoint.enter(ws)
+            if self._app.event_hooks is not None:
+                hooks = self._hooks()
             arguments = endpoint.arguments.given(ws)
-            hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
             if hooks.on_request or endpoint.injects:
                 state = self._state(ws, endpoint)
-                if not await self._inject(ws, endpoint, hooks, state, arguments):
-                    return
-            if endpoint.connect:
-                await ws.connect()
-            await endpoint.handler(**arguments)
-            await ws._close()
+            if state is None or await self._inject(ws, endpoint, hooks, state, arguments):
+                if endpoint.connect:
+                    await ws.connect()
+                await endpoint.handler(**arguments)
         except BaseException as exc:
             await self._end(ws, endpoint, deciding_exception(exc), hooks, state)
+        else:
+            if hooks.on_response or (state is not None and OPENED in state['scope']):
+                await self._conclude(ws, endpoint, None, hooks, state)
+            else:
+                await ws._close()
         finally:
             if ws._is_unfinished:
                 await self._finish(ws, watch, endpoint)
@@ -169,75 +194,130 @@ class Lifecycle:
     # The end
 
     async def _end(
-        self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Optional[Hooks], state: Optional[State]
+        self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Hooks, state: Optional[State]
     ) -> None:
-        """Tell the client, the log and the hooks of what ended the handler, or came before it."""
+        """Find out what has ended the handler, or came before it, and do what follows."""
         interruption = ws._interruption
         if isinstance(exc, asyncio.CancelledError) and interruption.was_ours(interruption.owner):
-            return
-        # A task that the handler awaits may have been cancelled, and not the handler.
-        if not isinstance(exc, Exception) and (is_cancelled() or not isinstance(exc, asyncio.CancelledError)):
-            await self._stop(ws, exc)
+            exc = WebSocketDisconnect(ws.close_code or CloseCode.ABNORMAL_CLOSURE, ws.close_reason or '')
+        if ends_from_outside(exc):
+            await self._stop(ws, endpoint, exc, hooks, state)
             raise exc
-        if ws.state is WebSocketState.OPEN:
+        if is_expected(exc, ws) and not follows(hooks, state):
             await ws._close(*close_for(exc))
-        await interruption.release()
+            return
         if ws.state is WebSocketState.CONNECTING:
             # One that is being refused takes nobody's place.
             endpoint.leave(ws)
-            await self._deny(exc, state or self._state(ws, endpoint), hooks)
-        elif not is_expected(exc, ws):
-            await self._report(exc, state or self._state(ws, endpoint), hooks or NO_HOOKS)
+        await self._conclude(ws, endpoint, exc, hooks, state)
 
-    async def _stop(self, ws: Conducted, exc: BaseException) -> None:
-        """Tell the client, if it listens, that somebody else ends the handler: the server, or the program."""
-        if ws.state is WebSocketState.OPEN:
-            ws._give_up(*close_for(exc))
-            await ws._finish(PATIENCE)
+    async def _stop(
+        self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Hooks, state: Optional[State]
+    ) -> None:
+        """Do what follows when somebody else ends the handler: the server, or the program."""
+        leave_to(exc, ws)
+        if follows(hooks, state):
+            is_server = isinstance(exc, asyncio.CancelledError)
+            ended_by = WebSocketDisconnect(CloseCode.SERVICE_RESTART) if is_server else exc
+            await self._conclude(ws, endpoint, ended_by, hooks, state)
+        await ws._finish(PATIENCE)
 
-    async def _deny(self, exc: BaseException, state: State, hooks: Optional[Hooks]) -> None:
-        """Answer the handshake as API Star answers a request whose handler raised ``exc``."""
-        state['exc'] = exc
+    async def _conclude(
+        self, ws: Conducted, endpoint: Endpoint, exc: Optional[BaseException], hooks: Hooks, state: Optional[State]
+    ) -> None:
+        """Make the response, run the hooks, close the resources, tell the client; or tell everybody what has failed."""
+        state = state or self._state(ws, endpoint)
+        state.update(exc=exc, return_value=None)
+        on_error = hooks.on_error
+        await ws._interruption.release()
         try:
-            if hooks is None:
-                hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
-            await self._answer([self._app.exception_handler, *hooks.on_response], state)
-        except (Exception, asyncio.CancelledError) as inner:
-            if isinstance(inner, asyncio.CancelledError) and is_cancelled():
+            with TimeLimit(TIME_TO_CLOSE):
+                state['response'] = await self._response(ws, exc, state)
+                await self._injector.run_async(hooks.on_response, state)
+                # Each hook has had its turn.
+                on_error = ()
+                await close_resources(state, exc)
+            await self._answer(ws, exc, state['response'])
+        except BaseException as failure:
+            await self._fail(ws, failure, on_error, state)
+            while opened_in(state['scope']):
+                await self._attempt(ws, state, close_resources(state, exc))
+            if ends_from_outside(failure):
+                await ws._finish(PATIENCE)
                 raise
-            await self._fail(inner, state, hooks or NO_HOOKS)
+            if state['scope'].get('raise_exceptions'):
+                # Not of the ASGI specification: API Star's test client says so, and ours.
+                raise
 
-    async def _fail(self, exc: BaseException, state: State, hooks: Hooks) -> None:
-        """Answer the handshake with 500, since making a denial has failed, unless the client has left meanwhile."""
-        ws: WebSocket = state['websocket']
-        if isinstance(exc, WebSocketDisconnect) and ws.state is not WebSocketState.CONNECTING:
-            logger.debug('%r: the client left before the denial.', ws)
-            return
-        await self._report(exc, state, hooks)
-        await self._answer([self._app.error_handler], state)
+    async def _response(self, ws: Conducted, exc: Optional[BaseException], state: State) -> http.Response:
+        """Return the response that stands for what has ended the handler.
 
-    async def _answer(self, funcs: Sequence[Callable[..., Any]], state: State) -> None:
-        """Run what makes and changes the response, and deny the handshake with it."""
-        await self._injector.run_async([*funcs, self._finalize_denial], state)
+        :raises BaseException: ``exc``, if the application has no response to it.
+        """
+        if exc is None or is_expected(exc, ws):
+            return http.Response(b'', 403 if ws._is_refused else 101)
+        note_failure(state, exc, None)
+        try:
+            raise exc
+        except Exception:
+            response = await self._injector.run_async([self._app.exception_handler], state)
+        if isinstance(response, http.Response) and 100 <= response.status_code <= 999:
+            return response
+        raise exc
 
-    async def _finalize_denial(self, response: http.Response, ws: WebSocket) -> None:
+    async def _answer(self, ws: Conducted, exc: Optional[BaseException], response: http.Response) -> None:
+        """Tell the client: deny the handshake with the response, or close the connection with what it says."""
+        if ws.state is WebSocketState.CONNECTING:
+            await self._deny(ws, response)
+        elif isinstance(exc, InvalidMessage) and response.status_code == 101:
+            await ws._close(*close_for(exc))
+        elif exc is None and response.status_code < 300:
+            await ws._close()
+        else:
+            await ws._close(*close_for_response(response))
+
+    async def _deny(self, ws: Conducted, response: http.Response) -> None:
         if not 100 <= response.status_code <= 599:
             raise ValueError('A handshake cannot be denied with the status %r.' % response.status_code)
-        # A hook may have closed, which is an answer.
-        if ws.state is not WebSocketState.CLOSED:
-            await ws.deny(response.status_code, list(response.headers), response.content)
-
-    async def _report(self, exc: BaseException, state: State, hooks: Hooks) -> None:
-        """Log an exception that nobody expected, and run the ``on_error`` hooks."""
-        logger.error('%r: the handler failed.', state['websocket'], exc_info=exc)
-        state['exc'] = exc
         try:
-            await self._injector.run_async(hooks.on_error, state)
-        except Exception:
-            logger.exception('%r: an on_error hook failed.', state['websocket'])
-        if state['scope'].get('raise_exceptions'):
-            # Not of the ASGI specification: API Star's test client says so, and ours.
-            raise exc
+            await ws.deny(response.status_code, list(response.headers), response.content)
+        except WebSocketDisconnect:
+            logger.debug('%r: the client left before the denial.', ws)
+
+    async def _fail(
+        self, ws: Conducted, failure: BaseException, on_error: Sequence[Callable[..., Any]], state: State
+    ) -> None:
+        """Tell the client, the log and the hooks of what nobody expected."""
+        state['exc'] = failure
+        log_failure(ws, failure, state)
+        if ends_from_outside(failure):
+            leave_to(failure, ws)
+        await self._attempt(ws, state, self._tell(ws, failure, state))
+        for hook in on_error:
+            await self._attempt(ws, state, self._injector.run_async([hook], state))
+
+    async def _tell(self, ws: Conducted, failure: BaseException, state: State) -> None:
+        """Close with 1011, or deny with what the application says of an error."""
+        if ws.state is WebSocketState.OPEN:
+            await ws._close(*close_for(failure))
+        state['response'] = http.JSONResponse('Server error', 500)
+        try:
+            raise failure
+        except BaseException:
+            await self._attempt(ws, state, self._ask_error_handler(state))
+        if ws.state is WebSocketState.CONNECTING:
+            await self._deny(ws, state['response'])
+
+    async def _ask_error_handler(self, state: State) -> None:
+        state['response'] = await self._injector.run_async([self._app.error_handler], state)
+
+    async def _attempt(self, ws: Conducted, state: State, work: Awaitable[Any]) -> None:
+        """Await ``work``, but not for long; a failure of it is logged and holds nothing else up."""
+        try:
+            with TimeLimit(TIME_TO_CLOSE):
+                await work
+        except BaseException as failure:
+            log_failure(ws, failure, state)
 
     async def _finish(self, ws: Conducted, watch: Watch, endpoint: Endpoint) -> None:
         """Leave nothing running; a close that the client does not take is given up when the server goes down."""
@@ -251,8 +331,56 @@ class Lifecycle:
             endpoint.leave(ws)
 
 
+def follows(hooks: Hooks, state: Optional[State]) -> bool:
+    """Tell whether hooks or resources wait for the end of the handler."""
+    return bool(hooks.on_response or hooks.on_error) or (state is not None and OPENED in state['scope'])
+
+
 def is_expected(exc: BaseException, ws: Conducted) -> bool:
-    """Tell whether ``exc`` is a way for a handler to end, which the client has been told of, and no error."""
+    """Tell whether ``exc`` is a way for a handler to end that comes from the client, and no error."""
     if isinstance(exc, WebSocketDisconnect):
-        return ws.disconnected
-    return isinstance(exc, InvalidMessage) or is_answer(exc)
+        return ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED)
+    return isinstance(exc, InvalidMessage) and ws.state is not WebSocketState.CONNECTING
+
+
+def ends_from_outside(exc: BaseException) -> bool:
+    """Tell whether the server, or the program, ends the handler by ``exc``.
+
+    A task that the handler awaits may have been cancelled, and not the handler.
+    """
+    return not isinstance(exc, Exception) and (not isinstance(exc, asyncio.CancelledError) or is_cancelled())
+
+
+def leave_to(exc: BaseException, ws: Conducted) -> None:
+    """Have the connection end without waiting for the client: whoever ends the handler by ``exc`` does not wait."""
+    if ws.state is WebSocketState.OPEN:
+        ws._give_up(*close_for(exc))
+    ws._disconnected({'code': CloseCode.SERVICE_RESTART})
+
+
+async def close_resources(state: State, exc: Optional[BaseException]) -> None:
+    """Close what components have opened for this connection, what was opened last first.
+
+    :raises BaseException: what the first that fails raises; the others are left open.
+    """
+    opened = opened_in(state['scope'])
+    while opened:
+        resource = opened.pop()
+        try:
+            await resource.close(exc)
+        except BaseException as failure:
+            note_failure(state, failure, resource.resolve)
+            raise
+
+
+def log_failure(ws: Conducted, failure: BaseException, state: State) -> None:
+    """Log what nobody expected, by the name of the hook or component where it was one."""
+    noted, func = state.get(FAILED, (None, None))
+    if noted not in (failure, failure.__cause__) or func is None:
+        name = 'the handshake' if ws._is_refused else 'the handler'
+    else:
+        name = describe_handler(func)
+    if isinstance(failure, WebSocketDisconnect) and is_expected(failure, ws):
+        logger.debug('%r: the client left while %s ran.', ws, name)
+    else:
+        logger.error('%r: %s failed.', ws, name, exc_info=failure)

@@ -165,6 +165,7 @@ class WebSocket(Ending):
         if self.state is not CONNECTING:
             raise self._refusal('deny()', 'A handshake is answered once; close() ends an open connection.')
         start = {'type': 'websocket.http.response.start', 'status': status, 'headers': encode_headers(headers)}
+        self._was_refused = True
         self._change(CLOSED, CloseCode.ABNORMAL_CLOSURE, '')
         if 'websocket.http.response' not in (self.scope.get('extensions') or {}):
             return await self._deliver({'type': 'websocket.close'}, self._server_send)
@@ -340,6 +341,7 @@ class WebSocket(Ending):
                 await self._receive_handshake()
             if self.state is not CONNECTING:
                 return
+            self._was_refused = True
         self._change(CLOSED, code, reason)
         try:
             await self._deliver(close_message(code, reason), self._server_send)

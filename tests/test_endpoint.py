@@ -89,9 +89,10 @@ class TestAdmission:
                 if 'x-refuse' in headers:
                     raise exceptions.Forbidden()
 
-            async def on_response(self):
-                refusing.append(True)
-                await go_on.wait()
+            async def on_response(self, response: http.Response):
+                if response.status_code == 403:
+                    refusing.append(True)
+                    await go_on.wait()
 
         @websocket_route('/two', max_connections=2)
         async def two():

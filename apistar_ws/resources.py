@@ -1,0 +1,147 @@
+"""Components that yield: what they supply is closed when the connection, or over HTTP the request, has ended."""
+
+import collections.abc
+import contextlib
+import inspect
+import logging
+import typing
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
+
+from apistar.exceptions import ConfigurationError
+from apistar.server.asgi import ASGIScope
+from apistar.server.components import Component
+
+from apistar_ws.signatures import describe_handler, handler_signature
+
+logger = logging.getLogger('apistar_ws')
+
+#: Where the resources of a connection or request are, in its scope.
+OPENED = 'apistar_ws.opened'
+YIELDS = (
+    collections.abc.Iterator,
+    collections.abc.Iterable,
+    collections.abc.Generator,
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncGenerator,
+)
+
+
+class Opened(NamedTuple):
+    """A resource that was opened, and the component that closes it."""
+
+    resolve: Callable[..., Any]
+    context: Any
+
+    async def close(self, exc: Optional[BaseException]) -> None:
+        """Resume the component behind its ``yield``, with ``exc`` raised there if there is one.
+
+        :raises BaseException: what the component raises, unless that is ``exc``.
+        """
+        told = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+        ended = self.context.__exit__ if hasattr(self.context, '__exit__') else self.context.__aexit__
+        try:
+            result = ended(*told)
+            if inspect.isawaitable(result):
+                await result
+        except BaseException as failure:
+            if failure is not exc:
+                raise
+
+
+class OpenedResources(List[Opened]):
+    """The resources of one connection or request, in the order in which they were opened."""
+
+
+class OpenedResourcesComponent(Component):  # type: ignore[misc]
+    """Supplies the list that a resource is added to."""
+
+    def resolve(self, scope: ASGIScope) -> OpenedResources:
+        """Return the list of this connection or request."""
+        opened: OpenedResources = scope.setdefault(OPENED, OpenedResources())
+        return opened
+
+
+class Resource(Component):  # type: ignore[misc]
+    """Stands for a component whose ``resolve`` yields: supplies what it yields, and notes that it has to be closed.
+
+    :param component: the component.
+    """
+
+    def __init__(self, component: Component) -> None:
+        self._component = component
+        signature = handler_signature(component.resolve)
+        self._supplies = yielded(signature.return_annotation)
+        overrides = type(component).can_handle_parameter is not Component.can_handle_parameter
+        if signature.return_annotation is signature.empty and not overrides:
+            raise ConfigurationError(
+                'The component %s yields and does not say what: annotate it, as in -> Iterator[Session].'
+                % describe_handler(component.resolve)
+            )
+        self.can_handle_parameter = component.can_handle_parameter if overrides else self._can_handle
+        self.identity = component.identity
+        self.resolve = opener(component.resolve, signature)
+
+    def _can_handle(self, parameter: inspect.Parameter) -> bool:
+        return parameter.annotation is self._supplies
+
+
+def opener(resolve: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """Return the function that opens a resource, for the injector: it asks for the list of them too."""
+
+    def open_now(apistar_ws_opened: OpenedResources, **arguments: Any) -> Any:
+        context = contextlib.contextmanager(resolve)(**arguments)
+        value = context.__enter__()
+        apistar_ws_opened.append(Opened(resolve, context))
+        return value
+
+    async def open_async(apistar_ws_opened: OpenedResources, **arguments: Any) -> Any:
+        context = contextlib.asynccontextmanager(resolve)(**arguments)
+        value = await context.__aenter__()
+        apistar_ws_opened.append(Opened(resolve, context))
+        return value
+
+    asks: Any = open_async if inspect.isasyncgenfunction(resolve) else open_now
+    opened = inspect.Parameter('apistar_ws_opened', inspect.Parameter.KEYWORD_ONLY, annotation=OpenedResources)
+    asks.__signature__ = signature.replace(
+        parameters=[*signature.parameters.values(), opened], return_annotation=signature.empty
+    )
+    asks.__module__, asks.__qualname__, asks.__name__ = resolve.__module__, resolve.__qualname__, resolve.__name__
+    return asks  # type: ignore[no-any-return]
+
+
+def yielded(annotation: Any) -> Any:
+    """Return what a component supplies that is annotated ``Iterator[S]``, ``AsyncIterator[S]``, or ``S`` itself."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in YIELDS else annotation
+
+
+def with_resources(components: Iterable[Component]) -> List[Component]:
+    """Return ``components`` with a ``Resource`` in place of each that yields, and what these ask for."""
+    given = list(components)
+    found = [Resource(component) if is_resource(component) else component for component in given]
+    if found != given and not any(isinstance(component, OpenedResourcesComponent) for component in found):
+        found.append(OpenedResourcesComponent())
+    return found
+
+
+def is_resource(component: Component) -> bool:
+    """Tell whether the ``resolve`` of ``component`` yields."""
+    resolve = component.resolve
+    return inspect.isgeneratorfunction(resolve) or inspect.isasyncgenfunction(resolve)
+
+
+def opened_in(scope: Dict[str, Any]) -> OpenedResources:
+    """Return the resources that are open for a connection or request."""
+    opened: OpenedResources = scope.get(OPENED) or OpenedResources()
+    return opened
+
+
+async def close_rest(scope: Dict[str, Any], exc: Optional[BaseException]) -> None:
+    """Close what a request has left open, with ``exc`` if that has ended it; a failure is logged."""
+    opened = opened_in(scope)
+    while opened:
+        resource = opened.pop()
+        try:
+            await resource.close(exc)
+        except Exception:
+            logger.exception('%s failed after the response.', describe_handler(resource.resolve))

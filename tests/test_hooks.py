@@ -1,0 +1,359 @@
+"""What the hooks see, row by row as in docs/outcomes.rst, on each of uvicorn's implementations.
+
+Each row runs with an application of its own. The notes hold what ran, in its order, on one connection.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any, Callable, Iterator, List, NamedTuple
+
+import pytest
+from apistar import exceptions, http, types, validators
+from apistar.server.components import Component
+from websockets.asyncio.client import connect as websockets_connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from tests.servers import IMPLEMENTATIONS, eventually, serving
+
+#: What ran on the connection of a row, in order; each row empties it.
+notes: List[Any] = []
+
+
+class Session:
+    """A resource."""
+
+
+class SessionComponent(Component):
+    def resolve(self) -> Iterator[Session]:
+        notes.append('opened')
+        try:
+            yield Session()
+        except BaseException as exc:
+            notes.append('closed, %s' % type(exc).__name__)
+            raise
+        else:
+            notes.append('closed')
+
+
+class Slow:
+    """What a component supplies after its client has left."""
+
+
+class SlowComponent(Component):
+    async def resolve(self) -> Slow:
+        notes.append('waiting')
+        while 'left' not in notes:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        return Slow()
+
+
+class Tenant:
+    """What a component refuses to supply."""
+
+
+class TenantComponent(Component):
+    def resolve(self, tenant: http.QueryParam) -> Tenant:
+        if tenant == 'unknown':
+            raise exceptions.NotFound('No such tenant')
+        raise RuntimeError('password=hunter2')
+
+
+class Noting:
+    """Notes what it sees, and whether it is the object that saw the request."""
+
+    def on_request(self, session: Session, headers: http.Headers):
+        self.session = session
+        notes.append('on_request')
+        if 'x-refuse' in headers:
+            raise exceptions.Forbidden()
+        if 'x-break' in headers:
+            raise RuntimeError('password=hunter2')
+
+    def on_response(self, response: http.Response, exc: Exception, session: Session):
+        known = getattr(self, 'session', session) is session
+        notes.append('on_response %s, %s' % (response.status_code, type(exc).__name__) if known else 'a stranger')
+
+    def on_error(self, response: http.Response, exc: Exception, session: Session):
+        known = getattr(self, 'session', session) is session
+        notes.append('on_error %s, %s' % (response.status_code, type(exc).__name__) if known else 'a stranger')
+
+
+class Order(types.Type):
+    item = validators.String()
+
+
+@websocket_route('/return')
+async def returning():
+    """Return."""
+
+
+@websocket_route('/each')
+async def each(ws: WebSocket):
+    async for _ in ws:
+        """Go on until the client leaves."""
+
+
+@websocket_route('/receive')
+async def receiving(ws: WebSocket):
+    await ws.receive_json()
+
+
+@websocket_route('/bytes')
+async def receiving_bytes(ws: WebSocket):
+    await ws.receive_bytes()
+
+
+@websocket_route('/orders', receives=Order)
+async def orders(ws: WebSocket):
+    await ws.receive()
+
+
+@websocket_route('/sleep')
+async def sleeping(ws: WebSocket):
+    notes.append('sleeps')
+    await asyncio.sleep(3600)
+
+
+@websocket_route('/cleanup')
+async def cleaning_up(ws: WebSocket):
+    try:
+        await ws.receive()
+    finally:
+        raise KeyError('password=hunter2')
+
+
+@websocket_route('/idle', idle_timeout=0.3)
+async def idle(ws: WebSocket):
+    await asyncio.sleep(3600)
+
+
+@websocket_route('/forbidden')
+async def forbidden():
+    raise exceptions.Forbidden({'room': 'closed'})
+
+
+@websocket_route('/taken')
+async def taken():
+    raise LookupError('seat 12')
+
+
+@websocket_route('/broken')
+async def broken():
+    raise RuntimeError('password=hunter2')
+
+
+@websocket_route('/never', connect=False)
+async def never(ws: WebSocket):
+    """Return without connecting."""
+
+
+@websocket_route('/refuses', connect=False)
+async def refuses(ws: WebSocket):
+    await ws.close()
+
+
+@websocket_route('/slow')
+async def slow(slow: Slow):
+    notes.append('the handler ran')
+
+
+@websocket_route('/tenant')
+async def tenant(tenant: Tenant):
+    notes.append('the handler ran')
+
+
+@websocket_route('/full', max_connections=1)
+async def full(ws: WebSocket):
+    await ws.receive()
+
+
+@websocket_route('/slash/')
+async def slash():
+    """Be found with the slash only."""
+
+
+class App(ASyncApp):
+    """Knows an exception of its own."""
+
+    def exception_handler(self, exc: Exception) -> http.Response:
+        if isinstance(exc, LookupError) and not isinstance(exc, KeyError):
+            return http.JSONResponse('%s is taken' % exc, 409)
+        return super().exception_handler(exc)
+
+
+def made() -> App:
+    handlers = [
+        returning, each, receiving, receiving_bytes, orders, sleeping, cleaning_up, idle, forbidden, taken, broken,
+        never, refuses, slow, tenant, full, slash,
+    ]  # fmt: skip
+    components = [SessionComponent(), SlowComponent(), TenantComponent()]
+    return App(collect_routes(handlers), components=components, event_hooks=[Noting])
+
+
+# What the clients do
+
+
+async def wait(server: Any, url: str, **options: Any) -> Any:
+    """Return what the client sees that only listens: the answer that denies it, or how it is closed."""
+    try:
+        async with websockets_connect(server.ws_url + url, **options) as ws:
+            await asyncio.wait_for(ws.wait_closed(), 10)
+            return (ws.close_code, ws.close_reason)
+    except InvalidStatus as exc:
+        return exc.response.status_code
+
+
+def sending(message: Any) -> Callable[..., Any]:
+    async def send(server: Any, url: str) -> Any:
+        """Return how a client is closed that sends ``message``."""
+        async with websockets_connect(server.ws_url + url) as ws:
+            await ws.send(message)
+            await asyncio.wait_for(ws.wait_closed(), 10)
+            return (ws.close_code, ws.close_reason)
+
+    return send
+
+
+async def leave(server: Any, url: str) -> Any:
+    """Close once the hooks have run, so that nobody closes on this client."""
+    async with websockets_connect(server.ws_url + url):
+        while 'on_request' not in notes:
+            await asyncio.sleep(0.01)
+    return 'left'
+
+
+def handshake(server: Any, url: str, *lines: bytes) -> socket.socket:
+    """Send a handshake, byte by byte as given, and return the socket."""
+    sock = socket.create_connection(('127.0.0.1', server.port), 10)
+    head = [
+        b'GET %s HTTP/1.1' % url.encode(), b'Host: 127.0.0.1:%d' % server.port, b'Connection: Upgrade',
+        b'Upgrade: websocket', b'Sec-WebSocket-Version: 13', b'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', *lines,
+    ]  # fmt: skip
+    sock.sendall(b'\r\n'.join(head) + b'\r\n\r\n')
+    return sock
+
+
+def raw(*lines: bytes) -> Callable[..., Any]:
+    """Return what tells the status of the answer, whatever it is, to a handshake with these lines."""
+
+    async def ask(server: Any, url: str) -> Any:
+        with contextlib.closing(handshake(server, url, *lines)) as sock:
+            answer = await asyncio.to_thread(sock.recv, 65536)
+        return int((answer.split(b' ', 2) + [b'0'] * 2)[1])
+
+    return ask
+
+
+async def vanish(server: Any, url: str) -> Any:
+    """Leave before the answer to the handshake."""
+    with contextlib.closing(handshake(server, url)):
+        while 'waiting' not in notes:
+            await asyncio.sleep(0.01)
+    notes.append('left')
+    return 'left'
+
+
+def with_headers(**headers: str) -> Callable[..., Any]:
+    """Return what waits, with these headers."""
+
+    async def waiting(server: Any, url: str) -> Any:
+        given = {name.replace('_', '-'): value for name, value in headers.items()}
+        return await wait(server, url, additional_headers=given)
+
+    return waiting
+
+
+async def second(server: Any, url: str) -> Any:
+    """Return what a client sees while another has the only place."""
+    async with websockets_connect(server.ws_url + url) as ws:
+        while 'on_request' not in notes:
+            await asyncio.sleep(0.01)
+        before = list(notes)
+        seen = await wait(server, url)
+        assert notes == before
+        await ws.send('{}')
+        with contextlib.suppress(ConnectionClosed):
+            await ws.recv()
+    return seen
+
+
+class Row(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    url: str
+    client: Callable[..., Any]
+    seen: Any
+    noted: List[str]
+
+
+def response(status: int, exc: str = 'NoneType') -> List[str]:
+    """Return the notes of a connection whose hooks see a response."""
+    ended = 'closed' if exc == 'NoneType' else 'closed, ' + exc
+    return ['opened', 'on_request', 'on_response %d, %s' % (status, exc), ended]
+
+
+def error(exc: str) -> List[str]:
+    """Return the notes of a connection whose hooks see an error."""
+    return ['opened', 'on_request', 'on_error 500, ' + exc, 'closed, ' + exc]
+
+
+GONE = 'WebSocketDisconnect'
+ROWS = [
+    Row('returned', '/return', wait, (1000, ''), response(101)),
+    Row('returned, since the client left', '/each', leave, 'left', response(101)),
+    Row('raised the disconnect', '/receive', leave, 'left', response(101, GONE)),
+    Row('cancelled, since the client left', '/sleep', leave, 'left', response(101, GONE)),
+    Row('cancelled by a limit', '/idle', wait, (1001, 'Nothing received for 0.3 seconds'), response(101, GONE)),
+    Row('an invalid message', '/receive', sending('{'), (1007, 'Malformed JSON'), response(101, 'InvalidMessage')),
+    Row('an invalid type', '/orders', sending('{}'), (1007, 'Invalid message: item'), response(101, 'InvalidMessage')),
+    Row(
+        'an unsupported message', '/bytes', sending('x'), (1003, 'Expected bytes, got text'),
+        response(101, 'UnsupportedMessage'),
+    ),
+    Row('an HTTP exception', '/forbidden', wait, (4403, '{"room":"closed"}'), response(403, 'Forbidden')),
+    Row("the application's own exception", '/taken', wait, (4409, 'seat 12 is taken'), response(409, 'LookupError')),
+    Row('anything else', '/broken', wait, (1011, 'Internal error'), error('RuntimeError')),
+    Row('anything else in the clean-up', '/cleanup', leave, 'left', error('KeyError')),
+    Row('never connected', '/never', wait, 403, response(403)),
+    Row('closed before it was connected', '/refuses', wait, 403, response(403)),
+    Row('the client left before', '/slow', vanish, 'left', response(101, GONE)),
+    Row('on_request raised an HTTP exception', '/return', with_headers(x_refuse='1'), 403, response(403, 'Forbidden')),
+    Row('a component raised an HTTP exception', '/tenant?tenant=unknown', wait, 404, response(404, 'NotFound')),
+    Row('on_request raised anything else', '/return', with_headers(x_break='1'), 500, error('RuntimeError')),
+    Row('a component raised anything else', '/tenant?tenant=x', wait, 500, error('RuntimeError')),
+    Row('a foreign origin', '/return', with_headers(origin='http://evil.example'), 403, []),
+    Row('undecodable bytes', '/return', raw(b'X-Name: \xff'), 400, []),
+    Row('a full route', '/full', second, 503, response(101)),
+    Row('no route', '/nope', wait, 404, ['opened', 'on_response 404, NotFound', 'closed, NotFound']),
+    Row('a redirect', '/slash', raw(), 302, ['opened', 'on_response 302, Found', 'closed, Found']),
+]  # fmt: skip
+
+
+#: Where uvicorn's deprecated implementation fails before it asks the application.
+UNASKED = {('undecodable bytes', 'websockets'): (500, 0)}
+
+
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
+async def test_what_the_hooks_see(row, implementation, caplog):
+    notes.clear()
+    with serving(made(), implementation) as server:
+        seen = await row.client(server, row.url)
+        expected = [note for note in row.noted if note != 'opened']
+        await asyncio.to_thread(eventually, lambda: len(heard()) >= len(expected), 'the hooks')
+    if seen in UNASKED.get((row.name, implementation), ()):
+        # It answers by itself, and does not ask the application.
+        seen = row.seen
+    assert (seen, heard()) == (row.seen, expected)
+    failed = [record for record in caplog.records if record.name == 'apistar_ws' and record.levelno > logging.WARNING]
+    assert len(failed) == (1 if 'on_error' in ''.join(expected) else 0)
+
+
+def heard() -> List[str]:
+    """Return the notes of hooks and resources."""
+    return [note for note in notes if note.startswith(('on_', 'closed', 'a stranger'))]

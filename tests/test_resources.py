@@ -1,0 +1,330 @@
+"""Components that yield: who gets what, and when it is closed."""
+
+import asyncio
+from typing import AsyncIterator, Generator, Iterator
+
+import pytest
+from apistar import Route, exceptions, http
+from apistar.exceptions import ConfigurationError
+from apistar.server.asgi import ASGISend
+from apistar.server.components import Component
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws.testing import TestClient
+from tests.clock import virtual
+from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, closed, disconnect, run, scope, text
+
+notes = []
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    notes.clear()
+
+
+class Pool:
+    """What the session stands on."""
+
+
+class Session:
+    """What handlers ask for."""
+
+    def __init__(self, pool):
+        self.pool = pool
+
+
+class PoolComponent(Component):
+    async def resolve(self) -> AsyncIterator[Pool]:
+        notes.append('pool opened')
+        try:
+            await asyncio.sleep(0)
+            yield Pool()
+        except BaseException as exc:
+            notes.append('pool rolled back, %s' % type(exc).__name__)
+            raise
+        finally:
+            await asyncio.sleep(0)
+            notes.append('pool closed')
+
+
+class SessionComponent(Component):
+    def resolve(self, pool: Pool) -> Iterator[Session]:
+        notes.append('session opened')
+        try:
+            yield Session(pool)
+        except BaseException as exc:
+            notes.append('session rolled back, %s' % type(exc).__name__)
+            raise
+        finally:
+            notes.append('session closed')
+
+
+class NotingPeer(Peer):
+    async def send(self, message):
+        notes.append(message['type'].partition('.')[2])
+        await super().send(message)
+
+
+@websocket_route('/use')
+async def use(session: Session, ws: WebSocket):
+    assert isinstance(session.pool, Pool)
+    async for message in ws:
+        if message == 'forbid':
+            raise exceptions.Forbidden()
+        if message == 'fail':
+            raise KeyError(message)
+        if message == 'end':
+            return
+
+
+COMPONENTS = [SessionComponent(), PoolComponent()]
+OPENED = ['pool opened', 'session opened', 'accept']
+
+
+def made(*hooks, components=COMPONENTS, handlers=(use,), routes=()):
+    return ASyncApp([*collect_routes(*handlers), *routes], components=components, event_hooks=list(hooks))
+
+
+class TestOverWebSocket:
+    async def test_they_are_closed_in_reverse_and_before_the_close(self):
+        await run(made(), scope('/use'), NotingPeer(CONNECT, text('end')))
+        assert notes == [*OPENED, 'session closed', 'pool closed', 'close']
+
+    async def test_an_answered_exception_is_thrown_in_before_the_close(self):
+        sent = await run(made(), scope('/use'), NotingPeer(CONNECT, text('forbid')))
+        assert sent == [ACCEPT, closed(4403, 'Forbidden')]
+        assert notes == [
+            *OPENED, 'session rolled back, Forbidden', 'session closed', 'pool rolled back, Forbidden', 'pool closed',
+            'close',
+        ]  # fmt: skip
+
+    async def test_an_unexpected_exception_is_thrown_in_after_the_close(self):
+        sent = await run(made(), scope('/use'), NotingPeer(CONNECT, text('fail')))
+        assert sent == [ACCEPT, closed(1011, 'Internal error')]
+        assert notes == [
+            *OPENED, 'close', 'session rolled back, KeyError', 'session closed', 'pool rolled back, KeyError',
+            'pool closed',
+        ]  # fmt: skip
+
+    async def test_they_are_closed_after_the_hooks(self):
+        class Hook:
+            def on_response(self, session: Session):
+                notes.append('on_response')
+
+        await run(made(Hook), scope('/use'), NotingPeer(CONNECT, disconnect()))
+        assert notes == [*OPENED, 'on_response', 'session closed', 'pool closed']
+
+    async def test_they_are_closed_when_the_server_cancels(self):
+        peer = NotingPeer(CONNECT)
+        task = asyncio.ensure_future(run(made(), scope('/use'), peer))
+        while peer.sent != [ACCEPT]:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sorted(notes) == sorted(
+            [
+                *OPENED, 'close', 'session rolled back, WebSocketDisconnect', 'session closed',
+                'pool rolled back, WebSocketDisconnect', 'pool closed',
+            ]
+        )  # fmt: skip
+
+    async def test_they_are_closed_where_the_handshake_is_denied(self):
+        class Guard:
+            def on_request(self, session: Session):
+                raise exceptions.Forbidden()
+
+        sent = await run(made(Guard), scope('/use'), NotingPeer(CONNECT))
+        assert sent[0]['status'] == 403
+        assert notes == [
+            *OPENED[:2], 'session rolled back, Forbidden', 'session closed', 'pool rolled back, Forbidden',
+            'pool closed', 'http.response.start', 'http.response.body',
+        ]  # fmt: skip
+
+    async def test_a_failed_commit_is_not_a_normal_close_and_holds_up_no_other(self, caplog):
+        class Failing(Component):
+            def resolve(self, pool: Pool) -> Generator[Session, None, None]:
+                yield Session(pool)
+                raise OSError('disk full')
+
+        class Hook:
+            def on_response(self):
+                notes.append('on_response')
+
+            def on_error(self):
+                notes.append('on_error')
+
+        sent = await run(made(Hook, components=[Failing(), PoolComponent()]), scope('/use'), Peer(CONNECT, text('end')))
+        assert sent == [ACCEPT, closed(1011, 'Internal error')]
+        assert notes == ['pool opened', 'on_response', 'pool closed']
+        assert [(record.getMessage().split('>: ')[1], record.exc_info[0]) for record in caplog.records] == [
+            (__name__ + '.TestOverWebSocket.test_a_failed_commit_is_not_a_normal_close_and_holds_up_no_other.'
+             '<locals>.Failing.resolve failed.', OSError)
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize('message, close', [('forbid', closed(4403, 'Forbidden')), ('end', CLOSE)])
+    async def test_swallowing_changes_no_outcome(self, message, close):
+        class Swallowing(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                try:
+                    yield Session(pool)
+                except Exception:
+                    """Say nothing."""
+
+        app = made(components=[Swallowing(), PoolComponent()])
+        assert await run(app, scope('/use'), Peer(CONNECT, text(message))) == [ACCEPT, close]
+        assert ('pool rolled back, Forbidden' in notes) == (message == 'forbid')
+
+    @virtual
+    async def test_one_that_does_not_end_keeps_neither_the_client_nor_the_others(self, caplog):
+        class Hanging(Component):
+            async def resolve(self, pool: Pool) -> AsyncIterator[Session]:
+                yield Session(pool)
+                await asyncio.sleep(3600)
+
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        peer = Peer(CONNECT, text('end'))
+        sent = await run(made(components=[Hanging(), PoolComponent()]), scope('/use'), peer)
+        assert sent == [ACCEPT, closed(1011, 'Internal error')]
+        assert loop.time() - begun <= 2
+        assert notes == ['pool opened', 'pool closed']
+        assert [record.exc_info[0] for record in caplog.records] == [TimeoutError]
+
+    async def test_one_that_cannot_be_opened_is_a_denial_500_and_closes_the_others(self):
+        class Broken(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                raise OSError('no disk')
+                yield
+
+        sent = await run(made(components=[Broken(), PoolComponent()]), scope('/use'), Peer(CONNECT))
+        assert sent[0]['status'] == 500
+        assert notes == ['pool opened', 'pool rolled back, OSError', 'pool closed']
+
+
+class TestAnnotations:
+    async def test_what_it_yields_may_be_its_annotation(self):
+        class Plain(Component):
+            def resolve(self) -> Pool:
+                yield Pool()
+
+        class Stringly(Component):
+            def resolve(self, pool: 'Pool') -> 'Iterator[Session]':
+                yield Session(pool)
+
+        app = made(components=[Plain(), Stringly()])
+        assert await run(app, scope('/use'), Peer(CONNECT, text('end'))) == [ACCEPT, CLOSE]
+
+    async def test_it_may_say_by_itself_what_it_supplies(self):
+        class Own(Component):
+            def can_handle_parameter(self, parameter):
+                return parameter.name == 'session'
+
+            def identity(self, parameter):
+                return 'a session'
+
+            def resolve(self):
+                yield Session(Pool())
+                notes.append('closed')
+
+        app = made(components=[Own()])
+        assert await run(app, scope('/use'), Peer(CONNECT, text('end'))) == [ACCEPT, CLOSE]
+        assert notes == ['closed']
+
+    def test_one_that_does_not_say_what_it_yields_is_refused(self):
+        class Silent(Component):
+            def resolve(self):
+                yield Session(Pool())
+
+        with pytest.raises(ConfigurationError, match='Silent.resolve yields and does not say what: annotate it'):
+            made(components=[Silent()])
+
+    def test_what_it_asks_for_and_nobody_supplies_is_refused(self):
+        with pytest.raises(ConfigurationError, match='No component able to handle parameter "pool" on function "res'):
+            made(components=[SessionComponent()])
+
+
+def show(session: Session, name: http.QueryParam) -> dict:
+    if name == 'forbid':
+        raise exceptions.Forbidden()
+    if name == 'fail':
+        raise KeyError(name)
+    return {'hello': name}
+
+
+async def show_async(session: Session) -> dict:
+    return {}
+
+
+class TestOverHTTP:
+    @pytest.mark.parametrize(
+        'name, status, ended',
+        [
+            ('ann', 200, ['session closed', 'pool closed']),
+            (
+                'forbid',
+                403,
+                ['session rolled back, Forbidden', 'session closed', 'pool rolled back, Forbidden', 'pool closed'],
+            ),
+        ],
+    )
+    async def test_they_are_closed_before_the_response_leaves(self, name, status, ended):
+        peer = NotingPeer()
+        request = {**scope('/show', query_string=b'name=' + name.encode()), 'type': 'http', 'method': 'GET'}
+        await made(routes=[Route('/show', 'GET', show)])(request, peer.receive, peer.send)
+        assert peer.sent[0]['status'] == status
+        assert notes == ['pool opened', 'session opened', *ended, 'response.start', 'response.body']
+        assert 'apistar_ws.opened' not in request
+
+    def test_an_unexpected_exception_is_thrown_in(self):
+        with pytest.raises(KeyError):
+            TestClient(made(routes=[Route('/show', 'GET', show)])).get('/show?name=fail')
+        assert notes[2:] == [
+            'session rolled back, KeyError', 'session closed', 'pool rolled back, KeyError', 'pool closed',
+        ]  # fmt: skip
+
+    def test_a_failed_commit_is_no_success(self):
+        class Failing(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                yield Session(pool)
+                raise exceptions.HTTPException('Conflict', status_code=409)
+
+        app = made(routes=[Route('/show', 'POST', show_async)], components=[Failing(), PoolComponent()])
+        assert TestClient(app).post('/show').status_code == 409
+        assert notes == ['pool opened', 'pool rolled back, HTTPException', 'pool closed']
+
+    @pytest.mark.parametrize('fails', [False, True])
+    def test_those_of_a_standalone_handler_are_closed_after_it(self, fails, caplog):
+        async def standalone(session: Session, send: ASGISend):
+            await send({'type': 'http.response.start', 'status': 204, 'headers': []})
+            await send({'type': 'http.response.body', 'body': b''})
+
+        class Failing(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                yield Session(pool)
+                raise OSError('disk full')
+
+        components = [Failing(), PoolComponent()] if fails else COMPONENTS
+        app = made(routes=[Route('/show', 'GET', standalone, standalone=True)], components=components)
+        assert TestClient(app).get('/show').status_code == 204
+        assert notes[-1] == 'pool closed'
+        failed = [record.getMessage().split('<locals>.')[1] for record in caplog.records]
+        assert failed == (['Failing.resolve failed after the response.'] if fails else [])
+
+    async def test_they_are_closed_when_the_server_cancels(self):
+        async def wait(session: Session):
+            notes.append('waits')
+            await asyncio.sleep(3600)
+
+        app = made(routes=[Route('/wait', 'GET', wait)])
+        request = {**scope('/wait'), 'type': 'http', 'method': 'GET'}
+        peer = Peer()
+        task = asyncio.ensure_future(app(request, peer.receive, peer.send))
+        while 'waits' not in notes:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert notes[3:] == [
+            'session rolled back, CancelledError', 'session closed', 'pool rolled back, CancelledError', 'pool closed',
+        ]  # fmt: skip
