@@ -22,6 +22,8 @@ from apistar.exceptions import HTTPException
 from apistar_ws.codes import CloseCode, fit_reason
 from apistar_ws.interruption import is_cancelled
 
+#: What a client is told of what nobody expected.
+INTERNAL_ERROR = (CloseCode.INTERNAL_ERROR, 'Internal error')
 Detail = Union[str, Dict[Any, Any]]
 
 
@@ -138,7 +140,12 @@ def is_answer(exc: BaseException) -> bool:
 
 
 def close_for_response(response: http.Response) -> Tuple[int, str]:
-    """Return the close code and reason that tell the peer of a response, which a close frame has no room for."""
+    """Return the close code and reason that tell the peer of a response, for which a close frame has no room.
+
+    :raises ValueError: for a status outside 100 to 999.
+    """
+    if not 100 <= response.status_code <= 999:
+        raise ValueError('A connection cannot be closed with the status %r.' % response.status_code)
     return 4000 + response.status_code, fit_reason(reason_in(response))
 
 
@@ -165,4 +172,4 @@ def close_for(exc: BaseException) -> Tuple[int, str]:
         return exc.close_code, fit_reason(exc.reason)
     if isinstance(exc, asyncio.CancelledError) and is_cancelled():
         return CloseCode.SERVICE_RESTART, ''
-    return CloseCode.INTERNAL_ERROR, 'Internal error'
+    return INTERNAL_ERROR

@@ -130,16 +130,23 @@ class Interruption:
         """Let the handler's task, which is the current one, go its own way: the handler has ended."""
         self.told = True
         owner, self.owner = self.owner, None
-        if self.was_ours(owner) and sys.version_info < (3, 13):
+        if self.was_ours(owner):
             await absorb()
 
 
-async def absorb() -> None:
-    """Take a cancellation that was taken back and may still be on its way; from 3.13 on ``uncancel`` does that."""
-    try:
-        await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        """It was on its way."""
+if sys.version_info >= (3, 13):  # pragma: no cover
+
+    async def absorb() -> None:
+        """Do nothing: ``uncancel`` has taken a cancellation back that was still on its way."""
+
+else:  # pragma: no cover
+
+    async def absorb() -> None:
+        """Take a cancellation that was taken back and may still be on its way."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            """It was on its way."""
 
 
 class TimeLimit:

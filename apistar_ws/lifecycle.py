@@ -11,6 +11,7 @@ from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
 from apistar_ws.endpoint import Endpoint, Refusal
 from apistar_ws.exceptions import (
+    INTERNAL_ERROR,
     InvalidMessage,
     WebSocketDisconnect,
     close_for,
@@ -299,7 +300,7 @@ class Lifecycle:
     async def _tell(self, ws: Conducted, failure: BaseException, state: State) -> None:
         """Close with 1011, or deny with what the application says of an error."""
         if ws.state is WebSocketState.OPEN:
-            await ws._close(*close_for(failure))
+            await ws._close(*INTERNAL_ERROR)
         state['response'] = http.JSONResponse('Server error', 500)
         try:
             raise failure

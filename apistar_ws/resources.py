@@ -36,17 +36,13 @@ class Opened(NamedTuple):
     async def close(self, exc: Optional[BaseException]) -> None:
         """Resume the component behind its ``yield``, with ``exc`` raised there if there is one.
 
-        :raises BaseException: what the component raises, unless that is ``exc``.
+        :raises BaseException: what the component raises, if that is another one than ``exc``.
         """
         told = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
         ended = self.context.__exit__ if hasattr(self.context, '__exit__') else self.context.__aexit__
-        try:
-            result = ended(*told)
-            if inspect.isawaitable(result):
-                await result
-        except BaseException as failure:
-            if failure is not exc:
-                raise
+        result = ended(*told)
+        if inspect.isawaitable(result):
+            await result
 
 
 class OpenedResources(List[Opened]):

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from apistar_ws.interruption import Interruption, is_cancelled
+from apistar_ws.interruption import Interruption, TimeLimit, is_cancelled
+from tests.clock import virtual
 
 #: Python 3.10 does not count cancellations: there every one that may be ours is taken for ours.
 COUNTS = sys.version_info >= (3, 11)
@@ -191,3 +192,39 @@ async def test_the_current_task_knows_whether_it_is_cancelled():
         await asyncio.sleep(0)
     if COUNTS:  # pragma: no branch
         asyncio.current_task().uncancel()
+
+
+class TestTimeLimit:
+    """A block of code that may not take for ever."""
+
+    @virtual
+    async def test_what_takes_too_long_is_ended_with_a_sentence(self):
+        with pytest.raises(TimeoutError, match='It took longer than 0.5 seconds.'):
+            with TimeLimit(0.5):
+                await asyncio.sleep(3600)
+        await asyncio.sleep(1)
+
+    @virtual
+    async def test_what_ends_in_time_is_left_alone(self):
+        with TimeLimit(0.5):
+            await asyncio.sleep(0.4)
+        await asyncio.sleep(1)
+
+    @virtual
+    async def test_a_block_that_ends_in_its_own_way_keeps_it(self):
+        with TimeLimit(0.5):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        await asyncio.sleep(1)
+
+    @virtual
+    async def test_a_cancellation_by_somebody_else_goes_on(self):
+        async def work():
+            with TimeLimit(5):
+                await asyncio.sleep(3600)
+
+        task = asyncio.ensure_future(work())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
