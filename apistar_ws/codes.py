@@ -3,6 +3,8 @@
 from enum import IntEnum
 
 MAX_REASON_BYTES = 123
+#: The close code of a connection whose time is up: 4000 and the status of HTTP, 401.
+EXPIRED = 4401
 
 
 class CloseCode(IntEnum):

@@ -98,6 +98,8 @@ class Ending(Handshake):
     _waits_since: Optional[float]
     # Seldom set, and then in the __dict__: what sends a close that the client does not take at once.
     _closing: Optional['asyncio.Task[None]'] = None
+    # Likewise: when the connection expires, in seconds since the epoch.
+    _expires_at: Optional[float] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
 

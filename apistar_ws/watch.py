@@ -11,9 +11,10 @@ import itertools
 import logging
 import math
 import signal
+import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Tuple
 
-from apistar_ws.codes import CloseCode
+from apistar_ws.codes import EXPIRED, CloseCode
 from apistar_ws.ending import SETTLING_TURNS, WebSocketState
 from apistar_ws.handshake import printable
 from apistar_ws.interruption import Interruption
@@ -25,6 +26,8 @@ logger = logging.getLogger('apistar_ws')
 INTERVAL = 0.25
 #: Connections that are looked at in one turn of the event loop, so that no look holds up the others for long.
 LOOKS_PER_TURN = 250
+#: What expiry is measured by: it is set in seconds since the epoch.
+wall_clock = time.time
 #: Seconds that a handler has for its clean-up when the server goes down.
 SHUTDOWN_GRACE = 1.0
 
@@ -47,6 +50,10 @@ class Watched(Protocol):
     @property
     def close_code(self) -> Optional[int]:
         """The close code, once it is over."""
+
+    @property
+    def _expires_at(self) -> Optional[float]:
+        """When it expires, in seconds since the epoch."""
 
     @property
     def _interruption(self) -> Interruption:
@@ -189,12 +196,13 @@ class Watch:
             self._look_at_end(ws, seen, now)
             return
         self._look_at_receives(ws, seen, now)
+        look_at_expiry(ws)
         if receives:
             return
         if not ws._is_listening:
             ws._read_ahead()
         elif ws.state is WebSocketState.OPEN and not sends:
-            self._let_rest(ws, seen)
+            self._let_rest(ws, seen, now)
 
     # Limits of time
 
@@ -255,11 +263,11 @@ class Watch:
 
     # Rest
 
-    def _let_rest(self, ws: Watched, seen: Observation) -> None:
-        timeout = ws.settings.idle_timeout
+    def _let_rest(self, ws: Watched, seen: Observation, now: float) -> None:
+        due = next_deadline(ws, seen, now)
         del self._moving[ws]
-        if timeout is not None:
-            tick = max(self._tick_of(seen.last_arrival + timeout), self._looked_until + 1)
+        if due is not None:
+            tick = max(self._tick_of(due), self._looked_until + 1)
             self._resting[ws] = (tick, seen)
             self._due.setdefault(tick, {})[ws] = None
         ws._rest(self.wake)
@@ -273,9 +281,9 @@ class Watch:
             del self._due[tick]
         return seen
 
-    def _tick_of(self, time: float) -> int:
-        """Return the number of the first look at or after ``time``."""
-        return math.ceil(time / INTERVAL)
+    def _tick_of(self, when: float) -> int:
+        """Return the number of the first look at or after ``when``."""
+        return math.ceil(when / INTERVAL)
 
     def _ticks_until(self, now: float) -> List[int]:
         """Return the numbers of the looks that have come since the last one."""
@@ -299,6 +307,23 @@ class Watches:
         except KeyError:
             self._by_loop = {known: watch for known, watch in self._by_loop.items() if not known.is_closed()}
             return self._by_loop.setdefault(loop, Watch(loop))
+
+
+def look_at_expiry(ws: Watched) -> None:
+    """Close a connection whose time is up."""
+    expires_at = ws._expires_at
+    if expires_at is not None and ws.state is WebSocketState.OPEN and wall_clock() >= expires_at:
+        ws._abort(EXPIRED, 'Expired')
+
+
+def next_deadline(ws: Watched, seen: Observation, now: float) -> Optional[float]:
+    """Return when ``ws`` has to be looked at though nothing moves, in the loop's time, or None if it need not be."""
+    deadlines = []
+    if ws.settings.idle_timeout is not None:
+        deadlines.append(seen.last_arrival + ws.settings.idle_timeout)
+    if ws._expires_at is not None:
+        deadlines.append(now + ws._expires_at - wall_clock())
+    return min(deadlines, default=None)
 
 
 def is_going_down(ws: Watched) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import math
 from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple
 
 from apistar import types
@@ -173,6 +174,27 @@ class WebSocket(Ending):
         await self._deliver({'type': 'websocket.http.response.body', 'body': body}, self._server_send)
         # uvicorn logs an error if the application returns before its transport has noted the end.
         await asyncio.sleep(0)
+
+    # Expiry
+
+    @property
+    def expires_at(self) -> Optional[float]:
+        """When the connection closes with 4401, in seconds since the epoch; None, the default, for never.
+
+        Set it where the client is authenticated, in a component, a hook or the handler:
+        ``ws.expires_at = claims['exp']``. Set it again to move it. It is looked at four times a second.
+
+        :raises TypeError: for what is not a number, as it is set.
+        :raises ValueError: for a number that no clock shows, as it is set.
+        """
+        return self._expires_at
+
+    @expires_at.setter
+    def expires_at(self, seconds: Optional[float]) -> None:
+        if seconds is not None:
+            require_time(seconds)
+        self._expires_at = seconds
+        self._wake_watch()
 
     # Receive
 
@@ -401,6 +423,18 @@ class TypedWebSocket(WebSocket):
         if self._sends is None:
             return await super().send(data)
         await self.send_json(self._sends.encode(data))
+
+
+def require_time(seconds: Any) -> None:
+    """Refuse what is no time in seconds since the epoch.
+
+    :raises TypeError: for what is not a number.
+    :raises ValueError: for infinity, and for what is not a number in the sense of IEEE 754.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError('expires_at is a number of seconds since the epoch, as in a JWT, not %r.' % (seconds,))
+    if not math.isfinite(seconds):
+        raise ValueError('expires_at=%r is no time: set None for a connection that does not expire.' % seconds)
 
 
 def is_longer(data: Data, limit: float) -> bool:

@@ -823,3 +823,71 @@ class TestRest:
         asyncio.get_running_loop().block(3600)
         await served.ended()
         assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 50 seconds')]
+
+
+class TestExpiry:
+    """A connection whose time is up, on the clock of the loop."""
+
+    @pytest.fixture(autouse=True)
+    def clock(self, monkeypatch):
+        monkeypatch.setattr('apistar_ws.watch.wall_clock', lambda: asyncio.get_running_loop().time())
+
+    @pytest.mark.parametrize('idle_timeout', [None, 3600])
+    @virtual
+    async def test_it_closes_a_connection_that_does_nothing(self, idle_timeout):
+        served = Served(listen, idle_timeout=idle_timeout)
+        await asyncio.sleep(100)
+        served.ws.expires_at = 200
+        await asyncio.sleep(99)
+        assert served.peer.sent == [ACCEPT]
+        await served.ended(within=2)
+        assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
+
+    @virtual
+    async def test_it_closes_a_connection_that_is_busy_and_one_that_sleeps(self):
+        async def tick(ws, seen):
+            while True:
+                await ws.send('tick')
+                await asyncio.sleep(0.1)
+
+        for handler in (tick, sleep):
+            served = Served(handler)
+            await asyncio.sleep(0.01)
+            served.ws.expires_at = asyncio.get_running_loop().time() + 10
+            await asyncio.sleep(9)
+            assert closed(4401, 'Expired') not in served.peer.sent
+            await served.ended(within=2)
+            assert served.peer.sent[-1] == closed(4401, 'Expired')
+
+    @virtual
+    async def test_it_may_be_moved_and_taken_back(self):
+        served = Served(listen)
+        await asyncio.sleep(1)
+        served.ws.expires_at = 10
+        await asyncio.sleep(5)
+        served.ws.expires_at = 100
+        await asyncio.sleep(50)
+        served.ws.expires_at = None
+        await asyncio.sleep(1000)
+        assert (served.peer.sent, served.ws.expires_at) == ([ACCEPT], None)
+
+    @virtual
+    async def test_one_that_is_past_closes_at_the_next_look(self):
+        async def expired(ws, seen):
+            ws.expires_at = -10
+            await ws.receive()
+
+        served = Served(expired)
+        await served.ended(within=0.6)
+        assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
+
+    @pytest.mark.parametrize(
+        'value, error', [('1', TypeError), (True, TypeError), (float('inf'), ValueError), (float('nan'), ValueError)]
+    )
+    @virtual
+    async def test_what_is_no_time_is_refused(self, value, error):
+        served = Served(listen)
+        await asyncio.sleep(0.01)
+        with pytest.raises(error, match='expires_at'):
+            served.ws.expires_at = value
+        assert served.ws.expires_at is None
