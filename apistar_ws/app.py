@@ -9,7 +9,7 @@ from typing import Any, Container, Dict, List, Optional, Sequence
 
 import apistar
 from apistar import http
-from apistar.exceptions import ConfigurationError
+from apistar.exceptions import ConfigurationError, HTTPException
 from apistar.server.app import App
 from apistar.server.asgi import ASGI_COMPONENTS, ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
@@ -18,6 +18,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
 from apistar_ws.endpoint import Endpoint
+from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import (
     ASyncInjector,
     asks_for_websocket,
@@ -29,7 +30,9 @@ from apistar_ws.resources import Resource, close_rest, opened_in
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
 from apistar_ws.routes import bare_handler, is_marked
 from apistar_ws.signatures import describe_handler
+from apistar_ws.startup import Startup
 from apistar_ws.types import Receive, Scope, Send
+from apistar_ws.websocket import WebSocket
 
 #: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
 NO_EXCEPTION: Any = None
@@ -79,6 +82,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         )
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
         self._lifecycle = self._conduct(named_routes)
+        self._startup = Startup(self, self.injector.components)
         self._check_hooks()
 
     def _conduct(self, named_routes: List[NamedRoute]) -> Lifecycle:
@@ -104,6 +108,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             require_hook(hook)
         for endpoint in self._lifecycle.endpoints:
             endpoint.arguments.prepare(on_request)
+        self._startup.check()
 
     def init_router(self, routes: Sequence[Any]) -> None:
         """Make the router; called by API Star."""
@@ -125,7 +130,9 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             return functools.partial(ASyncApp.__call__, self, scope)
         kind = scope.get('type')
         if kind == 'lifespan':
-            return serve_lifespan(receive, send)
+            return self._startup.serve_lifespan(scope, receive, send)
+        if not self._startup.is_done:
+            return self._serve_first(scope, receive, send)
         # API Star's adapter for WSGI names no type, and leaves the root path out of the path by itself.
         if kind is not None and scope.get('root_path'):
             scope = without_root_path(scope)
@@ -134,6 +141,22 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if self._has_resources:
             return self._serve_http(dict(scope), receive, send)
         return super().__call__(scope)(receive, send)
+
+    async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of a server that has not said when to start; it waits until that is done."""
+        try:
+            await self._startup.ensure()
+        except Exception:
+            await self._refuse(ServiceUnavailable('The application has not started'), scope, receive, send)
+        else:
+            await ASyncApp.__call__(self, scope, receive, send)
+
+    async def _refuse(self, exc: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
+        response = http.JSONResponse(exc.detail, exc.status_code, exc.get_headers())
+        if scope.get('type') != 'websocket':
+            await super().finalize_asgi(response, send, scope)
+        elif (await receive())['type'] == 'websocket.connect':
+            await WebSocket(scope, receive, send).deny(response.status_code, list(response.headers), response.content)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and leave no resource open, whatever ends it."""
@@ -227,15 +250,6 @@ def without_root_path(scope: Scope) -> Scope:
     if not (scope['path'] + '/').startswith(root_path + '/'):
         return scope
     return {**scope, 'path': scope['path'][len(root_path) :] or '/'}
-
-
-async def serve_lifespan(receive: Receive, send: Send) -> None:
-    """Answer the server's start-up and shutdown (ASGI lifespan protocol)."""
-    while True:
-        message = await receive()
-        await send({'type': message['type'] + '.complete'})
-        if message['type'] == 'lifespan.shutdown':
-            return
 
 
 def provide_event_loop() -> None:

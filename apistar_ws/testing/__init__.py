@@ -3,6 +3,7 @@
 from apistar_ws.testing.client import BlockingConnection, TestClient
 from apistar_ws.testing.connection import Connection, connect
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
+from apistar_ws.testing.starting import lifespan
 
 __all__ = [
     'BlockingConnection',
@@ -13,4 +14,5 @@ __all__ = [
     'TestClient',
     'WaitTimeout',
     'connect',
+    'lifespan',
 ]

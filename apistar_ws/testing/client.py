@@ -16,6 +16,8 @@ from apistar_ws.testing.connection import TIMEOUT, Connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
 from apistar_ws.testing.scope import handshake_scope
+from apistar_ws.testing.starting import TIMEOUT as LIFESPAN_TIMEOUT
+from apistar_ws.testing.starting import Lifespan
 from apistar_ws.types import Data
 
 T = TypeVar('T')
@@ -93,7 +95,8 @@ def running_loop(loop: Any) -> Iterator[None]:
 class TestClient(_TestClient):  # type: ignore[misc]
     """API Star's ``TestClient`` with WebSockets.
 
-    Make one per test: the calls of ``requests`` for HTTP, :meth:`websocket_connect` for WebSockets, on one event
+    Make one per test, ``with TestClient(app) as client:`` where the application has something to start and stop: the
+    calls of ``requests`` for HTTP, :meth:`websocket_connect` for WebSockets, on one event
     loop, with the same cookies and headers. The application runs during the calls of the client only: in the thread of
     the test where that is the main one and runs no event loop, else in another one.
 
@@ -114,9 +117,24 @@ class TestClient(_TestClient):  # type: ignore[misc]
         self._app = app
         self._portal = Portal()
         self._stop = weakref.finalize(self, self._portal.stop)
-        if getattr(app, 'interface', None) != 'wsgi':
+        self._speaks_asgi = getattr(app, 'interface', None) != 'wsgi'
+        if self._speaks_asgi:
             for prefix in ('http://', 'https://'):
                 self.mount(prefix, PortalAdapter(app, self._portal))
+
+    def __enter__(self) -> 'TestClient':
+        """Start the application; leaving the block stops it, and closes the client."""
+        if self._speaks_asgi:
+            self._lifespan = Lifespan(self._app)
+            self._portal.call(self._lifespan.start(), 2 * LIFESPAN_TIMEOUT)
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        try:
+            if self._speaks_asgi:
+                self._portal.call(self._lifespan.stop(), 2 * LIFESPAN_TIMEOUT)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End the event loop of the client; it ends by itself when the client is no longer used."""

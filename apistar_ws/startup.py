@@ -1,0 +1,167 @@
+"""How an application starts and stops: ``on_startup`` and ``on_shutdown`` of its event hooks."""
+
+import asyncio
+import logging
+from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence
+
+from apistar.exceptions import ConfigurationError
+from apistar.server.app import App
+from apistar.server.components import Component
+
+from apistar_ws.injection import ASyncInjector, State, require_hook
+from apistar_ws.resources import OpenedResources, OpenedResourcesComponent
+from apistar_ws.signatures import describe_handler
+from apistar_ws.types import Receive, Scope, Send
+
+logger = logging.getLogger('apistar_ws')
+
+#: Where the injector puts what ``StartupResourcesComponent`` supplies.
+OPENED = OpenedResources.__name__.lower()
+
+
+class Hooked(Protocol):
+    """What is asked of the application."""
+
+    event_hooks: Optional[Sequence[Any]]
+
+
+class StartupResourcesComponent(Component):  # type: ignore[misc]
+    """Supplies the list that a resource is added to that a hook asks for while there is no request."""
+
+    def resolve(self) -> OpenedResources:
+        """Return the list of this hook."""
+        return OpenedResources()
+
+
+class Startup:
+    """Starts and stops one application, once each, whoever asks for it.
+
+    :param app: the application.
+    :param components: its components; those that need a request are not there for these hooks.
+    """
+
+    def __init__(self, app: Hooked, components: Sequence[Component]) -> None:
+        self._app = app
+        others = [item for item in components if not isinstance(item, OpenedResourcesComponent)]
+        self._injector = ASyncInjector([StartupResourcesComponent(), *others], {'app': App})
+        self._made: Dict[Any, Any] = {}
+        self._started: List[Any] = []
+        self._starting: Optional['asyncio.Task[None]'] = None
+        #: Whether requests may be served.
+        self.is_done = False
+
+    def check(self) -> None:
+        """Refuse hooks that could not run.
+
+        :raises ConfigurationError: for what belongs to a request, or what nobody supplies.
+        """
+        for hook in self._hooks():
+            for func in functions_of(hook):
+                self._check(func)
+
+    def _check(self, func: Callable[..., Any]) -> None:
+        require_hook(func)
+        try:
+            self._injector.steps((func,), {'app': self._app})
+        except ConfigurationError as exc:
+            raise ConfigurationError(
+                '%s runs without a request, when the application starts or stops, and asks for what is not there '
+                'then: %s' % (describe_handler(func), exc)
+            ) from None
+
+    def _hooks(self) -> Iterator[Any]:
+        """Yield the hooks that have something to start or stop; of a class, the one instance for both."""
+        for hook in self._app.event_hooks or ():
+            if not hasattr(hook, 'on_startup') and not hasattr(hook, 'on_shutdown'):
+                continue
+            if isinstance(hook, type) and hook not in self._made:
+                self._made[hook] = hook()
+            yield self._made[hook] if isinstance(hook, type) else hook
+
+    async def start(self) -> None:
+        """Run ``on_startup`` of each hook; if one fails, stop those that have started.
+
+        :raises Exception: what the hook has raised.
+        """
+        for hook in self._hooks():
+            try:
+                await self._run(hook, 'on_startup')
+            except BaseException:
+                await self.stop()
+                raise
+            self._started.append(hook)
+        self.is_done = True
+
+    async def stop(self) -> List[BaseException]:
+        """Run ``on_shutdown`` of each hook that has started, the last one first, and return what they have raised."""
+        self.is_done = False
+        failures: List[BaseException] = []
+        while self._started:
+            try:
+                await self._run(self._started.pop(), 'on_shutdown')
+            except Exception as exc:
+                failures.append(exc)
+        return failures
+
+    async def _run(self, hook: Any, name: str) -> None:
+        func = getattr(hook, name, None)
+        if func is None:
+            return
+        try:
+            self._check(func)
+            await self._run_with_resources(func, {'app': self._app})
+        except Exception:
+            logger.exception('%s failed.', describe_handler(func))
+            raise
+
+    async def _run_with_resources(self, func: Callable[..., Any], state: State) -> None:
+        failure: Optional[BaseException] = None
+        try:
+            await self._injector.run_async([func], state)
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            opened = state.get(OPENED, [])
+            while opened:
+                await opened.pop().close(failure)
+
+    async def ensure(self) -> None:
+        """Start, if nobody has: where a server has no lifespan, the first request does it, and the others wait.
+
+        :raises Exception: what a hook has raised; the next request tries again.
+        """
+        if self._starting is None or self._starting.get_loop() is not asyncio.get_running_loop():
+            self._starting = asyncio.ensure_future(self.start())
+        starting = self._starting
+        try:
+            # A client that leaves does not keep the application from starting.
+            await asyncio.shield(starting)
+        finally:
+            if starting.done():
+                self._starting = None
+
+    async def serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop when the server says so (ASGI lifespan protocol)."""
+        await receive()
+        try:
+            await self.start()
+        except Exception:
+            await send({'type': 'lifespan.startup.failed', 'message': 'The log says what has failed.'})
+            if scope.get('raise_exceptions'):
+                raise
+            return
+        await send({'type': 'lifespan.startup.complete'})
+        await receive()
+        failures = await self.stop()
+        if not failures:
+            await send({'type': 'lifespan.shutdown.complete'})
+            return
+        await send({'type': 'lifespan.shutdown.failed', 'message': 'The log says what has failed.'})
+        if scope.get('raise_exceptions'):
+            raise failures[0]
+
+
+def functions_of(hook: Any) -> List[Callable[..., Any]]:
+    """Return what a hook has to run at the start and the end."""
+    return [getattr(hook, name) for name in ('on_startup', 'on_shutdown') if hasattr(hook, name)]
