@@ -17,6 +17,7 @@ from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
+from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import (
@@ -83,6 +84,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
         self._lifecycle = self._conduct(named_routes)
         self._startup = Startup(self, self.injector.components)
+        self._draining = Draining(self._lifecycle.endpoints)
         self._check_hooks()
 
     def _conduct(self, named_routes: List[NamedRoute]) -> Lifecycle:
@@ -141,6 +143,19 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if self._has_resources:
             return self._serve_http(dict(scope), receive, send)
         return super().__call__(scope)(receive, send)
+
+    async def drain(self, seconds: float) -> None:
+        """Send the clients away, before this process ends: for good.
+
+        Await it where the process is told to end, before the server is. From now on handshakes are denied with 503,
+        and ``Retry-After``. The open connections are closed with 1012, spread evenly over the time, so that a
+        thousand clients do not come back in one instant. A second call waits for the first.
+
+        :param seconds: how long to take over the closes. It returns when no connection is left, and at the latest
+            five seconds after the last close: a handler that lingers is left to the server.
+        :raises ValueError: for a number below 0.
+        """
+        await self._draining.drain(seconds)
 
     async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of a server that has not said when to start; it waits until that is done."""

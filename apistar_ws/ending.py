@@ -98,6 +98,8 @@ class Ending(Handshake):
     _waits_since: Optional[float]
     # Seldom set, and then in the __dict__: what sends a close that the client does not take at once.
     _closing: Optional['asyncio.Task[None]'] = None
+    # Likewise: what connect() raises, once nobody is let in any more.
+    _turned_away: Optional[Exception] = None
     # Likewise: when the connection expires, in seconds since the epoch.
     _expires_at: Optional[float] = None
     # Whether the handshake was answered with a refusal.

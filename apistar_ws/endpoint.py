@@ -58,6 +58,7 @@ class Endpoint:
         #: Counts a connection no longer, if it was let in.
         self.leave = self.connections.discard
         self._max_connections = self.settings.max_connections
+        self._is_draining = False
         self._allows_origin = self.settings.allows_origin
 
     def open(
@@ -93,9 +94,21 @@ class Endpoint:
             logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
-            logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
-            raise ServiceUnavailable()
+            raise self._no_place()
         self.connections.add(ws)
+
+    def drain(self) -> None:
+        """Let nobody in any more; who waits to be accepted is refused."""
+        self._is_draining = True
+        self._max_connections = 0
+        for ws in self.connections:
+            ws._turn_away(self._no_place())
+
+    def _no_place(self) -> HTTPException:
+        if self._is_draining:
+            return ServiceUnavailable('The server restarts')
+        logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
+        return ServiceUnavailable()
 
 
 class Refusal(Endpoint):

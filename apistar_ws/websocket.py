@@ -7,6 +7,7 @@ import math
 from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple
 
 from apistar import types
+from apistar.exceptions import HTTPException
 
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
 from apistar_ws.ending import SENDS_PER_TURN, SETTLING_TURNS, Ending, WebSocketState, close_message, not_open
@@ -93,6 +94,7 @@ class WebSocket(Ending):
         :raises ValueError: for a subprotocol that was not offered, or a header that cannot be sent; nothing is sent.
         :raises WebSocketStateError: for a second call with other arguments, or after ``close``.
         :raises WebSocketDisconnect: if the client is gone.
+        :raises HTTPException: 503, if the application is being drained; left alone, it is the denial.
         """
         if self.state is not CONNECTING:
             return self._connected_before(subprotocol, headers)
@@ -107,8 +109,8 @@ class WebSocket(Ending):
                 '(RFC 6455 section 4.2.2).' % (subprotocol, list(self.subprotocols))
             )
         encoded = encode_accept_headers(headers) if headers else []
-        if self._ahead is not None or (self._waits_since is not None and self._is_late(self._waits_since)):
-            await self._require_client()
+        if self._ahead is not None or self._waits_since is not None:
+            await self._look_again()
         self.subprotocol = subprotocol
         self._change(OPEN)
         try:
@@ -139,8 +141,21 @@ class WebSocket(Ending):
         offered = self.subprotocols
         return next((name for name in self.settings.subprotocols if name in offered), None)
 
+    async def _look_again(self) -> None:
+        """Look whether the handshake may still be accepted, since something may have happened meanwhile."""
+        if self._turned_away is not None:
+            raise self._turned_away
+        if self._ahead is not None or (self._waits_since is not None and self._is_late(self._waits_since)):
+            await self._require_client()
+
     def _is_late(self, since: float) -> bool:
         return asyncio.get_running_loop().time() - since > QUICK
+
+    def _turn_away(self, exc: HTTPException) -> None:
+        """Have ``connect`` raise ``exc`` if it is called from now on."""
+        self._turned_away = exc
+        if self._waits_since is None:
+            self._waits_since = asyncio.get_running_loop().time()
 
     async def _require_client(self) -> None:
         """Make sure that the client is still there, since the handshake took its time."""

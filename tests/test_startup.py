@@ -281,7 +281,7 @@ class TestInTests:
             await asyncio.sleep(3600)
 
         monkeypatch.setattr('apistar_ws.testing.starting.TIMEOUT', 0.01)
-        with pytest.raises(TimeoutError, match='Waited 0.01 seconds for an answer to lifespan.startup'):
+        with pytest.raises(AssertionError, match='Waited 0.01 seconds for an answer to lifespan.startup'):
             async with lifespan(app):
                 raise AssertionError('It has started.')
 

@@ -56,6 +56,8 @@ class Lifespan:
             raise WaitTimeout('Waited %g seconds for an answer to %s' % (TIMEOUT, message_type))
         if answer.done() and answer.result()['type'].endswith('.failed'):
             await self._task
+        elif self._task.done():
+            self._task.exception()
         answer.cancel()
 
 

@@ -1,0 +1,70 @@
+"""How an application sends its clients away, before its process ends."""
+
+import asyncio
+import logging
+from typing import Any, List, Optional, Sequence
+
+from apistar_ws.codes import CloseCode
+from apistar_ws.ending import WebSocketState
+from apistar_ws.endpoint import Endpoint
+
+logger = logging.getLogger('apistar_ws')
+
+#: Seconds that handlers have to end after the last close.
+LINGER = 5.0
+#: Seconds between two looks at whether they have.
+INTERVAL = 0.05
+#: Connections that are closed in one turn of the event loop, however little time there is.
+CLOSES_PER_TURN = 100
+
+
+class Draining:
+    """Sends the clients of one application away, once.
+
+    :param endpoints: its routes.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._task: Optional['asyncio.Task[None]'] = None
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse handshakes, and close what is open within so many seconds; a second call waits for the first.
+
+        :raises ValueError: for a number below 0.
+        """
+        if not seconds >= 0:
+            raise ValueError('drain(%r): give the seconds in which the connections are closed, 0 or more.' % seconds)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._drain(seconds))
+        await asyncio.shield(self._task)
+
+    async def _drain(self, seconds: float) -> None:
+        for endpoint in self._endpoints:
+            endpoint.drain()
+        await close_evenly(self._connections(), seconds)
+        now = asyncio.get_running_loop().time
+        deadline = now() + LINGER
+        while self._connections() and now() < deadline:
+            await asyncio.sleep(INTERVAL)
+        lingering = self._connections()
+        if lingering:
+            logger.warning(
+                '%d handlers go on %g seconds after the drain, the one of %r among them.',
+                len(lingering), LINGER, lingering[0],
+            )  # fmt: skip
+
+    def _connections(self) -> List[Any]:
+        return [ws for endpoint in self._endpoints for ws in endpoint.connections]
+
+
+async def close_evenly(connections: Sequence[Any], seconds: float) -> None:
+    """Close ``connections``, spread evenly over so many seconds."""
+    now = asyncio.get_running_loop().time
+    begun = now()
+    for number, ws in enumerate(connections):
+        wait = begun + seconds * number / len(connections) - now()
+        if wait > 0 or number % CLOSES_PER_TURN == 0:
+            await asyncio.sleep(max(wait, 0))
+        if ws.state is WebSocketState.OPEN:
+            ws._abort(CloseCode.SERVICE_RESTART, 'The server restarts')
