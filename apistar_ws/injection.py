@@ -1,8 +1,22 @@
 """API Star's dependency injection, decided once: what a handler asks for, and the steps that supply it."""
 
+import contextlib
 import inspect
 import re
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import (
+    Any,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from apistar import http, validators
 from apistar.exceptions import BadRequest, ConfigurationError, NotFound
@@ -12,7 +26,7 @@ from apistar.server.core import Route
 from apistar.validators import ValidationError
 
 from apistar_ws.messages import is_message_type
-from apistar_ws.resources import with_resources
+from apistar_ws.resources import OpenedResources, close_all, with_resources
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
@@ -63,8 +77,48 @@ class Step(NamedTuple):
     set_return: bool
 
 
-#: The steps before a handler, and where its arguments are in the state after them.
-Plan = Tuple[List[Step], Keywords]
+class Plan(NamedTuple):
+    """The steps before a handler, and where its arguments are in the state after them."""
+
+    steps: List[Step]
+    keywords: Keywords
+    #: Likewise for what is deferred.
+    deferred_steps: List[Step]
+    deferred_keywords: Keywords
+
+
+class Deferred:
+    """Arguments that a handler resolves by itself, as often as it likes; they are closed each time.
+
+    A handler has an argument that is annotated with a subclass, which says what the arguments are.
+
+    :param plan: the steps that supply them, and what depends on them.
+    :param state: what the connection has already.
+    """
+
+    parameters: Sequence[inspect.Parameter] = ()
+
+    def __init__(self, plan: Plan, state: State) -> None:
+        self._plan = plan
+        self._state = state
+
+    @contextlib.asynccontextmanager
+    async def resolved(self) -> AsyncIterator[Dict[str, Any]]:
+        """Supply the arguments for the length of a block; what was opened for them is closed after it.
+
+        :raises Exception: what supplying or closing them raises.
+        """
+        opened = OpenedResources()
+        state = {**self._state, OpenedResources.__name__.lower(): opened}
+        failure: Optional[BaseException] = None
+        try:
+            await run_steps(self._plan.deferred_steps, (), state)
+            yield {name: state[key] for name, key in self._plan.deferred_keywords}
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            await close_all(opened, failure)
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
@@ -126,6 +180,11 @@ def is_converted(parameter: inspect.Parameter, url: str) -> bool:
     """Tell whether the router has given ``parameter`` its type, so that no validation of it can fail."""
     kinds = (str, parameter.empty) if '{+%s}' % parameter.name in url else (str, int, parameter.empty)
     return parameter.name in path_names(url) and parameter.annotation in kinds
+
+
+def is_deferred(parameter: inspect.Parameter) -> bool:
+    """Tell whether ``parameter`` stands for arguments that the handler resolves by itself."""
+    return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
 
 
 def require_hook(hook: Any) -> None:
@@ -338,8 +397,11 @@ class Arguments:
         #: Names of the arguments that are the channel.
         self.websockets = tuple(parameter.name for parameter in parameters if parameter.annotation is WebSocket)
         self._not_asked_for = tuple(name for name in path_names(url) if name not in self.from_path)
+        self._deferred = next((parameter for parameter in parameters if is_deferred(parameter)), None)
         given = {*self.from_path, *self.websockets}
-        self._injected = [parameter for parameter in parameters if parameter.name not in given]
+        self._injected = [
+            parameter for parameter in parameters if parameter.name not in given and parameter is not self._deferred
+        ]
 
     def given(self, ws: Any) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
@@ -353,7 +415,7 @@ class Arguments:
     @property
     def injects(self) -> bool:
         """Whether components have to be run for an argument."""
-        return bool(self._injected)
+        return bool(self._injected) or self._deferred is not None
 
     def prepare(self, on_request: Sequence[Callable[..., Any]]) -> None:
         """Resolve what the hooks and the handler ask for.
@@ -364,9 +426,12 @@ class Arguments:
 
     async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
         """Run the hooks and the components, and return the other arguments of the handler."""
-        steps, kwargs = self._plan(on_request)
-        await run_steps(steps, on_request, state)
-        return {name: state[key] for name, key in kwargs}
+        plan = self._plan(on_request)
+        await run_steps(plan.steps, on_request, state)
+        arguments = {name: state[key] for name, key in plan.keywords}
+        if self._deferred is not None:
+            arguments[self._deferred.name] = self._deferred.annotation(plan, state)
+        return arguments
 
     def _refuse_bodies(self, parameters: Iterable[inspect.Parameter]) -> None:
         for parameter in parameters:
@@ -397,12 +462,38 @@ class Arguments:
         for hook in on_request:
             require_hook(hook)
 
-        async def handler() -> None:
-            """Stands for the handler, with what is left to inject."""
+        if self._deferred is None:
+            return Plan(*self._steps(on_request, self._injected), [], ())
+        return self._resolve_deferred(on_request, self._deferred.annotation.parameters)
 
-        handler.__signature__ = inspect.Signature(self._injected)  # type: ignore[attr-defined]
+    def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
+        """Tell apart what is resolved once, and what each time: the arguments of ``later``, and what needs them."""
+        steps, keywords = self._steps((), [*self._injected, *later])
+        each_time = {key for name, key in keywords if name in {parameter.name for parameter in later}}
+        for step in steps:
+            if each_time & {key for _, key in step.kwargs}:
+                each_time.add(step.output)
+        keys = dict(keywords)
+        first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
+        known = each_time | {step.output for step in first}
+        return Plan(
+            [*first, *[step for step in steps if step.output not in known]],
+            once,
+            [step for step in steps if step.output in each_time],
+            tuple((name, key) for name, key in keywords if key in each_time),
+        )
+
+    def _steps(
+        self, hooks: Sequence[Callable[..., Any]], parameters: Sequence[inspect.Parameter]
+    ) -> Tuple[List[Step], Keywords]:
+        """Return the steps that run ``hooks`` and supply ``parameters``, and where these are in the state then."""
+
+        async def handler() -> None:
+            """Stands for the handler, with these parameters."""
+
+        handler.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         handler.__name__ = self._name
-        steps = self._injector.resolve_steps([*on_request, handler], {'websocket': None})
+        steps = self._injector.resolve_steps([*hooks, handler], {'websocket': None})
         last = steps.pop()
         return [self._with_validator(step) for step in steps], last.kwargs
 

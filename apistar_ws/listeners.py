@@ -3,20 +3,20 @@
 import functools
 import inspect
 import typing
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional, Sequence
 
-from apistar import types, validators
+from apistar import validators
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.exceptions import UnsupportedMessage
-from apistar_ws.injection import Handler
+from apistar_ws.injection import PRIMITIVES, Deferred, Handler
 from apistar_ws.messages import MessageType, Schema, is_message_type, union_members
 from apistar_ws.routes import Declaration, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
-#: What a listener may reply that is no JSON by itself.
-SENDABLE = (str, bytes, bytearray, memoryview, types.Type)
+#: What a listener may reply that is sent as it is.
+SENDABLE = (str, bytes, bytearray, memoryview)
 
 
 def websocket_listener(
@@ -25,6 +25,7 @@ def websocket_listener(
     *,
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
+    per_message: Sequence[str] = (),
     **settings: Any,
 ) -> Callable[[Any], Any]:
     """Make an async function a WebSocket route that is called with each message and replies what it returns.
@@ -37,14 +38,20 @@ def websocket_listener(
     :param name: the name of the route, for ``reverse_url``; the function's own when left out.
     :param receives: what every message is; the annotation of ``message`` when left out.
     :param sends: what every reply is; the annotation of the return value when left out.
+    :param per_message: names of arguments that components supply anew for each message, with all that depends on
+        them. What they have opened is closed when the function has returned and its reply is encoded, before that is
+        sent: a session of a database is not held for as long as a client stays.
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a function or an argument that cannot work.
     """
-    declaration = Declaration(url, name, True, schema(receives), schema(sends), settings, listen)
+    if isinstance(per_message, str):
+        raise ConfigurationError('websocket_listener(%r): per_message is a list of names, not a text.' % url)
+    adapt = functools.partial(listen, per_message=tuple(per_message))
+    declaration = Declaration(url, name, True, schema(receives), schema(sends), settings, adapt)
     return marker(declaration, 'websocket_listener')
 
 
-def listen(listener: Handler, declaration: Declaration) -> Serving:
+def listen(listener: Handler, declaration: Declaration, per_message: Sequence[str] = ()) -> Serving:
     """Return the handler that calls ``listener`` for each message, and what it receives and sends."""
     signature = handler_signature(listener)
     if 'message' not in signature.parameters:
@@ -62,20 +69,66 @@ def listen(listener: Handler, declaration: Declaration) -> Serving:
 
     async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
         ws = apistar_ws_channel
+        deferred: Optional[Deferred] = arguments.pop('apistar_ws_deferred', None)
         async for message in ws:
             if kind in (str, bytes) and not isinstance(message, kind):
                 raise UnsupportedMessage('Expected %s' % ('text' if kind is str else 'bytes'))
-            reply = await listener(message=message, **arguments)
+            if deferred is None:
+                reply = encode_reply(ws, sends, await listener(message=message, **arguments))
+            else:
+                async with deferred.resolved() as more:
+                    reply = encode_reply(ws, sends, await listener(message=message, **arguments, **more))
             if reply is not None:
-                await (ws.send(reply) if sends or isinstance(reply, SENDABLE) else ws.send_json(reply))
+                await WebSocket.send(ws, reply)
 
-    others = [parameter for name, parameter in signature.parameters.items() if name != 'message']
-    channel = inspect.Parameter('apistar_ws_channel', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
-    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in others]
-    handler.__signature__ = inspect.Signature([*keywords, channel])  # type: ignore[attr-defined]
+    later = parameters_per_message(signature, per_message, describe_handler(listener))
+    now = [item for name, item in signature.parameters.items() if name != 'message' and item not in later]
+    handler.__signature__ = inspect.Signature([*map(keyword_only, now), *own_parameters(later)])  # type: ignore[attr-defined]
     functools.update_wrapper(handler, listener, assigned=('__module__', '__name__', '__qualname__', '__doc__'))
     del handler.__wrapped__  # type: ignore[attr-defined]
     return Serving(handler, receives, sends)
+
+
+def parameters_per_message(
+    signature: inspect.Signature, names: Sequence[str], listener: str
+) -> List[inspect.Parameter]:
+    """Return the parameters of a listener that are supplied anew for each message.
+
+    :raises ConfigurationError: for a name that none has, or of one that no component supplies.
+    """
+    for name in names:
+        if name not in signature.parameters or name == 'message':
+            raise ConfigurationError(
+                'per_message names %r, which is no argument of the listener %s.' % (name, listener)
+            )
+        if signature.parameters[name].annotation in (*PRIMITIVES, WebSocket):
+            raise ConfigurationError(
+                'per_message names %r of the listener %s, which no component supplies: it is the same for each message.'
+                % (name, listener)
+            )
+    return [signature.parameters[name] for name in names]
+
+
+def own_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
+    """Return what the handler of a listener asks for beside what the listener does."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    own = [inspect.Parameter('apistar_ws_channel', kind, annotation=WebSocket)]
+    if later:
+        deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(keyword_only, later))})
+        own.append(inspect.Parameter('apistar_ws_deferred', kind, annotation=deferred))
+    return own
+
+
+def keyword_only(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return ``parameter``, to be given by its name."""
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
+    """Return what ``reply`` is on the wire, as text or bytes, or None where there is no reply."""
+    if reply is None or (sends is None and isinstance(reply, SENDABLE)):
+        return reply
+    return ws.settings.codec.dumps(reply if sends is None else sends.encode(reply))
 
 
 def annotated_schema(annotation: Any) -> Optional[Schema]:

@@ -132,6 +132,21 @@ def opened_in(scope: Dict[str, Any]) -> OpenedResources:
     return opened
 
 
+async def close_all(opened: OpenedResources, exc: Optional[BaseException]) -> None:
+    """Close ``opened``, the last one first, each whatever becomes of the others.
+
+    :raises BaseException: what the first that has failed has raised.
+    """
+    failure: Optional[BaseException] = None
+    while opened:
+        try:
+            await opened.pop().close(exc)
+        except BaseException as raised:
+            failure = failure or raised
+    if failure is not None:
+        raise failure
+
+
 async def close_rest(scope: Dict[str, Any], exc: Optional[BaseException]) -> None:
     """Close what a request has left open, with ``exc`` if that has ended it; a failure is logged."""
     opened = opened_in(scope)

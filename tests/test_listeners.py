@@ -1,12 +1,16 @@
-from typing import List
+import json
+from typing import AsyncIterator, Iterator, List
 
 import pytest
-from apistar import types, validators
+from apistar import exceptions, types, validators
 from apistar.exceptions import ConfigurationError
+from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener
+from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_listener
 from apistar_ws.testing import ConnectionClosed, connect
-from tests.conversations import Peer, channel
+from tests.conversations import ACCEPT, CONNECT, Peer, channel, closed, disconnect, run, scope, text
+
+ERROR = closed(1011, 'Internal error')
 
 
 class Order(types.Type):
@@ -115,3 +119,155 @@ class TestListener:
 
         with pytest.raises(ConfigurationError, match='listener needs an argument named message'):
             ASyncApp(collect_routes(listener))
+
+
+notes = []
+
+
+class Pool:
+    """What is opened once."""
+
+
+class Session:
+    """What is opened for each message."""
+
+
+class Orders:
+    """What stands on the session."""
+
+    def __init__(self, session):
+        self.session = session
+
+
+class PoolComponent(Component):
+    def resolve(self) -> Iterator[Pool]:
+        notes.append('pool opened')
+        yield Pool()
+        notes.append('pool closed')
+
+
+class SessionComponent(Component):
+    async def resolve(self, pool: Pool) -> AsyncIterator[Session]:
+        notes.append('session opened')
+        try:
+            yield Session()
+        except BaseException as exc:
+            notes.append('session rolled back, %s' % type(exc).__name__)
+        else:
+            notes.append('session closed')
+
+
+class OrdersComponent(Component):
+    def resolve(self, session: Session) -> Orders:
+        return Orders(session)
+
+
+class NotingPeer(Peer):
+    async def send(self, message):
+        notes.append(message['type'].partition('.')[2])
+        await super().send(message)
+
+
+class Encoding:
+    """Notes when a reply is encoded."""
+
+    @staticmethod
+    def loads(data):
+        return json.loads(data)
+
+    @staticmethod
+    def dumps(value):
+        notes.append('encoded')
+        return json.dumps(value)
+
+
+class TestPerMessage:
+    @pytest.fixture(autouse=True)
+    def forget(self):
+        notes.clear()
+
+    def made(self, listener, *hooks):
+        components = [PoolComponent(), SessionComponent(), OrdersComponent(), WebSocketComponent(json=Encoding)]
+        return ASyncApp(collect_routes(listener), components=components, event_hooks=list(hooks))
+
+    async def test_what_is_named_and_what_needs_it_is_supplied_anew_for_each_message(self):
+        seen = []
+
+        @websocket_listener('/orders/{shop}', per_message=['session'])
+        async def order(message: str, shop: str, session: Session, orders: Orders, pool: Pool, ws: WebSocket):
+            seen.append((session, pool))
+            assert orders.session is session
+            return {'shop': shop}
+
+        peer = NotingPeer(CONNECT, text('a'), text('b'), disconnect())
+        await run(self.made(order), scope('/orders/x'), peer)
+        each = ['session opened', 'encoded', 'session closed', 'send']
+        assert notes == ['pool opened', 'accept', *each, *each, 'pool closed']
+        assert (len({session for session, _ in seen}), len({pool for _, pool in seen})) == (2, 1)
+
+    async def test_a_hook_that_asks_for_it_has_one_of_its_own(self):
+        class Guard:
+            def on_request(self, session: Session):
+                self.session = session
+
+            def on_response(self, session: Session):
+                notes.append(session is self.session)
+
+        @websocket_listener('/orders', per_message=('session',))
+        async def order(message, session: Session):
+            """Say nothing."""
+
+        await run(self.made(order, Guard), scope('/orders'), NotingPeer(CONNECT, text('a'), disconnect()))
+        assert notes == [
+            'pool opened', 'session opened', 'accept', 'session opened', 'session closed', True, 'session closed',
+            'pool closed',
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        'exc, close', [(exceptions.NotFound('No tea'), closed(4404, 'No tea')), (KeyError(), ERROR)]
+    )
+    async def test_what_the_function_raises_is_thrown_in_and_goes_on(self, exc, close):
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session):
+            raise exc
+
+        peer = NotingPeer(CONNECT, text('a'), text('b'))
+        assert await run(self.made(order), scope('/orders'), peer) == [ACCEPT, close]
+        assert notes[2:4] == ['session opened', 'session rolled back, %s' % type(exc).__name__]
+
+    async def test_a_failed_commit_is_no_reply(self):
+        class Failing(Component):
+            def resolve(self) -> Iterator[Session]:
+                yield Session()
+                raise OSError('disk full')
+
+        class Last(Component):
+            def resolve(self, session: Session) -> Iterator[Pool]:
+                yield Pool()
+                raise KeyError
+
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session, pool: Pool):
+            return message
+
+        app = ASyncApp(collect_routes(order), components=[Failing(), Last()])
+        assert await run(app, scope('/orders'), Peer(CONNECT, text('a'))) == [ACCEPT, ERROR]
+
+    @pytest.mark.parametrize(
+        'names, problem',
+        [
+            ('session', 'a list of names, not a text'),
+            (['nothing'], "'nothing', which is no argument of the listener tests.test_listeners"),
+            (['message'], "'message', which is no argument"),
+            (['shop'], "'shop' of the listener .* which no component supplies"),
+            (['ws'], "'ws' of the listener .* which no component supplies"),
+        ],
+    )
+    def test_names_that_cannot_be_meant_are_refused(self, names, problem):
+        with pytest.raises(ConfigurationError, match=problem):
+
+            @websocket_listener('/orders/{shop}', per_message=names)
+            async def order(message, shop, session: Session, ws: WebSocket):
+                """Not run."""
+
+            self.made(order)
