@@ -218,6 +218,8 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
         funcs = tuple(funcs)
         if not funcs:
             return None
+        # An on_error hook may ask for it where none was made; over WSGI it is None there too.
+        state.setdefault('response', None)
         steps = self.steps(funcs, state)
         return await run_steps(steps, funcs, state)
 
