@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+import time
 
 import orjson
 import pytest
@@ -202,7 +203,7 @@ class TestHooks:
         assert denied(client, '/hello', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
 
     @use('hooks')
-    def test_on_response_does_not_run_for_a_connection(self, client):
+    def test_the_headers_of_a_response_are_those_of_denials(self, client):
         with client.websocket_connect('/hello', headers=self.GUEST) as ws:
             assert 'x-served-by' not in ws.headers
             assert ws.receive() == 'hello'
@@ -213,6 +214,21 @@ class TestHooks:
             async with connect(module.app, '/broken', headers=self.GUEST, timeout=TIMEOUT) as ws:
                 await ws.receive()
         assert module.failures == [("RuntimeError('out of eggs')", 1011)]
+
+
+class TestResources:
+    def test_hooks_start_and_stop_and_resources_are_closed(self):
+        module = load('resources')
+        events = module.events
+        with TestClient(module.app, timeout=TIMEOUT) as started:
+            assert events == ['pool opened']
+            assert received(started, '/news') == 'the news'
+            assert received(started, '/orders', 'tea') == '{"ordered":"tea"}'
+            assert closed(started, '/orders', 'coal') == (4404, 'We have no coal')
+            assert started.get('/orders').json() == []
+        assert events == [
+            'pool opened', 'subscribed', 'unsubscribed', 'committed', 'rolled back', 'committed', 'pool closed',
+        ]  # fmt: skip
 
 
 class TestChannel:
@@ -349,6 +365,23 @@ class TestSecurity:
         assert received(client, '/inbox') == 'hello, Ada'
         assert denied(client, '/inbox', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
         client.close()
+
+    def test_a_token_that_expires_closes_unless_it_is_renewed(self):
+        module = load('expiry')
+        module.tokens.update({'Bearer long': {'sub': 'Ada', 'exp': time.time() + 3600}})
+        module.tokens['Bearer brief']['exp'] = time.time() + 0.5
+        with TestClient(module.app, timeout=TIMEOUT) as client:
+            headers = {'Authorization': 'Bearer brief'}
+            assert closed(client, '/inbox', headers=headers) == (4401, 'Expired')
+            module.tokens['Bearer brief']['exp'] = time.time() + 0.5
+            with client.websocket_connect('/inbox', headers=headers, timeout=1.2) as ws:
+                ws.send('long')
+                assert ws.receive() == 'renewed'
+                with pytest.raises(AssertionError, match='Waited'):
+                    ws.receive()
+            with pytest.raises(HandshakeDenied):
+                with client.websocket_connect('/inbox', headers={'Authorization': 'Bearer no'}):
+                    """Not get here."""
 
     @use('header_auth')
     def test_a_header_logs_in(self, client):

@@ -6,6 +6,7 @@ Each row runs with an application of its own. The notes hold what ran, in its or
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from typing import Any, Callable, Iterator, List, NamedTuple
 
@@ -16,7 +17,7 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from tests.servers import IMPLEMENTATIONS, eventually, serving
+from tests.servers import IMPLEMENTATIONS, ROOT, eventually, serving
 
 #: What ran on the connection of a row, in order; each row empties it.
 notes: List[Any] = []
@@ -278,9 +279,39 @@ async def second(server: Any, url: str) -> Any:
     return seen
 
 
-class Row(NamedTuple):
-    """One row of the table."""
+async def drained(server: Any, url: str) -> Any:
+    """Return how a client is closed when the application is drained."""
+    async with websockets_connect(server.ws_url + url) as ws:
+        await drain(server)
+        await asyncio.wait_for(ws.wait_closed(), 10)
+    return (ws.close_code, ws.close_reason)
 
+
+async def drain(server: Any) -> None:
+    """Drain the application, on the event loop of the server."""
+    app = server.uvicorn.config.app
+    future = asyncio.run_coroutine_threadsafe(app.drain(0), server.uvicorn.servers[0].get_loop())
+    await asyncio.wait_for(asyncio.wrap_future(future), 10)
+
+
+async def late(server: Any, url: str) -> Any:
+    """Return what a client sees that comes after the drain."""
+    await drain(server)
+    return await wait(server, url)
+
+
+async def shut_down(server: Any, url: str) -> Any:
+    """Return how a client is closed when the server shuts down."""
+    async with websockets_connect(server.ws_url + url) as ws:
+        server.uvicorn.should_exit = True
+        await asyncio.wait_for(ws.wait_closed(), 10)
+    return (ws.close_code, ws.close_reason)
+
+
+class Row(NamedTuple):
+    """One row of the table; several stand for one row of the documentation."""
+
+    fault: str
     name: str
     url: str
     client: Callable[..., Any]
@@ -300,34 +331,47 @@ def error(exc: str) -> List[str]:
 
 
 GONE = 'WebSocketDisconnect'
+AWAY = 'The server restarts'
+UNSUPPORTED = 'UnsupportedMessage'
+RETURNED = 'returned, also when ``async for`` ended because the client left'
+ENDED = 'raised ``WebSocketDisconnect``, or was cancelled because the client left, a limit, a drain or the shutdown'
+INVALID = 'raised ``InvalidMessage``'
+ANSWERED = 'raised what ``exception_handler`` turns into a response of status S'
+BROKEN = 'raised anything else, also in its clean-up after the client left'
+NEVER = 'never connected (``connect=False``)'
+EARLY = 'was not reached: the client left after ``on_request`` ran'
+DENIED = 'was not reached: ``on_request`` or a component raised an ``HTTPException``'
+FAILED = 'was not reached: anything else was raised'
+REFUSED = 'was not reached: origin, undecodable bytes, full route, drain'
+NOWHERE = 'no route, redirect'
 ROWS = [
-    Row('returned', '/return', wait, (1000, ''), response(101)),
-    Row('returned, since the client left', '/each', leave, 'left', response(101)),
-    Row('raised the disconnect', '/receive', leave, 'left', response(101, GONE)),
-    Row('cancelled, since the client left', '/sleep', leave, 'left', response(101, GONE)),
-    Row('cancelled by a limit', '/idle', wait, (1001, 'Nothing received for 0.3 seconds'), response(101, GONE)),
-    Row('an invalid message', '/receive', sending('{'), (1007, 'Malformed JSON'), response(101, 'InvalidMessage')),
-    Row('an invalid type', '/orders', sending('{}'), (1007, 'Invalid message: item'), response(101, 'InvalidMessage')),
-    Row(
-        'an unsupported message', '/bytes', sending('x'), (1003, 'Expected bytes, got text'),
-        response(101, 'UnsupportedMessage'),
-    ),
-    Row('an HTTP exception', '/forbidden', wait, (4403, '{"room":"closed"}'), response(403, 'Forbidden')),
-    Row("the application's own exception", '/taken', wait, (4409, 'seat 12 is taken'), response(409, 'LookupError')),
-    Row('anything else', '/broken', wait, (1011, 'Internal error'), error('RuntimeError')),
-    Row('anything else in the clean-up', '/cleanup', leave, 'left', error('KeyError')),
-    Row('never connected', '/never', wait, 403, response(403)),
-    Row('closed before it was connected', '/refuses', wait, 403, response(403)),
-    Row('the client left before', '/slow', vanish, 'left', response(101, GONE)),
-    Row('on_request raised an HTTP exception', '/return', with_headers(x_refuse='1'), 403, response(403, 'Forbidden')),
-    Row('a component raised an HTTP exception', '/tenant?tenant=unknown', wait, 404, response(404, 'NotFound')),
-    Row('on_request raised anything else', '/return', with_headers(x_break='1'), 500, error('RuntimeError')),
-    Row('a component raised anything else', '/tenant?tenant=x', wait, 500, error('RuntimeError')),
-    Row('a foreign origin', '/return', with_headers(origin='http://evil.example'), 403, []),
-    Row('undecodable bytes', '/return', raw(b'X-Name: \xff'), 400, []),
-    Row('a full route', '/full', second, 503, response(101)),
-    Row('no route', '/nope', wait, 404, ['opened', 'on_response 404, NotFound', 'closed, NotFound']),
-    Row('a redirect', '/slash', raw(), 302, ['opened', 'on_response 302, Found', 'closed, Found']),
+    Row(RETURNED, 'returned', '/return', wait, (1000, ''), response(101)),
+    Row(RETURNED, 'the client left', '/each', leave, 'left', response(101)),
+    Row(ENDED, 'raised the disconnect', '/receive', leave, 'left', response(101, GONE)),
+    Row(ENDED, 'cancelled', '/sleep', leave, 'left', response(101, GONE)),
+    Row(ENDED, 'a limit', '/idle', wait, (1001, 'Nothing received for 0.3 seconds'), response(101, GONE)),
+    Row(ENDED, 'a drain', '/sleep', drained, (1012, AWAY), response(101, GONE)),
+    Row(ENDED, 'the shutdown', '/sleep', shut_down, (1012, ''), response(101, GONE)),
+    Row(INVALID, 'no JSON', '/receive', sending('{'), (1007, 'Malformed JSON'), response(101, 'InvalidMessage')),
+    Row(INVALID, 'type', '/orders', sending('{}'), (1007, 'Invalid message: item'), response(101, 'InvalidMessage')),
+    Row(INVALID, 'text', '/bytes', sending('x'), (1003, 'Expected bytes, got text'), response(101, UNSUPPORTED)),
+    Row(ANSWERED, 'HTTP', '/forbidden', wait, (4403, '{"room":"closed"}'), response(403, 'Forbidden')),
+    Row(ANSWERED, 'own', '/taken', wait, (4409, 'seat 12 is taken'), response(409, 'LookupError')),
+    Row(BROKEN, 'broken', '/broken', wait, (1011, 'Internal error'), error('RuntimeError')),
+    Row(BROKEN, 'clean-up', '/cleanup', leave, 'left', error('KeyError')),
+    Row(NEVER, 'never connected', '/never', wait, 403, response(403)),
+    Row(NEVER, 'closed before', '/refuses', wait, 403, response(403)),
+    Row(EARLY, 'the client left before', '/slow', vanish, 'left', response(101, GONE)),
+    Row(DENIED, 'by on_request', '/return', with_headers(x_refuse='1'), 403, response(403, 'Forbidden')),
+    Row(DENIED, 'by a component', '/tenant?tenant=unknown', wait, 404, response(404, 'NotFound')),
+    Row(FAILED, 'on_request', '/return', with_headers(x_break='1'), 500, error('RuntimeError')),
+    Row(FAILED, 'a component', '/tenant?tenant=x', wait, 500, error('RuntimeError')),
+    Row(REFUSED, 'a foreign origin', '/return', with_headers(origin='http://evil.example'), 403, []),
+    Row(REFUSED, 'undecodable bytes', '/return', raw(b'X-Name: \xff'), 400, []),
+    Row(REFUSED, 'a full route', '/full', second, 503, response(101)),
+    Row(REFUSED, 'a drain before', '/return', late, 503, []),
+    Row(NOWHERE, 'no route', '/nope', wait, 404, ['opened', 'on_response 404, NotFound', 'closed, NotFound']),
+    Row(NOWHERE, 'a redirect', '/slash', raw(), 302, ['opened', 'on_response 302, Found', 'closed, Found']),
 ]  # fmt: skip
 
 
@@ -354,3 +398,10 @@ async def test_what_the_hooks_see(row, implementation, caplog):
 def heard() -> List[str]:
     """Return the notes of hooks and resources."""
     return [note for note in notes if note.startswith(('on_', 'closed', 'a stranger'))]
+
+
+def test_each_documented_row_is_tested_in_its_order():
+    page = (ROOT / 'docs' / 'outcomes.rst').read_text(encoding='utf-8')
+    _, _, hooks = page.partition('What the hooks see\n')
+    documented = re.findall(r'^   \* - (.+?)\n     - ', hooks, re.MULTILINE | re.DOTALL)
+    assert documented[1:] == list(dict.fromkeys(row.fault for row in ROWS))

@@ -16,7 +16,7 @@ BLOCKS = [
     re.sub('^    ', '', block, flags=re.MULTILINE)
     for block in re.findall(r'\.\. code-block:: python\n\n((?:    .*\n|\n)+)', README)
 ]
-PROGRAM, HANDLER, GUARD, TYPED, TEST = BLOCKS
+PROGRAM, HANDLER, GUARD, RESOURCE, TYPED, TEST = BLOCKS
 
 
 def run(block, **names):
@@ -60,6 +60,17 @@ def test_the_handler_does_what_it_is_said_to_do(question, close):
         with pytest.raises(ConnectionClosed) as info:
             ws.receive()
     assert (info.value.code, info.value.reason) == close
+    client.close()
+
+
+def test_the_resource_is_closed_after_each_message(capsys):
+    names = run(RESOURCE)
+    client = TestClient(ASyncApp(collect_routes(names['note']), components=[names['SessionComponent']()]))
+    with client.websocket_connect('/notes') as ws:
+        for message in ('tea', 'milk'):
+            ws.send(message)
+            assert ws.receive() == 'noted'
+    assert capsys.readouterr().out == "commit ['tea']\ncommit ['milk']\n"
     client.close()
 
 

@@ -17,7 +17,7 @@ from collections import defaultdict
 
 import pytest
 import requests
-from apistar import Route, exceptions, http, types, validators
+from apistar import App, Route, exceptions, http, types, validators
 from apistar.server.components import Component
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -321,10 +321,30 @@ async def news(ws: WebSocket):
         await asyncio.sleep(0.01)
 
 
+@websocket_route('/brief')
+async def brief(ws: WebSocket):
+    ws.expires_at = time.time() + 0.2
+    await asyncio.sleep(3600)
+
+
+drains = []
+
+
+@websocket_route('/drain')
+async def draining(app: App, ws: WebSocket):
+    drains.append(asyncio.ensure_future(app.drain(float(await ws.receive()))))
+    await ws.receive()
+
+
 ROUTES = [Route('/page', 'GET', page)] + collect_routes(globals())
-APP = ASyncApp(
-    ROUTES, components=[WebSocketComponent(), SessionComponent(), SlowComponent()], event_hooks=[Hooks], docs_url=None
-)
+
+
+def application():
+    components = [WebSocketComponent(), SessionComponent(), SlowComponent()]
+    return ASyncApp(ROUTES, components=components, event_hooks=[Hooks], docs_url=None)
+
+
+APP = application()
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, scope='module')
@@ -558,7 +578,7 @@ class TestAfterTheAccept:
         assert await close_of(server, '/return') == (1000, '')
 
     async def test_http_exception(self, server, caplog):
-        """handler raises an ``HTTPException`` of status S"""
+        """handler raises what the application's ``exception_handler`` turns into a response of status S"""
         assert await close_of(server, '/raise/http') == (4403, '{"why":"not you"}')
         assert [record for record in caplog.records if record.name == 'apistar_ws'] == []
 
@@ -639,6 +659,21 @@ class TestAfterTheAccept:
             ws.transport.abort()
         await until('backlog', 'ended')
         assert warnings_in(caplog) == []
+
+    async def test_expiry(self, server):
+        """the expiry that was set for the connection is reached"""
+        assert await close_of(server, '/brief', 'a') == (4401, 'Expired')
+
+    @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+    async def test_drain(self, implementation):
+        """``app.drain(seconds)``"""
+        with serving(application(), implementation) as server:
+            async with connecting(server, '/drain') as draining, connecting(server, '/echo/1') as echoing:
+                await draining.send('1')
+                ends = [close_seen_by(ws) for ws in (draining, echoing)]
+                assert await asyncio.gather(*ends) == [(1012, 'The server restarts')] * 2
+            status, headers, detail = await denial_of(server, '/echo/1')
+            assert (status, headers['retry-after'], detail) == (503, '5', 'The server restarts')
 
     async def test_send_after_the_client_is_gone(self, server):
         """send after the client is gone"""
@@ -752,7 +787,8 @@ async def test_senders_of_other_tasks_keep_no_handler_alive(server):
 
 
 def documented_faults():
-    return re.findall(r'^   \* - (.+?)\n     - ', DOCUMENTED.read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL)
+    faults, _, _ = DOCUMENTED.read_text(encoding='utf-8').partition('What the hooks see\n')
+    return re.findall(r'^   \* - (.+?)\n     - ', faults, re.MULTILINE | re.DOTALL)
 
 
 def test_each_documented_fault_has_one_test_in_the_same_order():
