@@ -131,6 +131,9 @@ class Startup:
 
         :raises Exception: what a hook has raised; the next request tries again.
         """
+        if next(self._hooks(), None) is None:
+            self.is_done = True
+            return
         if self._starting is None or self._starting.get_loop() is not asyncio.get_running_loop():
             self._starting = asyncio.ensure_future(self.start())
         starting = self._starting
