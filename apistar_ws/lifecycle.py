@@ -125,10 +125,7 @@ class Lifecycle:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
-        try:
-            endpoint, path_params = self._router.lookup(scope['path'])
-        except HTTPException as exc:
-            endpoint, path_params = Refusal(exc, self._settings), {}
+        endpoint, path_params = self._find(scope['path'])
         watch = self.watches.current()
         ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
         hooks = NO_HOOKS
@@ -138,11 +135,9 @@ class Lifecycle:
         try:
             ws._begin(message, watch.loop, endpoint.connect)
             endpoint.enter(ws)
-            if self._app.event_hooks is not None:
-                hooks = self._hooks()
+            hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
             arguments = endpoint.arguments.given(ws)
-            if hooks.on_request or endpoint.injects:
-                state = self._state(ws, endpoint)
+            state = self._state(ws, endpoint) if hooks.on_request or endpoint.injects else None
             if state is None or await self._inject(ws, endpoint, hooks, state, arguments):
                 if endpoint.connect:
                     await ws.connect()
@@ -160,6 +155,13 @@ class Lifecycle:
             else:
                 watch.remove(ws)
                 endpoint.leave(ws)
+
+    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
+        """Return the endpoint of a path and its parameters."""
+        try:
+            return self._router.lookup(path)
+        except HTTPException as exc:
+            return Refusal(exc, self._settings), {}
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""

@@ -59,13 +59,8 @@ def listen(listener: Handler, declaration: Declaration, per_message: Sequence[st
             'The listener %s needs an argument named message for the message.' % describe_handler(listener)
         )
     kind = signature.parameters['message'].annotation
-    receives = declaration.receives or annotated_schema(kind)
+    receives = declaration.receives or received_schema(kind, describe_handler(listener))
     sends = declaration.sends or annotated_schema(signature.return_annotation)
-    if receives is None and kind not in (inspect.Parameter.empty, str, bytes):
-        raise ConfigurationError(
-            'The listener %s annotates its message with %r: use str, bytes, a types.Type or a union or list of them, '
-            'or give receives=.' % (describe_handler(listener), kind)
-        )
 
     async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
         ws = apistar_ws_channel
@@ -129,6 +124,20 @@ def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
     if reply is None or (sends is None and isinstance(reply, SENDABLE)):
         return reply
     return ws.settings.codec.dumps(reply if sends is None else sends.encode(reply))
+
+
+def received_schema(annotation: Any, listener: str) -> Optional[Schema]:
+    """Return the schema that the annotation of the message declares, or None for any text or bytes.
+
+    :raises ConfigurationError: for an annotation that no message can be.
+    """
+    declared = annotated_schema(annotation)
+    if declared is None and annotation not in (inspect.Parameter.empty, str, bytes):
+        raise ConfigurationError(
+            'The listener %s annotates its message with %r: use str, bytes, a types.Type or a union or list of them, '
+            'or give receives=.' % (listener, annotation)
+        )
+    return declared
 
 
 def annotated_schema(annotation: Any) -> Optional[Schema]:
