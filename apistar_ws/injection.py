@@ -1,6 +1,7 @@
 """API Star's dependency injection, decided once: what a handler asks for, and the steps that supply it."""
 
 import contextlib
+import functools
 import inspect
 import re
 from typing import (
@@ -116,9 +117,10 @@ class Deferred:
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
             failure = exc
+            self._state[FAILED] = state.get(FAILED, (None, None))
             raise
         finally:
-            await close_all(opened, failure)
+            await close_all(opened, failure, functools.partial(note_failure, self._state))
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:

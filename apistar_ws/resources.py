@@ -132,17 +132,23 @@ def opened_in(scope: Dict[str, Any]) -> OpenedResources:
     return opened
 
 
-async def close_all(opened: OpenedResources, exc: Optional[BaseException]) -> None:
+async def close_all(
+    opened: OpenedResources, exc: Optional[BaseException], note: Callable[[BaseException, Any], None]
+) -> None:
     """Close ``opened``, the last one first, each whatever becomes of the others.
 
+    :param note: is told of each failure, and which function it is of.
     :raises BaseException: what the first that has failed has raised.
     """
     failure: Optional[BaseException] = None
     while opened:
+        resource = opened.pop()
         try:
-            await opened.pop().close(exc)
+            await resource.close(exc)
         except BaseException as raised:
-            failure = failure or raised
+            if failure is None:
+                failure = raised
+                note(raised, resource.resolve)
     if failure is not None:
         raise failure
 

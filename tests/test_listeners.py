@@ -171,9 +171,7 @@ class NotingPeer(Peer):
 class Encoding:
     """Notes when a reply is encoded."""
 
-    @staticmethod
-    def loads(data):
-        return json.loads(data)
+    loads = staticmethod(json.loads)
 
     @staticmethod
     def dumps(value):
@@ -235,7 +233,7 @@ class TestPerMessage:
         assert await run(self.made(order), scope('/orders'), peer) == [ACCEPT, close]
         assert notes[2:4] == ['session opened', 'session rolled back, %s' % type(exc).__name__]
 
-    async def test_a_failed_commit_is_no_reply(self):
+    async def test_a_failed_commit_is_no_reply_and_is_logged_by_its_name(self, caplog):
         class Failing(Component):
             def resolve(self) -> Iterator[Session]:
                 yield Session()
@@ -252,6 +250,24 @@ class TestPerMessage:
 
         app = ASyncApp(collect_routes(order), components=[Failing(), Last()])
         assert await run(app, scope('/orders'), Peer(CONNECT, text('a'))) == [ACCEPT, ERROR]
+        assert [record.getMessage().rpartition('.<locals>.')[2] for record in caplog.records] == [
+            'Last.resolve failed.'
+        ]
+
+    async def test_what_cannot_be_supplied_is_logged_by_its_name(self, caplog):
+        class Failing(Component):
+            def resolve(self) -> Session:
+                raise OSError('no database')
+
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session):
+            """Not run."""
+
+        app = ASyncApp(collect_routes(order), components=[Failing()])
+        assert await run(app, scope('/orders'), Peer(CONNECT, text('a'))) == [ACCEPT, ERROR]
+        assert [record.getMessage().rpartition('.<locals>.')[2] for record in caplog.records] == [
+            'Failing.resolve failed.'
+        ]
 
     @pytest.mark.parametrize(
         'names, problem',

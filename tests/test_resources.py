@@ -232,7 +232,7 @@ class TestAnnotations:
     def test_one_that_does_not_say_what_it_yields_is_refused(self):
         class Silent(Component):
             def resolve(self):
-                yield
+                yield  # pragma: no cover
 
         with pytest.raises(ConfigurationError, match='Silent.resolve yields and does not say what: annotate it'):
             made(components=[Silent()])

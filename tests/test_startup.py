@@ -105,7 +105,7 @@ class TestLifespan:
     async def test_hooks_without_them_are_left_alone(self):
         class Guard:
             def __init__(self):
-                raise AssertionError('made for nothing')
+                raise AssertionError('made for nothing')  # pragma: no cover
 
             def on_request(self):
                 """Guard."""
@@ -153,7 +153,7 @@ class TestRefusals:
     def test_a_generator_is_refused(self):
         class Wrong:
             def on_shutdown(self):
-                yield
+                yield  # pragma: no cover
 
         with pytest.raises(ConfigurationError, match='Wrong.on_shutdown is a generator'):
             made(Wrong)
@@ -253,7 +253,7 @@ class TestInTests:
 
         with pytest.raises(OSError, match='no pool'):
             async with lifespan(made(Failing())):
-                raise AssertionError('It has started.')
+                raise AssertionError('It has started.')  # pragma: no cover
         with pytest.raises(KeyError):
             async with lifespan(made(Broken)):
                 """Start."""
@@ -283,7 +283,7 @@ class TestInTests:
         monkeypatch.setattr('apistar_ws.testing.starting.TIMEOUT', 0.01)
         with pytest.raises(AssertionError, match='Waited 0.01 seconds for an answer to lifespan.startup'):
             async with lifespan(app):
-                raise AssertionError('It has started.')
+                raise AssertionError('It has started.')  # pragma: no cover
 
     def test_an_application_for_wsgi_has_none(self):
         with TestClient(App([Route('/page', 'GET', page)])) as client:

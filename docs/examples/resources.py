@@ -32,7 +32,7 @@ class SessionComponent(Component):
         session = Session()
         try:
             yield session
-        except Exception:
+        except BaseException:
             events.append('rolled back')
             raise
         else:
