@@ -70,7 +70,10 @@ def test_the_resource_is_closed_after_each_message(capsys):
         for message in ('tea', 'milk'):
             ws.send(message)
             assert ws.receive() == 'noted'
-    assert capsys.readouterr().out == "commit ['tea']\ncommit ['milk']\n"
+        ws.send('coal')
+        with pytest.raises(ConnectionClosed, match='4404'):
+            ws.receive()
+    assert capsys.readouterr().out == "commit ['tea']\ncommit ['milk']\nroll back ['coal']\n"
     client.close()
 
 
