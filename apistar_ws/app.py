@@ -1,6 +1,7 @@
 """API Star's ``ASyncApp`` with WebSockets: one application for HTTP, handshakes and the lifespan."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import sys
@@ -19,7 +20,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
 from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
-from apistar_ws.exceptions import ServiceUnavailable
+from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
 from apistar_ws.injection import (
     ASyncInjector,
     asks_for_websocket,
@@ -153,7 +154,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
         :param seconds: how long to take over the closes. It returns when no connection is left, and at the latest
             five seconds after the last close: a handler that lingers is left to the server.
-        :raises ValueError: for a number below 0.
+        :raises ValueError: for a number below 0, or without an end.
         """
         await self._draining.drain(seconds)
 
@@ -171,16 +172,18 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if scope.get('type') != 'websocket':
             await super().finalize_asgi(response, send, scope)
         elif (await receive())['type'] == 'websocket.connect':
-            await WebSocket(scope, receive, send).deny(response.status_code, list(response.headers), response.content)
+            ws = WebSocket(scope, receive, send)
+            with contextlib.suppress(WebSocketDisconnect):
+                await ws.deny(response.status_code, list(response.headers), response.content)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and leave no resource open, whatever ends it."""
         try:
             await super().__call__(scope)(receive, send)
         except BaseException as exc:
-            await close_rest(scope, exc)
+            await close_rest(opened_in(scope), exc)
             raise
-        await close_rest(scope, None)
+        await close_rest(opened_in(scope), None)
 
     async def finalize_asgi(
         self, response: http.Response, send: ASGISend, scope: ASGIScope, exc: Exception = NO_EXCEPTION

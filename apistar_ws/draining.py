@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from typing import Any, List, Optional, Sequence
 
 from apistar_ws.codes import CloseCode
@@ -31,9 +32,9 @@ class Draining:
     async def drain(self, seconds: float) -> None:
         """Refuse handshakes, and close what is open within so many seconds; a second call waits for the first.
 
-        :raises ValueError: for a number below 0.
+        :raises ValueError: for a number below 0, or without an end.
         """
-        if not seconds >= 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError('drain(%r): give the seconds in which the connections are closed, 0 or more.' % seconds)
         if self._task is None:
             self._task = asyncio.ensure_future(self._drain(seconds))

@@ -201,6 +201,12 @@ class Ending(Handshake):
         assert self.close_code is not None
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
 
+    def _stands_for(self, exc: BaseException) -> BaseException:
+        """Return what ``exc`` means to who is told why the handler ends: a cancellation of ours is the disconnect."""
+        if not isinstance(exc, asyncio.CancelledError) or not self._interruption.is_ours(asyncio.current_task()):
+            return exc
+        return WebSocketDisconnect(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason or '')
+
     def _refusal(self, call: str, advice: str) -> WebSocketStateError:
         return WebSocketStateError(
             '%s is not possible on the WebSocket of %s, which is %s. %s'

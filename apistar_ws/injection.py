@@ -14,7 +14,6 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
-    Optional,
     Sequence,
     Tuple,
 )
@@ -27,7 +26,7 @@ from apistar.server.core import Route
 from apistar.validators import ValidationError
 
 from apistar_ws.messages import is_message_type
-from apistar_ws.resources import OpenedResources, close_all, with_resources
+from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
@@ -111,16 +110,15 @@ class Deferred:
         """
         opened = OpenedResources()
         state = {**self._state, OpenedResources.__name__.lower(): opened}
-        failure: Optional[BaseException] = None
         try:
             await run_steps(self._plan.deferred_steps, (), state)
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
-            failure = exc
             self._state[FAILED] = state.get(FAILED, (None, None))
+            # What has ended the handler decides, and not what fails after it.
+            await close_rest(opened, state['websocket']._stands_for(exc))
             raise
-        finally:
-            await close_all(opened, failure, functools.partial(note_failure, self._state))
+        await close_all(opened, functools.partial(note_failure, self._state))
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:

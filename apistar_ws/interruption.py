@@ -9,6 +9,9 @@ from typing import Any, Dict, Iterable, Optional
 
 Task = Optional['asyncio.Task[Any]']
 
+#: Seconds after which what is over its time, and goes on awaiting, is ended again.
+AGAIN = 0.1
+
 if sys.version_info >= (3, 12):  # pragma: no cover
     current_task = asyncio.current_task
 else:  # pragma: no cover
@@ -126,6 +129,10 @@ class Interruption:
             left = take_back(task)
         return left <= mark.before
 
+    def is_ours(self, task: Task) -> bool:
+        """Tell whether ``task`` was cancelled here, and has not taken it back."""
+        return self._marks is not None and task in self._marks and self._marks[task].ours > 0
+
     async def release(self) -> None:
         """Let the handler's task, which is the current one, go its own way: the handler has ended."""
         self.told = True
@@ -150,30 +157,42 @@ else:  # pragma: no cover
 
 
 class TimeLimit:
-    """Ends what the current task awaits in a ``with`` block after so many seconds: ``TimeoutError`` is raised there.
+    """Ends what the current task awaits in a ``with`` block after a time, with ``TimeoutError``.
+
+    What goes on awaiting, as a clean-up may, is ended again and again: the block ends soon after its time.
 
     :param seconds: how long the block may take; time that it spends without an ``await`` cannot be taken from it.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._expired = False
+        self._times = 0
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
         self._before = 0 if self._task is None else cancellations(self._task)
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._seconds, self._expire)
 
     def _expire(self) -> None:
-        self._expired = True
         assert self._task is not None
+        self._times += 1
+        self._timer = self._loop.call_later(AGAIN, self._expire)
         self._task.cancel()
 
     def __exit__(self, kind: Any, exc: Optional[BaseException], traceback: Any) -> None:
         self._timer.cancel()
-        if not self._expired:
-            return
-        assert self._task is not None
-        left = take_back(self._task)
-        if isinstance(exc, asyncio.CancelledError) and left <= self._before:
-            raise TimeoutError('It took longer than %g seconds.' % self._seconds) from exc
+        left = 0
+        for _ in range(self._times):
+            assert self._task is not None
+            left = take_back(self._task)
+        if self._times and isinstance(exc, asyncio.CancelledError) and left <= self._before:
+            raise TimeoutError('It took longer than %.1f seconds.' % self._seconds) from exc
+
+
+def ends_from_outside(exc: BaseException) -> bool:
+    """Tell whether the server, or the program, ends the current task by ``exc``.
+
+    A task that it awaits may have been cancelled, and not itself.
+    """
+    return not isinstance(exc, Exception) and (not isinstance(exc, asyncio.CancelledError) or is_cancelled())

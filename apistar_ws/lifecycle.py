@@ -19,7 +19,7 @@ from apistar_ws.exceptions import (
     deciding_exception,
 )
 from apistar_ws.injection import FAILED, ASyncInjector, State, note_failure
-from apistar_ws.interruption import TimeLimit, current_task, is_cancelled
+from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
 from apistar_ws.resources import OPENED, opened_in
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
@@ -100,8 +100,13 @@ class Hooks(NamedTuple):
 NO_HOOKS = Hooks()
 #: Seconds that a client has to take the close when the server cancels its handler.
 PATIENCE = 1.0
-#: Seconds that the hooks and resources may take: the close goes out at the latest two after the handler has ended.
-TIME_TO_CLOSE = 1.9
+#: Seconds that the hooks and resources may take, and what is done where they fail: the close goes out at the latest two
+#: seconds after the handler has ended.
+TIME_TO_CLOSE = 1.8
+TIME_TO_FAIL = 1.9
+#: Seconds that all that comes after the close has at least, and each of it.
+TIME_AFTER = 1.0
+TIME_FOR_EACH = 0.1
 
 
 class Lifecycle:
@@ -203,16 +208,20 @@ class Lifecycle:
         interruption = ws._interruption
         if isinstance(exc, asyncio.CancelledError) and interruption.was_ours(interruption.owner):
             exc = WebSocketDisconnect(ws.close_code or CloseCode.ABNORMAL_CLOSURE, ws.close_reason or '')
-        if ends_from_outside(exc):
-            await self._stop(ws, endpoint, exc, hooks, state)
-            raise exc
-        if is_expected(exc, ws) and not follows(hooks, state):
-            await ws._close(*close_for(exc))
-            return
         if ws.state is WebSocketState.CONNECTING:
             # One that is being refused takes nobody's place.
             endpoint.leave(ws)
-        await self._conclude(ws, endpoint, exc, hooks, state)
+        try:
+            if ends_from_outside(exc):
+                await self._stop(ws, endpoint, exc, hooks, state)
+                raise exc
+            if is_expected(exc, ws) and not follows(hooks, state):
+                await ws._close(*close_for(exc))
+            else:
+                await self._conclude(ws, endpoint, exc, hooks, state)
+        finally:
+            # What was raised holds this frame: together they would wait for the garbage collector.
+            del exc
 
     async def _stop(
         self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Hooks, state: Optional[State]
@@ -231,7 +240,7 @@ class Lifecycle:
         """Make the response, run the hooks, close the resources, tell the client; or tell everybody what has failed."""
         state = state or self._state(ws, endpoint)
         state.update(exc=exc, return_value=None)
-        on_error = hooks.on_error
+        on_error, ended_at = hooks.on_error, asyncio.get_running_loop().time()
         await ws._interruption.release()
         try:
             with TimeLimit(TIME_TO_CLOSE):
@@ -242,15 +251,15 @@ class Lifecycle:
                 await close_resources(state, exc)
             await self._answer(ws, exc, state['response'])
         except BaseException as failure:
-            await self._fail(ws, failure, on_error, state)
-            while opened_in(state['scope']):
-                await self._attempt(ws, state, close_resources(state, exc))
-            if ends_from_outside(failure):
-                await ws._finish(PATIENCE)
-                raise
+            await self._fail(ws, failure, on_error, state, exc, ended_at)
             if state['scope'].get('raise_exceptions'):
                 # Not of the ASGI specification: API Star's test client says so, and ours.
                 raise
+        finally:
+            # As in _end.
+            state['exc'] = None
+            state.pop(FAILED, None)
+            del exc
 
     async def _response(self, ws: Conducted, exc: Optional[BaseException], state: State) -> http.Response:
         """Return the response that stands for what has ended the handler.
@@ -264,9 +273,12 @@ class Lifecycle:
             raise exc
         except Exception:
             response = await self._injector.run_async([self._app.exception_handler], state)
-        if isinstance(response, http.Response) and 100 <= response.status_code <= 999:
+            if not isinstance(response, http.Response) or not 100 <= response.status_code <= 999:
+                raise
             return response
-        raise exc
+        finally:
+            # As in _end.
+            del exc
 
     async def _answer(self, ws: Conducted, exc: Optional[BaseException], response: http.Response) -> None:
         """Tell the client: deny the handshake with the response, or close the connection with what it says."""
@@ -288,39 +300,48 @@ class Lifecycle:
             logger.debug('%r: the client left before the denial.', ws)
 
     async def _fail(
-        self, ws: Conducted, failure: BaseException, on_error: Sequence[Callable[..., Any]], state: State
+        self,
+        ws: Conducted,
+        failure: BaseException,
+        on_error: Sequence[Callable[..., Any]],
+        state: State,
+        exc: Optional[BaseException],
+        ended_at: float,
     ) -> None:
-        """Tell the client, the log and the hooks of what nobody expected."""
+        """Tell the client, the log and the hooks of what nobody expected, and close what is still open.
+
+        :raises BaseException: what ends this task from outside.
+        """
         state['exc'] = failure
         log_failure(ws, failure, state)
         if ends_from_outside(failure):
             leave_to(failure, ws)
-        await self._attempt(ws, state, self._tell(ws, failure, state))
+        attempts = Attempts(ws, state, failure)
+        attempts.until(ended_at + TIME_TO_FAIL)
+        await self._tell(ws, failure, state, attempts)
+        attempts.until(max(ended_at + TIME_TO_FAIL, asyncio.get_running_loop().time() + TIME_AFTER))
         for hook in on_error:
-            await self._attempt(ws, state, self._injector.run_async([hook], state))
+            await attempts.make(self._injector.run_async([hook], state))
+        while opened_in(state['scope']):
+            await attempts.make(close_resources(state, exc))
+        if attempts.stop is not None:
+            await ws._finish(PATIENCE)
+            raise attempts.stop
 
-    async def _tell(self, ws: Conducted, failure: BaseException, state: State) -> None:
+    async def _tell(self, ws: Conducted, failure: BaseException, state: State, attempts: 'Attempts') -> None:
         """Close with 1011, or deny with what the application says of an error."""
         if ws.state is WebSocketState.OPEN:
-            await ws._close(*INTERNAL_ERROR)
+            await attempts.make(ws._close(*INTERNAL_ERROR))
         state['response'] = http.JSONResponse('Server error', 500)
         try:
             raise failure
         except BaseException:
-            await self._attempt(ws, state, self._ask_error_handler(state))
+            await attempts.make(self._ask_error_handler(state))
         if ws.state is WebSocketState.CONNECTING:
-            await self._deny(ws, state['response'])
+            await attempts.make(self._deny(ws, state['response']))
 
     async def _ask_error_handler(self, state: State) -> None:
         state['response'] = await self._injector.run_async([self._app.error_handler], state)
-
-    async def _attempt(self, ws: Conducted, state: State, work: Awaitable[Any]) -> None:
-        """Await ``work``, but not for long; a failure of it is logged and holds nothing else up."""
-        try:
-            with TimeLimit(TIME_TO_CLOSE):
-                await work
-        except BaseException as failure:
-            log_failure(ws, failure, state)
 
     async def _finish(self, ws: Conducted, watch: Watch, endpoint: Endpoint) -> None:
         """Leave nothing running; a close that the client does not take is given up when the server goes down."""
@@ -334,6 +355,37 @@ class Lifecycle:
             endpoint.leave(ws)
 
 
+class Attempts:
+    """What is done after something has failed, each whatever becomes of the others.
+
+    :param ws: the connection.
+    :param state: knows which function has failed.
+    :param failure: what has failed.
+    """
+
+    def __init__(self, ws: Conducted, state: State, failure: BaseException) -> None:
+        self._ws = ws
+        self._state = state
+        self._now = asyncio.get_running_loop().time
+        self._deadline = 0.0
+        #: What ends the task from outside, if something does.
+        self.stop = failure if ends_from_outside(failure) else None
+
+    def until(self, deadline: float) -> None:
+        """Take no longer than until then, in the loop's time, together."""
+        self._deadline = deadline
+
+    async def make(self, work: Awaitable[Any]) -> None:
+        """Await ``work``, but not for long; a failure of it is logged and holds nothing else up."""
+        try:
+            with TimeLimit(max(self._deadline - self._now(), TIME_FOR_EACH)):
+                await work
+        except BaseException as failure:
+            log_failure(self._ws, failure, self._state)
+            if ends_from_outside(failure):
+                self.stop = failure
+
+
 def follows(hooks: Hooks, state: Optional[State]) -> bool:
     """Tell whether hooks or resources wait for the end of the handler."""
     return bool(hooks.on_response or hooks.on_error) or (state is not None and OPENED in state['scope'])
@@ -344,14 +396,6 @@ def is_expected(exc: BaseException, ws: Conducted) -> bool:
     if isinstance(exc, WebSocketDisconnect):
         return ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED)
     return isinstance(exc, InvalidMessage) and ws.state is not WebSocketState.CONNECTING
-
-
-def ends_from_outside(exc: BaseException) -> bool:
-    """Tell whether the server, or the program, ends the handler by ``exc``.
-
-    A task that the handler awaits may have been cancelled, and not the handler.
-    """
-    return not isinstance(exc, Exception) and (not isinstance(exc, asyncio.CancelledError) or is_cancelled())
 
 
 def leave_to(exc: BaseException, ws: Conducted) -> None:

@@ -11,6 +11,7 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
+from apistar_ws.interruption import ends_from_outside
 from apistar_ws.signatures import describe_handler, handler_signature
 
 logger = logging.getLogger('apistar_ws')
@@ -132,33 +133,35 @@ def opened_in(scope: Dict[str, Any]) -> OpenedResources:
     return opened
 
 
-async def close_all(
-    opened: OpenedResources, exc: Optional[BaseException], note: Callable[[BaseException, Any], None]
-) -> None:
-    """Close ``opened``, the last one first, each whatever becomes of the others.
+async def close_all(opened: OpenedResources, note: Callable[[BaseException, Any], None]) -> None:
+    """Close ``opened``, the last one first, after a success.
 
-    :param note: is told of each failure, and which function it is of.
-    :raises BaseException: what the first that has failed has raised.
+    :param note: is told of the first failure, and which function it is of; the others are closed with it.
+    :raises BaseException: that failure.
     """
-    failure: Optional[BaseException] = None
+    while opened:
+        resource = opened.pop()
+        try:
+            await resource.close(None)
+        except BaseException as failure:
+            note(failure, resource.resolve)
+            await close_rest(opened, failure)
+            raise
+
+
+async def close_rest(opened: OpenedResources, exc: Optional[BaseException]) -> None:
+    """Close ``opened``, the last one first, with ``exc``, each whatever becomes of the others; a failure is logged.
+
+    :raises BaseException: what ends this task from outside meanwhile.
+    """
+    stop: Optional[BaseException] = None
     while opened:
         resource = opened.pop()
         try:
             await resource.close(exc)
-        except BaseException as raised:
-            if failure is None:
-                failure = raised
-                note(raised, resource.resolve)
-    if failure is not None:
-        raise failure
-
-
-async def close_rest(scope: Dict[str, Any], exc: Optional[BaseException]) -> None:
-    """Close what a request has left open, with ``exc`` if that has ended it; a failure is logged."""
-    opened = opened_in(scope)
-    while opened:
-        resource = opened.pop()
-        try:
-            await resource.close(exc)
-        except Exception:
-            logger.exception('%s failed after the response.', describe_handler(resource.resolve))
+        except BaseException as failure:
+            logger.error('%s failed when it was closed.', describe_handler(resource.resolve), exc_info=failure)
+            if ends_from_outside(failure):
+                stop = failure
+    if stop is not None:
+        raise stop

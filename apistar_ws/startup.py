@@ -1,6 +1,7 @@
 """How an application starts and stops: ``on_startup`` and ``on_shutdown`` of its event hooks."""
 
 import asyncio
+import functools
 import logging
 from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence
 
@@ -8,8 +9,9 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.app import App
 from apistar.server.components import Component
 
-from apistar_ws.injection import ASyncInjector, State, require_hook
-from apistar_ws.resources import OpenedResources, OpenedResourcesComponent
+from apistar_ws.injection import ASyncInjector, State, note_failure, require_hook
+from apistar_ws.interruption import ends_from_outside
+from apistar_ws.resources import OpenedResources, OpenedResourcesComponent, close_all, close_rest
 from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Receive, Scope, Send
 
@@ -110,21 +112,22 @@ class Startup:
         try:
             self._check(func)
             await self._run_with_resources(func, {'app': self._app})
+        except asyncio.CancelledError as exc:
+            if ends_from_outside(exc):
+                raise
+            logger.exception('%s failed.', describe_handler(func))
+            raise RuntimeError('%s awaits a task that was cancelled.' % describe_handler(func)) from exc
         except Exception:
             logger.exception('%s failed.', describe_handler(func))
             raise
 
     async def _run_with_resources(self, func: Callable[..., Any], state: State) -> None:
-        failure: Optional[BaseException] = None
         try:
             await self._injector.run_async([func], state)
         except BaseException as exc:
-            failure = exc
+            await close_rest(state.get(OPENED) or OpenedResources(), exc)
             raise
-        finally:
-            opened = state.get(OPENED, [])
-            while opened:
-                await opened.pop().close(failure)
+        await close_all(state.get(OPENED) or OpenedResources(), functools.partial(note_failure, state))
 
     async def ensure(self) -> None:
         """Start, if nobody has: where a server has no lifespan, the first request does it, and the others wait.
@@ -134,15 +137,11 @@ class Startup:
         if next(self._hooks(), None) is None:
             self.is_done = True
             return
-        if self._starting is None or self._starting.get_loop() is not asyncio.get_running_loop():
-            self._starting = asyncio.ensure_future(self.start())
         starting = self._starting
-        try:
-            # A client that leaves does not keep the application from starting.
-            await asyncio.shield(starting)
-        finally:
-            if starting.done():
-                self._starting = None
+        if starting is None or starting.done() or starting.get_loop() is not asyncio.get_running_loop():
+            self._starting = starting = asyncio.ensure_future(self.start())
+        # A client that leaves does not keep the application from starting.
+        await asyncio.shield(starting)
 
     async def serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start and stop when the server says so (ASGI lifespan protocol)."""

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import math
 from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple
 
 from apistar import types
@@ -24,6 +23,8 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds that a handshake may take before it is worth a look whether the client is still there.
 QUICK = 0.001
+#: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
+LAST_TIME = 1e12
 DEFAULT_SETTINGS = Settings()
 NO_PARAMS: Mapping[str, Any] = {}
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
@@ -143,10 +144,10 @@ class WebSocket(Ending):
 
     async def _look_again(self) -> None:
         """Look whether the handshake may still be accepted, since something may have happened meanwhile."""
-        if self._turned_away is not None:
-            raise self._turned_away
         if self._ahead is not None or (self._waits_since is not None and self._is_late(self._waits_since)):
             await self._require_client()
+        if self._turned_away is not None:
+            raise self._turned_away
 
     def _is_late(self, since: float) -> bool:
         return asyncio.get_running_loop().time() - since > QUICK
@@ -444,12 +445,15 @@ def require_time(seconds: Any) -> None:
     """Refuse what is no time in seconds since the epoch.
 
     :raises TypeError: for what is not a number.
-    :raises ValueError: for infinity, and for what is not a number in the sense of IEEE 754.
+    :raises ValueError: for what is so far away that it is in another unit, or no time at all.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError('expires_at is a number of seconds since the epoch, as in a JWT, not %r.' % (seconds,))
-    if not math.isfinite(seconds):
-        raise ValueError('expires_at=%r is no time: set None for a connection that does not expire.' % seconds)
+    if not -LAST_TIME < seconds < LAST_TIME:
+        raise ValueError(
+            'expires_at is a time in seconds since the epoch, and not in milliseconds; this one is not before the '
+            'year 33658. Set None for a connection that does not expire.'
+        )
 
 
 def is_longer(data: Data, limit: float) -> bool:

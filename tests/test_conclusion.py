@@ -1,6 +1,8 @@
 """What follows a handler: hooks, close and log, in their order, and what fails in between."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import sys
 
@@ -10,6 +12,7 @@ from apistar.server.components import ReturnValue
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
 from apistar_ws.testing import connect
+from apistar_ws.watch import INTERVAL
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, run, scope, text
 
@@ -181,6 +184,58 @@ class TestFailingHooks:
         assert [name for name, kind in logged(caplog)] == ['Hanging.on_response failed.', 'Hanging.on_error failed.']
 
     @virtual
+    async def test_one_whose_clean_up_takes_too_long_is_ended_again(self, caplog):
+        class Hanging:
+            async def on_response(self):
+                try:
+                    await asyncio.sleep(3600)
+                finally:
+                    await asyncio.sleep(3600)
+
+        class Swallowing:
+            async def on_response(self):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+
+        for hook in (Hanging, Swallowing):
+            begun = asyncio.get_running_loop().time()
+            peer = Peer(CONNECT, text('end'))
+            assert (await run(made(hook, Swallowing), scope('/do'), peer))[0] == ACCEPT
+            assert (len(peer.sent), asyncio.get_running_loop().time() - begun <= 2.1) == (2, True)
+
+    @virtual
+    async def test_however_many_fail_the_end_comes_soon(self, caplog):
+        class Hanging:
+            def on_response(self):
+                raise OSError('disk full')
+
+            async def on_error(self):
+                notes.append('on_error')
+                await asyncio.sleep(3600)
+
+        hooks = [type('Hanging%d' % number, (Hanging,), {}) for number in range(5)]
+        begun = asyncio.get_running_loop().time()
+        assert await run(made(*hooks), scope('/do'), Peer(CONNECT, text('end'))) == [ACCEPT, ERROR]
+        assert (notes, asyncio.get_running_loop().time() - begun < 2.5) == (['on_error'] * 5, True)
+
+    @virtual
+    async def test_a_denial_is_not_late_either(self, caplog):
+        class App(ASyncApp):
+            async def error_handler(self) -> http.Response:
+                await asyncio.sleep(3600)
+
+        class Hanging:
+            def on_request(self):
+                raise exceptions.Forbidden()
+
+            async def on_response(self):
+                await asyncio.sleep(3600)
+
+        begun = asyncio.get_running_loop().time()
+        sent = await run(made(Hanging, kind=App), scope('/do'), Peer(CONNECT))
+        assert (sent[0]['status'], asyncio.get_running_loop().time() - begun <= 2.1) == (500, True)
+
+    @virtual
     async def test_a_client_that_does_not_take_the_close_does_not_keep_the_hooks_from_it(self):
         peer = BlockedPeer(CONNECT, text('fail'))
         task = asyncio.ensure_future(run(made(Noting), scope('/do'), peer))
@@ -343,6 +398,20 @@ class TestEndsFromOutside:
         assert peer.sent == [ACCEPT, closed(1012)]
         assert notes == ['on_error CancelledError']
 
+    async def test_a_cancellation_while_an_error_is_told_goes_on_when_all_is_told(self):
+        class Waiting:
+            async def on_error(self):
+                waits.set()
+                await asyncio.sleep(3600)
+
+        waits = asyncio.Event()
+        task = await self.started(made(Noting, Waiting), '/do', Peer(CONNECT, text('fail')))
+        await asyncio.wait_for(waits.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert notes == ['on_error KeyError']
+
     async def test_a_handshake_that_the_server_cancels_is_not_answered(self):
         class Waiting:
             async def on_request(self):
@@ -412,3 +481,22 @@ class TestReleased:
         app = ASyncApp(collect_routes(late), event_hooks=[Committing])
         assert await run(app, scope('/late'), Peer(CONNECT)) == [ACCEPT, closed(1001, 'Nothing received')]
         assert notes == ['done']
+
+
+@pytest.mark.parametrize(
+    'url, script', [('/do', [disconnect()]), ('/do', [text('forbid')]), ('/sleep', [disconnect()])]
+)
+@virtual
+async def test_nothing_waits_for_the_garbage_collector(url, script):
+    app = made(Noting)
+    await run(app, scope(url), Peer(CONNECT, *script))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await run(app, scope(url), Peer(CONNECT, *script))
+        # What the watch looked at last is in one of its timers.
+        await asyncio.sleep(2 * INTERVAL)
+        assert [item for item in gc.get_objects() if isinstance(item, WebSocket)] == []
+    finally:
+        gc.enable()

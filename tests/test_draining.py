@@ -124,6 +124,18 @@ class TestDrain:
         assert [peer.sent[0]['status'] for peer in fellowship.peers] == [503]
 
     @virtual
+    async def test_a_handshake_that_looks_after_its_client_is_denied_too(self):
+        for turns in range(30):
+            fellowship = Fellowship(made(event_hooks=[Slow]), '/stay')
+            await asyncio.sleep(1)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await fellowship.app.drain(0)
+            await asyncio.gather(*fellowship.tasks)
+            sent = fellowship.peers[0].sent
+            assert sent == [ACCEPT, AWAY] or sent[0]['status'] == 503
+
+    @virtual
     async def test_a_handler_that_lingers_is_not_waited_for_for_ever(self, caplog):
         fellowship = Fellowship(made(), '/linger', 2)
         await fellowship.opened()
@@ -134,7 +146,7 @@ class TestDrain:
         ]
         await asyncio.gather(*fellowship.tasks)
 
-    @pytest.mark.parametrize('seconds', [-1, float('nan')])
+    @pytest.mark.parametrize('seconds', [-1, float('nan'), float('inf')])
     async def test_less_than_no_time_is_refused(self, seconds):
         with pytest.raises(ValueError, match=r'drain\(.*\): give the seconds'):
             await made().drain(seconds)

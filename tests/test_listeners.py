@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import AsyncIterator, Iterator, List
 
@@ -268,6 +269,30 @@ class TestPerMessage:
         assert [record.getMessage().rpartition('.<locals>.')[2] for record in caplog.records] == [
             'Failing.resolve failed.'
         ]
+
+    async def test_a_client_that_leaves_is_the_disconnect_to_what_is_open(self):
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session):
+            await asyncio.sleep(3600)
+
+        await run(self.made(order), scope('/orders'), Peer(CONNECT, text('a'), disconnect()))
+        assert notes[2:] == ['session rolled back, WebSocketDisconnect']
+
+    async def test_what_fails_after_an_exception_is_logged_and_the_exception_decides(self, caplog):
+        class Failing(Component):
+            def resolve(self) -> Iterator[Session]:
+                try:
+                    yield Session()
+                finally:
+                    raise OSError('disk full')
+
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session):
+            raise exceptions.NotFound('No tea')
+
+        app = ASyncApp(collect_routes(order), components=[Failing()])
+        assert await run(app, scope('/orders'), Peer(CONNECT, text('a'))) == [ACCEPT, closed(4404, 'No tea')]
+        assert [record.exc_info[0] for record in caplog.records] == [OSError]
 
     @pytest.mark.parametrize(
         'names, problem',

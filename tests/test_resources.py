@@ -307,7 +307,7 @@ class TestOverHTTP:
         assert TestClient(app).get('/show').status_code == 204
         assert notes[-1] == 'pool closed'
         failed = [record.getMessage().split('<locals>.')[1] for record in caplog.records]
-        assert failed == (['Failing.resolve failed after the response.'] if fails else [])
+        assert failed == (['Failing.resolve failed when it was closed.'] if fails else [])
 
     async def test_they_are_closed_when_the_server_cancels(self):
         async def wait(session: Session):
@@ -326,3 +326,28 @@ class TestOverHTTP:
         assert notes[3:] == [
             'session rolled back, CancelledError', 'session closed', 'pool rolled back, CancelledError', 'pool closed',
         ]  # fmt: skip
+
+    async def test_a_second_cancellation_while_they_are_closed_leaves_none_open(self):
+        class Slow(Component):
+            async def resolve(self, pool: Pool) -> AsyncIterator[Session]:
+                try:
+                    yield Session(pool)
+                finally:
+                    closing.set()
+                    await asyncio.sleep(3600)
+
+        async def wait(session: Session):
+            waiting.set()
+            await asyncio.sleep(3600)
+
+        closing, waiting = asyncio.Event(), asyncio.Event()
+        app = made(routes=[Route('/wait', 'GET', wait)], components=[Slow(), PoolComponent()])
+        task = asyncio.ensure_future(
+            app({**scope('/wait'), 'type': 'http', 'method': 'GET'}, Peer().receive, Peer().send)
+        )
+        for event in (waiting, closing):
+            await asyncio.wait_for(event.wait(), 5)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert notes[-1] == 'pool closed'

@@ -140,6 +140,54 @@ class TestLifespan:
         assert await live(made(Broken)) == ['startup.failed']
         assert notes == ['session closed']
 
+    async def test_a_task_that_a_hook_awaits_and_that_is_cancelled_is_a_failure_and_no_end_of_the_server(self, caplog):
+        class Cancelling:
+            async def on_startup(self):
+                self.task = asyncio.ensure_future(asyncio.sleep(3600))
+
+            async def on_shutdown(self):
+                self.task.cancel()
+                await self.task
+
+        assert await live(made(Cache, Cancelling)) == ['startup.complete', 'shutdown.failed']
+        assert notes == ['cache opened', 'cache closed']
+        assert [record.exc_info[0] for record in caplog.records] == [asyncio.CancelledError]
+
+    async def test_the_end_of_the_server_is_no_failure_of_a_hook(self, caplog):
+        class Waiting:
+            async def on_startup(self):
+                begun.set()
+                await asyncio.sleep(3600)
+
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(live(made(Cache, Waiting)))
+        await asyncio.wait_for(begun.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (notes, caplog.records) == (['cache opened', 'cache closed'], [])
+
+    async def test_of_resources_that_fail_all_are_closed(self, caplog):
+        class Broken(Component):
+            def resolve(self, session: Session) -> Iterator[Settings]:
+                yield Settings()
+                raise OSError('no disk')
+
+        class Asking:
+            def on_startup(self, settings: Settings):
+                """Ask."""
+
+        class Plain(Component):
+            def resolve(self) -> Iterator[Session]:
+                try:
+                    yield Session()
+                finally:
+                    notes.append('session closed')
+
+        app = ASyncApp([], components=[Broken(), Plain()], event_hooks=[Asking])
+        assert await live(app) == ['startup.failed']
+        assert notes == ['session closed']
+
 
 class TestRefusals:
     def test_what_belongs_to_a_request_is_refused(self):
@@ -186,6 +234,30 @@ class TestWithoutLifespan:
 
     async def test_a_client_that_left_is_not_answered(self, caplog):
         assert await run(made(Failing()), scope('/hello'), Peer(disconnect())) == []
+
+        async def send(message):
+            raise OSError('gone')
+
+        await made(Failing())(scope('/hello'), Peer(CONNECT).receive, send)
+
+    async def test_a_start_that_fails_while_nobody_waits_is_tried_again(self, caplog):
+        class Slow:
+            times = 0
+
+            async def on_startup(self):
+                begun.set()
+                await asyncio.sleep(0.01)
+                self.times += 1
+                if self.times == 1:
+                    raise OSError('no pool')
+
+        app = made(Slow())
+        begun = asyncio.Event()
+        first = asyncio.ensure_future(run(app, scope('/hello'), Peer(CONNECT)))
+        await asyncio.wait_for(begun.wait(), 5)
+        first.cancel()
+        await asyncio.wait({first, app._startup._starting})
+        assert await run(app, scope('/hello'), Peer(CONNECT)) == [ACCEPT, CLOSE]
 
     def test_the_first_request_starts_too(self, caplog):
         client = TestClient(made(Failing()))

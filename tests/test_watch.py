@@ -882,7 +882,15 @@ class TestExpiry:
         assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
 
     @pytest.mark.parametrize(
-        'value, error', [('1', TypeError), (True, TypeError), (float('inf'), ValueError), (float('nan'), ValueError)]
+        'value, error',
+        [
+            ('1', TypeError),
+            (True, TypeError),
+            (float('inf'), ValueError),
+            (float('nan'), ValueError),
+            (1.7e12, ValueError),
+            (10**400, ValueError),
+        ],
     )
     @virtual
     async def test_what_is_no_time_is_refused(self, value, error):
