@@ -84,6 +84,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         )
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
         self._lifecycle = self._conduct(named_routes)
+        self._serve_websocket = self._lifecycle.serve
         self._startup = Startup(self, self.injector.components)
         self._draining = Draining(self._lifecycle.endpoints)
         self._check_hooks()
@@ -140,7 +141,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if kind is not None and scope.get('root_path'):
             scope = without_root_path(scope)
         if kind == 'websocket':
-            return self._lifecycle.serve(scope, receive, send)
+            return self._serve_websocket(scope, receive, send)
         if self._has_resources:
             return self._serve_http(dict(scope), receive, send)
         return super().__call__(scope)(receive, send)

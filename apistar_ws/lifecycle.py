@@ -130,7 +130,7 @@ class Lifecycle:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
-        endpoint, path_params = self._find(scope['path'])
+        endpoint, path_params = self._router.find(scope['path'], self._refuse)
         watch = self.watches.current()
         ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
         hooks = NO_HOOKS
@@ -161,12 +161,8 @@ class Lifecycle:
                 watch.remove(ws)
                 endpoint.leave(ws)
 
-    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
-        """Return the endpoint of a path and its parameters."""
-        try:
-            return self._router.lookup(path)
-        except HTTPException as exc:
-            return Refusal(exc, self._settings), {}
+    def _refuse(self, exc: HTTPException) -> Endpoint:
+        return Refusal(exc, self._settings)
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""
