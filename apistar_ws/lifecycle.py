@@ -98,6 +98,7 @@ class Hooks(NamedTuple):
 
 
 NO_HOOKS = Hooks()
+NO_STATE: Optional[State] = None
 #: Seconds that a client has to take the close when the server cancels its handler.
 PATIENCE = 1.0
 #: Seconds that the hooks and resources may take, and what is done where they fail: the close goes out at the latest two
@@ -130,11 +131,13 @@ class Lifecycle:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
-        endpoint, path_params = self._router.find(scope['path'], self._refuse)
+        try:
+            endpoint, path_params = self._router.lookup(scope['path'])
+        except HTTPException as exc:
+            endpoint, path_params = Refusal(exc, self._settings), {}
         watch = self.watches.current()
         ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
-        hooks = NO_HOOKS
-        state: Optional[State] = None
+        hooks, state = NO_HOOKS, NO_STATE
         message = await receive()
         watch.add(ws)
         try:
@@ -150,19 +153,14 @@ class Lifecycle:
         except BaseException as exc:
             await self._end(ws, endpoint, deciding_exception(exc), hooks, state)
         else:
-            if hooks.on_response or (state is not None and OPENED in state['scope']):
-                await self._conclude(ws, endpoint, None, hooks, state)
-            else:
-                await ws._close()
+            is_last = (hooks is NO_HOOKS and state is None) or not follows(hooks, state)
+            await (ws._close() if is_last else self._conclude(ws, endpoint, None, hooks, state))
         finally:
             if ws._is_unfinished:
                 await self._finish(ws, watch, endpoint)
             else:
                 watch.remove(ws)
                 endpoint.leave(ws)
-
-    def _refuse(self, exc: HTTPException) -> Endpoint:
-        return Refusal(exc, self._settings)
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""

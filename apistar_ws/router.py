@@ -150,13 +150,6 @@ class WebSocketRouter(Generic[Target]):
         """
         return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
-    def find(self, path: str, refuse: Callable[[exceptions.HTTPException], Target]) -> Tuple[Target, PathParams]:
-        """Return the target of a path and its parameters; without one, what ``refuse`` makes of the exception."""
-        try:
-            return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
-        except exceptions.HTTPException as exc:
-            return refuse(exc), {}
-
     def _lookup(self, path: str) -> Tuple[Target, PathParams]:
         return self._segments.match(path.split('/')) or self._match(path)
 
