@@ -1,20 +1,21 @@
 """One WebSocket route of one application: its settings, its arguments, who is let in, how many are there."""
 
+import functools
 import inspect
 import logging
-from typing import Any, Dict, Mapping, Optional, Set
+from typing import Any, Callable, Dict, Optional, Set
 
 from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler
-from apistar_ws.interruption import Task
+from apistar_ws.messages import Schema
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
-from apistar_ws.types import Receive, Scope, Send
+from apistar_ws.types import Scope
 from apistar_ws.websocket import TypedWebSocket, WebSocket
 
 logger = logging.getLogger('apistar_ws')
@@ -47,7 +48,9 @@ class Endpoint:
                 'The handler %s is a method without its object: collect it from an instance.'
                 % describe_handler(self.handler)
             )
-        self.handler, self._receives, self._sends = declaration.serving(self.handler)
+        self.handler, receives, sends = declaration.serving(self.handler)
+        #: Makes the WebSocket of a connection.
+        self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url)
         #: Whether components have to be run for its arguments.
         self.injects = self.arguments.injects
@@ -60,16 +63,6 @@ class Endpoint:
         self._max_connections = self.settings.max_connections
         self._is_draining = False
         self._allows_origin = self.settings.allows_origin
-
-    def open(
-        self, scope: Scope, receive: Receive, send: Send, path_params: Mapping[str, Any], owner: Task
-    ) -> WebSocket:
-        """Return the WebSocket of a new connection."""
-        # A copy: the router remembers its own.
-        path_params = {**path_params}
-        if self._receives is None and self._sends is None:
-            return WebSocket(scope, receive, send, self.settings, path_params, owner)
-        return TypedWebSocket(scope, receive, send, self.settings, path_params, owner, self._receives, self._sends)
 
     def enter(self, ws: Any) -> None:
         """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
@@ -125,7 +118,7 @@ class Refusal(Endpoint):
         self.connections = set()
         self.leave = self.connections.discard
         self.arguments = NoArguments(exc)
-        self._receives = self._sends = None
+        self.make = maker(None, None)
 
     def enter(self, ws: Any) -> None:
         """Let it pass to the hooks, which see it refused."""
@@ -143,6 +136,13 @@ class NoArguments(Arguments):
     def given(self, ws: Any) -> Dict[str, Any]:
         """Raise what refuses the handshake."""
         raise self._exc
+
+
+def maker(receives: Optional[Schema], sends: Optional[Schema]) -> Callable[..., WebSocket]:
+    """Return what makes the WebSocket of a connection, by the declared types of its messages."""
+    if receives is None and sends is None:
+        return WebSocket
+    return functools.partial(TypedWebSocket, receives=receives, sends=sends)
 
 
 def require_decodable(scope: Scope) -> None:

@@ -136,7 +136,9 @@ class Lifecycle:
         except HTTPException as exc:
             endpoint, path_params = Refusal(exc, self._settings), {}
         watch = self.watches.current()
-        ws: Conducted = endpoint.open(scope, receive, send, path_params, current_task(watch.loop))
+        ws: Conducted = endpoint.make(
+            scope, receive, send, endpoint.settings, {**path_params}, current_task(watch.loop)
+        )
         hooks, state = NO_HOOKS, NO_STATE
         message = await receive()
         watch.add(ws)
