@@ -132,13 +132,11 @@ class Lifecycle:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
         try:
-            endpoint, path_params = self._router.lookup(scope['path'])
+            endpoint, params = self._router.lookup(scope['path'])
         except HTTPException as exc:
-            endpoint, path_params = Refusal(exc, self._settings), {}
+            endpoint, params = Refusal(exc, self._settings), {}
         watch = self.watches.current()
-        ws: Conducted = endpoint.make(
-            scope, receive, send, endpoint.settings, {**path_params}, current_task(watch.loop)
-        )
+        ws: Conducted = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
         hooks, state = NO_HOOKS, NO_STATE
         message = await receive()
         watch.add(ws)
