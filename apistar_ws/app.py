@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 import sys
 import warnings
 from typing import Any, Container, Dict, List, Optional, Sequence
@@ -21,6 +22,7 @@ from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
 from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
+from apistar_ws.handshake import printable
 from apistar_ws.injection import (
     ASyncInjector,
     asks_for_websocket,
@@ -35,6 +37,8 @@ from apistar_ws.signatures import describe_handler
 from apistar_ws.startup import Startup
 from apistar_ws.types import Receive, Scope, Send
 from apistar_ws.websocket import WebSocket
+
+logger = logging.getLogger('apistar_ws')
 
 #: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
 NO_EXCEPTION: Any = None
@@ -189,10 +193,16 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     async def finalize_asgi(
         self, response: http.Response, send: ASGISend, scope: ASGIScope, exc: Exception = NO_EXCEPTION
     ) -> None:
-        """Close the resources of a request, and send its response; called by API Star."""
+        """Close the resources of a request, and send its response; called by API Star.
+
+        API Star says nothing of a handler that has failed: its traceback goes to the log here, unless it is raised.
+        """
         opened = opened_in(scope)
         while opened:
             await opened.pop().close(exc)
+        if response.exc_info is not None and not (self.debug or scope.get('raise_exceptions')):
+            where = '%s %s' % (scope['method'], printable(scope['path']))
+            logger.error('%s: the request failed.', where, exc_info=response.exc_info)
         await super().finalize_asgi(response, send, scope)
 
     def serve(self, host: str, port: int, debug: bool = False, **options: Any) -> None:

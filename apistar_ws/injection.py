@@ -1,6 +1,7 @@
 """API Star's dependency injection, decided once: what a handler asks for, and the steps that supply it."""
 
 import contextlib
+import difflib
 import functools
 import inspect
 import re
@@ -36,6 +37,8 @@ State = Dict[str, Any]
 #: What takes the whole body of a request, of which a handshake has none.
 BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
 PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
+#: Names that a handler gives to the channel, if it forgets to annotate it.
+CHANNEL_NAMES = ('ws', 'websocket', 'web_socket', 'socket')
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
@@ -394,6 +397,7 @@ class Arguments:
         parameters = signature.parameters.values()
         self._refuse_bodies(parameters)
         self._refuse_positional(parameters)
+        self._refuse_unknown(parameters, url)
         #: Names of the arguments that the router has converted, so that nothing can fail.
         self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
         #: Names of the arguments that are the channel.
@@ -450,6 +454,29 @@ class Arguments:
                 raise ConfigurationError(
                     'The argument %s of %s is positional only, and API Star gives arguments by their names: '
                     'take the slash out of its signature.' % (parameter.name, self._name)
+                )
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise ConfigurationError(
+                    'The handler %s takes any arguments, by %s, and API Star gives those that it can name: write them '
+                    'out, or in a decorator keep those of the handler by functools.wraps.' % (self._name, parameter)
+                )
+
+    def _refuse_unknown(self, parameters: Iterable[inspect.Parameter], url: str) -> None:
+        """Refuse what would be taken for a query parameter, and is not meant for one."""
+        unasked = set(path_names(url)) - {parameter.name for parameter in parameters}
+        for parameter in parameters:
+            if parameter.annotation not in PATH_ANNOTATIONS or parameter.default is not parameter.empty:
+                continue
+            if parameter.annotation is parameter.empty and parameter.name in CHANNEL_NAMES:
+                raise ConfigurationError(
+                    'The argument %s of %s has no annotation, and would be taken for a query parameter: write '
+                    '%s: WebSocket.' % (parameter.name, self._name, parameter.name)
+                )
+            meant = difflib.get_close_matches(parameter.name, unasked, 1)
+            if meant and parameter.name not in path_names(url):
+                raise ConfigurationError(
+                    'The argument %s of %s would be taken for a query parameter, and nothing takes {%s} of the URL %r: '
+                    'give both one name.' % (parameter.name, self._name, meant[0], url)
                 )
 
     def _plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:

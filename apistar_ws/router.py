@@ -12,7 +12,7 @@ from apistar.server.router import Router as HTTPRouter
 
 from apistar_ws.exceptions import UpgradeRequired
 from apistar_ws.injection import PARAMETER
-from apistar_ws.signatures import handler_signature
+from apistar_ws.signatures import describe_handler, handler_signature
 
 #: Paths whose match is remembered, the least recently used forgotten first.
 CACHE_SIZE = 4096
@@ -40,6 +40,7 @@ def split_routes(
 
     :param routes: routes, and ``Include`` around them; they are left as they are.
     :param is_websocket: tells which routes are for WebSockets.
+    :raises ConfigurationError: for what API Star would leave out without a word.
     """
     http: List[Any] = []
     websockets: List[NamedRoute] = []
@@ -51,8 +52,24 @@ def split_routes(
         elif isinstance(item, Route) and is_websocket(item):
             websockets.append(NamedRoute(url + item.url, name + item.name, item))
         else:
+            refuse_no_route(item)
             http.append(item)
     return http, websockets
+
+
+def refuse_no_route(item: Any) -> None:
+    """Refuse a handler or a list among the routes, which API Star would leave out: its path would not be found.
+
+    :raises ConfigurationError: saying what to do.
+    """
+    if isinstance(item, Route) or not (callable(item) or isinstance(item, (list, tuple))):
+        return
+    if callable(item):
+        advice = 'collect_routes() makes routes of decorated handlers, Route(url, method, handler) of the others.'
+        raise exceptions.ConfigurationError('routes holds the handler %s: %s' % (describe_handler(item), advice))
+    raise exceptions.ConfigurationError(
+        'routes holds a list: concatenate it, as in [Route(...)] + collect_routes(...), or put a star before it.'
+    )
 
 
 def include_of(include: Include, routes: List[Any]) -> Include:

@@ -5,6 +5,7 @@ import apistar
 import pytest
 import werkzeug.test
 from apistar import Include, Route, exceptions, http
+from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 from apistar.server.router import Router as HTTPRouter
 
@@ -200,3 +201,47 @@ class TestBesideHTTP:
 
     def test_it_is_an_api_star_application(self, client):
         assert isinstance(ASyncApp([]), apistar.ASyncApp)
+
+
+class TestFailures:
+    """What fails over HTTP, which API Star answers with 500 and says nothing of."""
+
+    def made(self):
+        def fail(q: http.QueryParam) -> str:
+            raise KeyError('disk full')
+
+        return ASyncApp([Route('/fail/', 'GET', fail)])
+
+    async def ask(self, app, **changes):
+        peer = Peer()
+        await app({**scope('/fail/?q=secret'), 'type': 'http', 'method': 'GET', **changes}, peer.receive, peer.send)
+        return peer.sent[0]['status']
+
+    async def test_the_traceback_is_in_the_log(self, caplog):
+        assert await self.ask(self.made()) == 500
+        assert [(record.getMessage(), record.exc_info[0]) for record in caplog.records] == [
+            ('GET /fail/: the request failed.', KeyError)
+        ]
+
+    async def test_what_is_raised_is_not_logged_too(self, caplog):
+        app = self.made()
+        with pytest.raises(KeyError):
+            await self.ask(app, raise_exceptions=True)
+        app.debug = True
+        with pytest.raises(KeyError):
+            await self.ask(app)
+        assert caplog.records == []
+
+
+class TestRoutes:
+    def test_what_api_star_would_leave_out_is_refused(self):
+        @websocket_route('/chat')
+        async def chat(ws: WebSocket):
+            """Not run."""
+
+        advice = 'routes holds the handler .*<locals>.chat: collect_routes'
+        for routes in ([chat], [Include('/api', 'api', [chat])]):
+            with pytest.raises(ConfigurationError, match=advice):
+                ASyncApp(routes)
+        with pytest.raises(ConfigurationError, match='routes holds a list: concatenate it'):
+            ASyncApp([collect_routes(chat)])

@@ -14,7 +14,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apistar_ws import WebSocket
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
 from apistar_ws.injection import (
     Arguments,
@@ -299,3 +299,48 @@ async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within
     for i in range(30):
         await used.run_async([(lambda: lambda: i)()], {'scope': {}})
     assert len(used.resolver_cache) <= 10
+
+
+def refusal_of(handler, url='/rooms/{room}'):
+    """Return why an application with ``handler`` is refused."""
+    with pytest.raises(ConfigurationError) as info:
+        ASyncApp(collect_routes(websocket_route(url)(handler)))
+    return str(info.value)
+
+
+class TestUnknownArguments:
+    """What would be a query parameter that no client sends."""
+
+    def test_a_channel_without_its_annotation_is_refused(self):
+        async def handler(ws):
+            """Not run."""
+
+        assert refusal_of(handler).endswith(
+            'has no annotation, and would be taken for a query parameter: write ws: WebSocket.'
+        )
+
+    def test_a_parameter_that_is_spelt_in_two_ways_is_refused(self):
+        async def handler(rom: str, ws: WebSocket):
+            """Not run."""
+
+        assert 'nothing takes {room} of the URL' in refusal_of(handler)
+
+    def test_what_may_be_a_query_parameter_is_none_of_these(self):
+        async def handler(room: str, rom: str, colour, limit: int = 5, ws: WebSocket = None):
+            """Not run."""
+
+        async def without_room(colour: str, rooms: str = ''):
+            """Not run."""
+
+        for function in (handler, without_room):
+            ASyncApp(collect_routes(websocket_route('/rooms/{room}')(function)))
+
+    @pytest.mark.parametrize('kind', ['args', 'kwargs'])
+    def test_any_arguments_are_refused(self, kind):
+        async def args(*args):
+            """Not run."""
+
+        async def kwargs(**kwargs):
+            """Not run."""
+
+        assert 'and API Star gives those that it can name' in refusal_of({'args': args, 'kwargs': kwargs}[kind])
