@@ -22,6 +22,8 @@ logger = logging.getLogger('apistar_ws')
 
 #: Turns of the event loop in which what a server knows of a client has reached the application.
 SETTLING_TURNS = 10
+#: So many calls after the end are a loop that does not see it.
+VAIN_CALLS = 10
 #: A handler that sends without end gives way to the other connections after so many messages.
 SENDS_PER_TURN = 1024
 
@@ -51,6 +53,8 @@ class NotOpen(Exception):
 
 async def not_open(*message: Message) -> Any:
     """Stand in for the server's ``receive`` and ``send`` while the WebSocket is not open."""
+    # A loop that catches what it is told must not hold up everybody.
+    await asyncio.sleep(0)
     raise NotOpen
 
 
@@ -104,6 +108,8 @@ class Ending(Handshake):
     _expires_at: Optional[float] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
+    # Calls of the handler after the end.
+    _vain = 0
 
     def __repr__(self) -> str:
         return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self.state.value)
@@ -215,17 +221,36 @@ class Ending(Handshake):
 
     def _not_open(self, call: str) -> Exception:
         """Return what the handler sees of a call for which the WebSocket has to be open."""
+        if self.state in (CLOSED, DISCONNECTED):
+            self._note_vain(call)
         if self.state is DISCONNECTED:
             return self._told_disconnect()
         if self.state is CLOSED:
             return self._refusal(call, 'The handler has closed it: receive and send before close().')
         return self._refusal(call, 'Await connect() first.')
 
+    def _note_vain(self, call: str) -> None:
+        """End a handler that calls again and again after the end, in a loop that catches what it is told."""
+        interruption = self._interruption
+        if interruption.owner is None or interruption.owner is not asyncio.current_task():
+            return
+        self._vain += 1
+        if self._vain % VAIN_CALLS == 0:
+            self._is_unfinished = True
+            interruption.cancel_again()
+        if self._vain == VAIN_CALLS:
+            logger.warning(
+                '%r: the handler calls %s again and again after the end, and is cancelled: let the exception pass that '
+                'the call raises, or leave the loop.' % (self, call)
+            )
+
     def _failure(self, exc: BaseException, call: str) -> BaseException:
         """Return what the handler sees of ``exc``, which ended what it awaited in ``call``."""
         if isinstance(exc, NotOpen):
             return self._not_open(call)
         if isinstance(exc, asyncio.CancelledError):
+            if self._vain >= VAIN_CALLS:
+                return exc
             is_ours = self._interruption.was_ours(asyncio.current_task()) and self.close_code is not None
             return self._told_disconnect() if is_ours else exc
         if not isinstance(exc, Exception):

@@ -366,22 +366,28 @@ class TestSecurity:
         assert denied(client, '/inbox', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
         client.close()
 
-    def test_a_token_that_expires_closes_unless_it_is_renewed(self):
+    def expiring(self):
+        """Return a client whose token expires soon, and may be renewed."""
         module = load('expiry')
-        module.tokens.update({'Bearer long': {'sub': 'Ada', 'exp': time.time() + 3600}})
+        module.tokens['Bearer long'] = {'sub': 'Ada', 'exp': time.time() + 3600}
         module.tokens['Bearer brief']['exp'] = time.time() + 0.5
-        with TestClient(module.app, timeout=TIMEOUT) as client:
-            headers = {'Authorization': 'Bearer brief'}
-            assert closed(client, '/inbox', headers=headers) == (4401, 'Expired')
-            module.tokens['Bearer brief']['exp'] = time.time() + 0.5
-            with client.websocket_connect('/inbox', headers=headers, timeout=1.2) as ws:
-                ws.send('long')
-                assert ws.receive() == 'renewed'
-                with pytest.raises(AssertionError, match='Waited'):
-                    ws.receive()
-            with pytest.raises(HandshakeDenied):
-                with client.websocket_connect('/inbox', headers={'Authorization': 'Bearer no'}):
-                    """Not get here."""
+        client = TestClient(module.app, timeout=TIMEOUT)
+        client.headers['Authorization'] = 'Bearer brief'
+        return client
+
+    def test_a_token_that_is_renewed_keeps_the_connection(self):
+        client = self.expiring()
+        with client.websocket_connect('/inbox', timeout=1.2) as ws:
+            ws.send('long')
+            assert ws.receive() == 'renewed'
+            with pytest.raises(AssertionError, match='Waited'):
+                ws.receive()
+        client.close()
+
+    def test_a_token_that_expires_closes(self):
+        client = self.expiring()
+        assert denied(client, '/inbox', headers={'Authorization': 'Bearer no'}) == (403, 'Forbidden')
+        assert closed(client, '/inbox') == (4401, 'Expired')
 
     @use('header_auth')
     def test_a_header_logs_in(self, client):

@@ -706,3 +706,63 @@ async def test_a_channel_is_freed_without_the_garbage_collector():
         assert freed() is None
     finally:
         gc.enable()
+
+
+class TestNeighbours:
+    """Names that other frameworks use."""
+
+    def test_they_are_answered_by_what_it_is_here(self):
+        ws = channel(Peer())
+        with pytest.raises(AttributeError, match='WebSocket has no send_text, as others .* is send'):
+            ws.send_text('hello')
+        assert not hasattr(ws, 'accept')
+
+    def test_they_are_free_for_attributes_of_the_users(self):
+        ws = channel(Peer())
+        ws.user = 'ann'
+        assert (ws.user, getattr(ws, 'count', 5)) == ('ann', 5)
+        with pytest.raises(AttributeError, match="'WebSocket' object has no attribute 'colour'"):
+            ws.colour
+
+
+class TestVainCalls:
+    """A handler that catches what it is told, in a loop."""
+
+    @pytest.mark.parametrize('way', ['receive', 'send', 'closed'])
+    async def test_it_holds_up_nobody_and_is_ended(self, way, caplog):
+        @websocket_route('/loop')
+        async def loop(ws: WebSocket):
+            if way == 'closed':
+                await ws.close()
+            while True:
+                try:
+                    await (ws.send('x') if way == 'send' else ws.receive())
+                except Exception:
+                    calls.append(way)
+
+        calls = []
+        sent = await run(ASyncApp(collect_routes(loop)), scope('/loop'), Peer(CONNECT, disconnect()))
+        assert (sent[0], len(calls) < 50) == (ACCEPT, True)
+        # A send without end is ended by the watch, where it gives way to others.
+        told = [] if way == 'send' else ['the handler calls receive() again and again after the end, and is cancelled']
+        assert [record.getMessage().partition('>: ')[2].partition(':')[0] for record in caplog.records] == told
+
+    async def test_one_that_catches_even_the_cancellation_holds_up_nobody(self, caplog):
+        @websocket_route('/loop')
+        async def loop(ws: WebSocket):
+            while len(calls) < 100:
+                try:
+                    await ws.receive()
+                except BaseException as exc:
+                    calls.append(type(exc))
+
+        calls = []
+        await run(ASyncApp(collect_routes(loop)), scope('/loop'), Peer(CONNECT, disconnect()))
+        assert len(caplog.records) == 1
+
+    async def test_the_tasks_of_others_do_not_count(self, caplog):
+        ws = await opened(Peer(disconnect()))
+        for _ in range(50):
+            with pytest.raises(WebSocketDisconnect):
+                await ws.receive()
+        assert caplog.records == []
