@@ -16,6 +16,7 @@ from apistar_ws.exceptions import (
 from apistar_ws.listeners import websocket_listener
 from apistar_ws.routes import collect_routes, websocket_route
 from apistar_ws.settings import Settings
+from apistar_ws.streams import websocket_stream
 from apistar_ws.websocket import WebSocket
 
 __version__ = '0.1.0'
@@ -37,4 +38,5 @@ __all__ = [
     'collect_routes',
     'websocket_listener',
     'websocket_route',
+    'websocket_stream',
 ]

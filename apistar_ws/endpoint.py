@@ -40,7 +40,6 @@ class Endpoint:
         self.connect = declaration.connect
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
-        require_coroutine_function(self.handler, 'Route(%r)' % url)
         if next(iter(inspect.signature(self.handler).parameters), '') == 'self' and not hasattr(
             self.handler, '__self__'
         ):
@@ -49,6 +48,7 @@ class Endpoint:
                 % describe_handler(self.handler)
             )
         self.handler, receives, sends = declaration.serving(self.handler)
+        require_coroutine_function(self.handler, 'Route(%r)' % url)
         #: Makes the WebSocket of a connection.
         self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url)

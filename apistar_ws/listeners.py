@@ -2,21 +2,17 @@
 
 import functools
 import inspect
-import typing
 from typing import Any, Callable, List, Optional, Sequence
 
-from apistar import validators
 from apistar.exceptions import ConfigurationError
 
+from apistar_ws.adapters import CHANNEL, annotated_schema, encode_reply, keyword_only, stand_in
 from apistar_ws.exceptions import UnsupportedMessage
 from apistar_ws.injection import PRIMITIVES, Deferred, Handler
-from apistar_ws.messages import MessageType, Schema, is_message_type, union_members
+from apistar_ws.messages import MessageType, Schema
 from apistar_ws.routes import Declaration, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
-
-#: What a listener may reply that is sent as it is.
-SENDABLE = (str, bytes, bytearray, memoryview)
 
 
 def websocket_listener(
@@ -78,9 +74,7 @@ def listen(listener: Handler, declaration: Declaration, per_message: Sequence[st
 
     later = parameters_per_message(signature, per_message, describe_handler(listener))
     now = [item for name, item in signature.parameters.items() if name != 'message' and item not in later]
-    handler.__signature__ = inspect.Signature([*map(keyword_only, now), *own_parameters(later)])  # type: ignore[attr-defined]
-    functools.update_wrapper(handler, listener, assigned=('__module__', '__name__', '__qualname__', '__doc__'))
-    del handler.__wrapped__  # type: ignore[attr-defined]
+    stand_in(handler, listener, [*now, CHANNEL, *deferred_parameters(later)])
     return Serving(handler, receives, sends)
 
 
@@ -104,26 +98,12 @@ def parameters_per_message(
     return [signature.parameters[name] for name in names]
 
 
-def own_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
-    """Return what the handler of a listener asks for beside what the listener does."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    own = [inspect.Parameter('apistar_ws_channel', kind, annotation=WebSocket)]
-    if later:
-        deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(keyword_only, later))})
-        own.append(inspect.Parameter('apistar_ws_deferred', kind, annotation=deferred))
-    return own
-
-
-def keyword_only(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return ``parameter``, to be given by its name."""
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-
-
-def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
-    """Return what ``reply`` is on the wire, as text or bytes, or None where there is no reply."""
-    if reply is None or (sends is None and isinstance(reply, SENDABLE)):
-        return reply
-    return ws.settings.codec.dumps(reply if sends is None else sends.encode(reply))
+def deferred_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
+    """Return what the handler of a listener asks for, to have the parameters of ``later`` for each message."""
+    if not later:
+        return []
+    deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(keyword_only, later))})
+    return [inspect.Parameter('apistar_ws_deferred', inspect.Parameter.KEYWORD_ONLY, annotation=deferred)]
 
 
 def received_schema(annotation: Any, listener: str) -> Optional[Schema]:
@@ -138,13 +118,3 @@ def received_schema(annotation: Any, listener: str) -> Optional[Schema]:
             'or give receives=.' % (listener, annotation)
         )
     return declared
-
-
-def annotated_schema(annotation: Any) -> Optional[Schema]:
-    """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them."""
-    if typing.get_origin(annotation) is list and all(map(is_message_type, typing.get_args(annotation))):
-        return Schema(validators.Array(items=typing.get_args(annotation)[0]))
-    choices = union_members(annotation)
-    if not all(map(is_message_type, choices)):
-        return None
-    return Schema(choices[0] if len(choices) == 1 else choices)

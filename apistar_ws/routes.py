@@ -36,7 +36,7 @@ class Declaration(NamedTuple):
     sends: Optional[Schema] = None
     settings: Mapping[str, Any] = {}
     #: Makes a handler of a function that is none by itself, such as a listener.
-    adapt: Optional[Callable[[Handler, 'Declaration'], Serving]] = None
+    adapt: Optional[Callable[[Any, 'Declaration'], Serving]] = None
 
     def serving(self, function: Handler) -> Serving:
         """Return what serves a connection, given the decorated function."""
@@ -128,15 +128,17 @@ def websocket_route(
     return marker(Declaration(url, name, connect, schema(receives), schema(sends), settings), 'websocket_route')
 
 
-def marker(declaration: Declaration, decorator: str) -> Callable[[Any], Any]:
-    """Return the decorator that marks a handler with ``declaration``, once both are checked."""
+def marker(
+    declaration: Declaration, decorator: str, require: Optional[Callable[[Any, str], None]] = None
+) -> Callable[[Any], Any]:
+    """Return the decorator that marks a handler with ``declaration``, once both are checked; ``require`` checks it."""
     where = '%s(%r)' % (decorator, declaration.url)
     if not isinstance(declaration.url, str) or not declaration.url.startswith('/'):
         raise ConfigurationError("%s: the URL has to begin with a slash, such as '/chat/{room}'." % where)
     check_settings(declaration.settings, where)
 
     def mark(handler: Any) -> Any:
-        require_coroutine_function(handler, where)
+        (require or require_coroutine_function)(handler, where)
         refuse_between(handler, where)
         if not is_marked(handler):
             return WebSocketHandler(handler, (declaration,))
@@ -160,7 +162,7 @@ def require_coroutine_function(handler: Any, where: str) -> None:
         raise ConfigurationError('%s: %r has no name; decorate an async def.' % (where, handler))
     if inspect.isasyncgenfunction(function):
         raise ConfigurationError(
-            '%s: %s is an async generator; a handler sends by ws.send() and does not yield.'
+            '%s: %s is an async generator; a handler sends by ws.send() and does not yield, websocket_stream does.'
             % (where, describe_handler(handler))
         )
     if not inspect.iscoroutinefunction(function):

@@ -334,6 +334,16 @@ class TestMessages:
         assert closed(client, '/upper', 'bye') == (1000, 'bye')
 
 
+class TestStream:
+    def test_a_client_gets_what_is_yielded_until_it_leaves(self):
+        module = load('stream')
+        client = TestClient(module.app, timeout=TIMEOUT)
+        with client.websocket_connect('/ticks/5') as ws:
+            assert [ws.receive_json() for _ in range(3)] == [{'count': 5}, {'count': 6}, {'count': 7}]
+        assert module.events == ['stopped']
+        client.close()
+
+
 class TestSecurity:
     @pytest.mark.parametrize(
         'url, origin, allowed',
