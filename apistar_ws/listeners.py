@@ -10,7 +10,7 @@ from apistar_ws.adapters import CHANNEL, annotated_schema, encode_reply, keyword
 from apistar_ws.exceptions import UnsupportedMessage
 from apistar_ws.injection import PRIMITIVES, Deferred, Handler
 from apistar_ws.messages import MessageType, Schema
-from apistar_ws.routes import Declaration, Serving, marker, schema
+from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
@@ -23,7 +23,7 @@ def websocket_listener(
     sends: Optional[MessageType] = None,
     per_message: Sequence[str] = (),
     **settings: Any,
-) -> Callable[[Any], Any]:
+) -> Callable[[Function], Function]:
     """Make an async function a WebSocket route that is called with each message and replies what it returns.
 
     Decorate with it as with :func:`websocket_route`. The argument ``message`` is the message, of the type that it

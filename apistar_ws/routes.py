@@ -2,7 +2,7 @@
 
 import inspect
 import types as python_types
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import wrapt
 from apistar import Route
@@ -15,6 +15,9 @@ from apistar_ws.messages import MessageType, Schema
 from apistar_ws.settings import check_settings
 from apistar_ws.signatures import describe_handler
 from apistar_ws.websocket import WebSocket
+
+#: A decorated function is, to a type checker, what it was.
+Function = TypeVar('Function', bound=Callable[..., Any])
 
 
 class Serving(NamedTuple):
@@ -110,7 +113,7 @@ def websocket_route(
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
     **settings: Any,
-) -> Callable[[Any], Any]:
+) -> Callable[[Function], Function]:
     """Make an async handler a WebSocket route, connected before it runs and closed after it.
 
     Decorate with it, above all other decorators, and hand the handler to :func:`collect_routes`; several of

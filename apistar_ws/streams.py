@@ -9,14 +9,14 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws.adapters import CHANNEL, annotated_schema, encode_reply, stand_in
 from apistar_ws.messages import MessageType
-from apistar_ws.routes import Declaration, Serving, marker, schema
+from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
 
 
 def websocket_stream(
     url: str, name: Optional[str] = None, *, sends: Optional[MessageType] = None, **settings: Any
-) -> Callable[[Any], Any]:
+) -> Callable[[Function], Function]:
     """Make an async generator a WebSocket route that sends what it yields.
 
     Decorate with it as with :func:`websocket_route`. Text and bytes are sent as they are, other values as JSON, and for

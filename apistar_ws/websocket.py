@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterable, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
 
 from apistar import types
 from apistar.exceptions import HTTPException
@@ -20,6 +20,8 @@ from apistar_ws.settings import Settings
 from apistar_ws.types import Data, Message, Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
+
+T = TypeVar('T')
 
 #: Seconds that a handshake may take before it is worth a look whether the client is still there.
 QUICK = 0.001
@@ -245,6 +247,15 @@ class WebSocket(Ending):
         self._wake_watch()
 
     # Receive
+
+    @overload
+    async def receive(self, message_type: None = None) -> Any: ...
+
+    @overload
+    async def receive(self, message_type: Type[T]) -> T: ...
+
+    @overload
+    async def receive(self, message_type: Any) -> Any: ...
 
     async def receive(self, message_type: Any = None) -> Any:
         """Return the next message: text or bytes, or an instance of what the route ``receives``.
