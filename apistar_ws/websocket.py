@@ -99,7 +99,7 @@ class WebSocket(Ending):
         self._sender = self._ahead = self._loop = self._wake = self._waits_since = None
         self._owner = owner
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(self, name: str) -> Any:
             advice = HERE.get(name)
