@@ -108,6 +108,8 @@ class Ending(Handshake):
     _expires_at: Optional[float] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
+    # Whether a limit was broken; the lifecycle has a line for the log.
+    _was_broken = False
     # Calls of the handler after the end.
     _vain = 0
 
@@ -164,7 +166,7 @@ class Ending(Handshake):
 
     def _break(self, code: int, reason: str) -> None:
         """Close on a client that broke a limit, whoever noticed; what it sent before is not delivered any more."""
-        logger.info('%r: closed with %d, %s.', self, code, reason)
+        self._was_broken = True
         if self._ahead is not None:
             self._ahead.stop()
         self._give_up(int(code), fit_reason(reason))

@@ -10,6 +10,7 @@ from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPEx
 
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler
+from apistar_ws.log import RouteLog
 from apistar_ws.messages import Schema
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
@@ -17,8 +18,6 @@ from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Scope
 from apistar_ws.websocket import TypedWebSocket, WebSocket
-
-logger = logging.getLogger('apistar_ws')
 
 
 class Endpoint:
@@ -62,6 +61,7 @@ class Endpoint:
         self.leave = self.connections.discard
         self._max_connections = self.settings.max_connections
         self._is_draining = False
+        self.log = RouteLog()
         self._allows_origin = self.settings.allows_origin
 
     def enter(self, ws: Any) -> None:
@@ -84,7 +84,8 @@ class Endpoint:
             require_decodable(scope)
         check = self._allows_origin
         if origin is not None and check is not None and not check(origin, scope.get('scheme', 'ws'), host):
-            logger.warning('Origin %r is not allowed on %s, host %r: see allowed_origins.', origin, self.url, host)
+            message = 'Origin %r is not allowed on %s, host %r: see allowed_origins.'
+            self.log.tell(logging.WARNING, message, origin, self.url, host)
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             raise self._no_place()
@@ -100,7 +101,8 @@ class Endpoint:
     def _no_place(self) -> HTTPException:
         if self._is_draining:
             return ServiceUnavailable('The server restarts')
-        logger.warning('All %d connections of %s are taken: see max_connections.', self._max_connections, self.url)
+        message = 'All %d connections of %s are taken: see max_connections.'
+        self.log.tell(logging.WARNING, message, self._max_connections, self.url)
         return ServiceUnavailable()
 
 
@@ -109,10 +111,12 @@ class Refusal(Endpoint):
 
     :param exc: what refuses the handshake.
     :param settings: the application's.
+    :param log: one for all paths without an endpoint.
     """
 
-    def __init__(self, exc: HTTPException, settings: Settings) -> None:
+    def __init__(self, exc: HTTPException, settings: Settings, log: RouteLog) -> None:
         self.route = None
+        self.log = log
         self.connect = True
         self.settings = settings
         self.connections = set()

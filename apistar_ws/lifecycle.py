@@ -18,8 +18,10 @@ from apistar_ws.exceptions import (
     close_for_response,
     deciding_exception,
 )
+from apistar_ws.handshake import printable
 from apistar_ws.injection import FAILED, ASyncInjector, State, note_failure
 from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
+from apistar_ws.log import RouteLog
 from apistar_ws.resources import OPENED, opened_in
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
@@ -82,6 +84,10 @@ class Conducted(Watched, Protocol):
     def _disconnected(self, message: Message) -> None:
         """Note that the connection is over."""
 
+    @property
+    def _was_broken(self) -> bool:
+        """Whether the package has closed it, for a limit."""
+
     def _give_up(self, code: int, reason: str) -> None:
         """Close without waiting for the client."""
 
@@ -128,13 +134,14 @@ class Lifecycle:
         self._injector = injector
         self._settings = settings
         self.watches = Watches()
+        self._log = RouteLog()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
         try:
             endpoint, params = self._router.lookup(scope['path'])
         except HTTPException as exc:
-            endpoint, params = Refusal(exc, self._settings), {}
+            endpoint, params = Refusal(exc, self._settings, self._log), {}
         watch = self.watches.current()
         ws: Conducted = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
         hooks, state = NO_HOOKS, NO_STATE
@@ -210,7 +217,7 @@ class Lifecycle:
                 await self._stop(ws, endpoint, exc, hooks, state)
                 raise exc
             if is_expected(exc, ws) and not follows(hooks, state):
-                await ws._close(*close_for(exc))
+                await self._close(ws, endpoint, *close_for(exc))
             else:
                 await self._conclude(ws, endpoint, exc, hooks, state)
         finally:
@@ -243,7 +250,7 @@ class Lifecycle:
                 # Each hook has had its turn.
                 on_error = ()
                 await close_resources(state, exc)
-            await self._answer(ws, exc, state['response'])
+            await self._answer(ws, endpoint, exc, state['response'])
         except BaseException as failure:
             await self._fail(ws, failure, on_error, state, exc, ended_at)
             if state['scope'].get('raise_exceptions'):
@@ -274,16 +281,24 @@ class Lifecycle:
             # As in _end.
             del exc
 
-    async def _answer(self, ws: Conducted, exc: Optional[BaseException], response: http.Response) -> None:
+    async def _answer(
+        self, ws: Conducted, endpoint: Endpoint, exc: Optional[BaseException], response: http.Response
+    ) -> None:
         """Tell the client: deny the handshake with the response, or close the connection with what it says."""
         if ws.state is WebSocketState.CONNECTING:
+            endpoint.log.tell(logging.INFO, '%s: denied with %d.', name_of(ws), response.status_code)
             await self._deny(ws, response)
         elif isinstance(exc, InvalidMessage) and response.status_code == 101:
-            await ws._close(*close_for(exc))
+            await self._close(ws, endpoint, *close_for(exc))
         elif exc is None and response.status_code < 300:
             await ws._close()
         else:
-            await ws._close(*close_for_response(response))
+            await self._close(ws, endpoint, *close_for_response(response))
+
+    async def _close(self, ws: Conducted, endpoint: Endpoint, code: int, reason: str) -> None:
+        if ws.state is WebSocketState.OPEN:
+            note_close(ws, endpoint, code, reason)
+        await ws._close(code, reason)
 
     async def _deny(self, ws: Conducted, response: http.Response) -> None:
         if not 100 <= response.status_code <= 599:
@@ -345,6 +360,8 @@ class Lifecycle:
             if not ws._interruption.was_ours(ws._interruption.owner):
                 raise
         finally:
+            if ws._was_broken:
+                note_close(ws, endpoint, ws.close_code or 0, ws.close_reason or '')
             watch.remove(ws)
             endpoint.leave(ws)
 
@@ -412,6 +429,17 @@ async def close_resources(state: State, exc: Optional[BaseException]) -> None:
         except BaseException as failure:
             note_failure(state, failure, resource.resolve)
             raise
+
+
+def note_close(ws: Conducted, endpoint: Endpoint, code: int, reason: str) -> None:
+    """Have a line of the log for a close that the package decides."""
+    endpoint.log.tell(logging.INFO, '%s: closed with %d, %s.', name_of(ws), code, printable(reason))
+
+
+def name_of(ws: Conducted) -> str:
+    """Return the path and the client of a connection, as the log names them."""
+    host, port = ws.scope.get('client') or ('?', '?')
+    return 'WebSocket %s from %s:%s' % (printable(ws.scope['path']), host, port)
 
 
 def log_failure(ws: Conducted, failure: BaseException, state: State) -> None:
