@@ -28,7 +28,7 @@ from apistar.validators import ValidationError
 
 from apistar_ws.messages import is_message_type
 from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
-from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.signatures import describe_handler, handler_signature, readable
 from apistar_ws.websocket import WebSocket
 
 Handler = Callable[..., Awaitable[Any]]
@@ -241,7 +241,9 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
         """Return the steps that supply ``funcs``."""
         return [
             Step(func, is_async, tuple(kwargs.items()), consts, output, set_return)
-            for func, is_async, kwargs, consts, output, set_return in self.resolve_functions(funcs, state)
+            for func, is_async, kwargs, consts, output, set_return in self.resolve_functions(
+                [readable(func) for func in funcs], state
+            )
         ]
 
 

@@ -12,7 +12,7 @@ from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
 from apistar_ws.interruption import ends_from_outside
-from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.signatures import describe_handler, handler_signature, readable
 
 logger = logging.getLogger('apistar_ws')
 
@@ -83,6 +83,19 @@ class Resource(Component):  # type: ignore[misc]
         return parameter.annotation is self._supplies
 
 
+class Readable(Component):  # type: ignore[misc]
+    """Stands for a component whose annotations are strings, and has them resolved.
+
+    :param component: the component.
+    """
+
+    def __init__(self, component: Component) -> None:
+        for name in ('can_handle_parameter', 'identity'):
+            if getattr(type(component), name) is not getattr(Component, name):
+                setattr(self, name, getattr(component, name))
+        self.resolve = readable(component.resolve)
+
+
 def opener(resolve: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
     """Return the function that opens a resource, for the injector: it asks for the list of them too."""
 
@@ -113,12 +126,19 @@ def yielded(annotation: Any) -> Any:
 
 
 def with_resources(components: Iterable[Component]) -> List[Component]:
-    """Return ``components`` with a ``Resource`` in place of each that yields, and what these ask for."""
-    given = list(components)
-    found = [Resource(component) if is_resource(component) else component for component in given]
-    if found != given and not any(isinstance(component, OpenedResourcesComponent) for component in found):
+    """Return ``components`` with what stands for those that yield, or have strings for annotations, in their place."""
+    found = [stand_in_for(component) for component in components]
+    kinds = {type(component) for component in found}
+    if Resource in kinds and OpenedResourcesComponent not in kinds:
         found.append(OpenedResourcesComponent())
     return found
+
+
+def stand_in_for(component: Component) -> Component:
+    """Return ``component``, or what API Star's injector can use in its place."""
+    if is_resource(component):
+        return Resource(component)
+    return component if readable(component.resolve) == component.resolve else Readable(component)
 
 
 def is_resource(component: Component) -> bool:

@@ -1,7 +1,7 @@
 """What a function asks for, as API Star understands it, and its name in a sentence."""
 
 import inspect
-from typing import Any
+from typing import Any, Callable
 
 from apistar.exceptions import ConfigurationError
 
@@ -38,3 +38,28 @@ def plain_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
         return parameter
     default = None if parameter.default is parameter.empty else parameter.default
     return parameter.replace(annotation=choices[0], default=default)
+
+
+def readable(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``func``, or one that does the same and has its annotations resolved, where they are strings.
+
+    API Star reads annotations as they are, and finds no component for a string (PEP 563).
+
+    :raises ConfigurationError: for a name that the module of ``func`` does not have.
+    """
+    signature = inspect.signature(func)
+    annotations = [parameter.annotation for parameter in signature.parameters.values()]
+    if not any(isinstance(annotation, str) for annotation in (signature.return_annotation, *annotations)):
+        return func
+
+    def call(**arguments: Any) -> Any:
+        return func(**arguments)
+
+    async def call_async(**arguments: Any) -> Any:
+        return await func(**arguments)
+
+    stand_in: Any = call_async if inspect.iscoroutinefunction(func) else call
+    stand_in.__signature__ = handler_signature(func)
+    stand_in.__name__ = getattr(func, '__name__', type(func).__name__)
+    stand_in.__qualname__, stand_in.__module__ = getattr(func, '__qualname__', stand_in.__name__), func.__module__
+    return stand_in  # type: ignore[no-any-return]
