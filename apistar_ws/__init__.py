@@ -14,7 +14,7 @@ from apistar_ws.exceptions import (
     WebSocketStateError,
 )
 from apistar_ws.listeners import websocket_listener
-from apistar_ws.routes import collect_routes, websocket_route
+from apistar_ws.routes import Route, collect_routes, websocket_route
 from apistar_ws.settings import Settings
 from apistar_ws.streams import websocket_stream
 from apistar_ws.websocket import WebSocket
@@ -25,6 +25,7 @@ __all__ = [
     'ASyncApp',
     'CloseCode',
     'InvalidMessage',
+    'Route',
     'ServiceUnavailable',
     'Settings',
     'UnsupportedMessage',

@@ -4,8 +4,8 @@ import inspect
 import types as python_types
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
+import apistar
 import wrapt
-from apistar import Route
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.ending import WebSocketState
@@ -13,7 +13,7 @@ from apistar_ws.exceptions import close_for
 from apistar_ws.injection import Handler
 from apistar_ws.messages import MessageType, Schema
 from apistar_ws.settings import check_settings
-from apistar_ws.signatures import describe_handler
+from apistar_ws.signatures import describe_handler, readable
 from apistar_ws.websocket import WebSocket
 
 #: A decorated function is, to a type checker, what it was.
@@ -188,7 +188,25 @@ def refuse_between(handler: Any, where: str) -> None:
 # Collecting
 
 
-class WebSocketRoute(Route):  # type: ignore[misc]
+class Route(apistar.Route):  # type: ignore[misc]
+    """API Star's ``Route`` for HTTP, whose handler may have strings for annotations.
+
+    Use it in place of ``apistar.Route`` in a module that says ``from __future__ import annotations``: there API Star's
+    own fails with ``KeyError: 'str'`` where the URL has a parameter.
+
+    :param url: its path.
+    :param method: the method of HTTP.
+    :param handler: the handler.
+    :param name: and the others, as for API Star's ``Route``.
+    :raises ConfigurationError: for a name that the module of the handler does not have.
+    """
+
+    def generate_link(self, url: str, method: str, handler: Any, name: str) -> Any:
+        """Return what the schema says of the route; called by API Star."""
+        return super().generate_link(url, method, readable(handler), name)
+
+
+class WebSocketRoute(apistar.Route):  # type: ignore[misc]
     """API Star's ``Route`` for a WebSocket: standalone, and in no schema, since OpenAPI has no WebSockets.
 
     Made by :func:`collect_routes`; put it wherever a ``Route`` goes.
@@ -205,7 +223,7 @@ class WebSocketRoute(Route):  # type: ignore[misc]
         """Return None, which keeps a route out of API Star's schema, also inside an ``Include``."""
 
 
-def collect_routes(*sources: Any) -> List[Route]:
+def collect_routes(*sources: Any) -> List[apistar.Route]:
     """Return API Star routes for the decorated handlers in ``sources``, in the order of their definition.
 
     Concatenate the list with other routes or put it in an ``Include``; each call makes new routes, so that
@@ -215,7 +233,7 @@ def collect_routes(*sources: Any) -> List[Route]:
         (``globals()``) of them. What a module only imported is not collected from it.
     :raises ConfigurationError: for a source that is none of these.
     """
-    routes: List[Route] = []
+    routes: List[apistar.Route] = []
     seen = set()
     for handler in find_handlers(sources):
         key = (id(handler.declarations), id(getattr(handler, '__self__', None)))

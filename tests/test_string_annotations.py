@@ -6,11 +6,11 @@ import inspect
 from typing import Iterator, Optional
 
 import pytest
-from apistar import Route, exceptions, http
+from apistar import exceptions, http
 from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, Route, WebSocket, collect_routes, websocket_route
 from apistar_ws.testing import TestClient
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, run, scope, sent
 
@@ -88,11 +88,14 @@ def show(session: Session) -> dict:
     return {'session': session}
 
 
+def page(number: int, size: int = 10) -> list:
+    return [number, size]
+
+
 def made(*hooks):
     components = [TokenComponent(), UserComponent(), SessionComponent(), NamedComponent(), OwnComponent()]
-    return ASyncApp(
-        [*collect_routes(hello), Route('/show', 'GET', show)], components=components, event_hooks=[Guard, *hooks]
-    )
+    routes = [Route('/show', 'GET', show), Route('/pages/{number}', 'GET', page), *collect_routes(hello)]
+    return ASyncApp(routes, components=components, event_hooks=[Guard, *hooks])
 
 
 async def test_they_are_resolved_for_websockets():
@@ -118,3 +121,11 @@ def test_a_name_that_is_not_there_is_refused_with_a_sentence():
 
     with pytest.raises(ConfigurationError, match='An annotation of .*Wrong.resolve cannot be resolved'):
         ASyncApp([], components=[Wrong()])
+
+
+def test_a_route_for_http_has_its_parameters():
+    client = TestClient(made())
+    headers = {'Authorization': 'ann'}
+    assert client.get('/pages/5?size=20', headers=headers).json() == [5, 20]
+    assert client.get('/pages/five', headers=headers).status_code == 404
+    client.close()
