@@ -38,6 +38,8 @@ class Settings:
         Default: it is; a handler without a client works for nobody.
     :param on_invalid: what a message does that is not what the route declares: ``'close'`` with 1007, ``'reply'``
         with the error as JSON and go on, or a function of ``(ws, exc)`` to call before going on. Default: close.
+    :param error_key: the key of the object in which ``on_invalid='reply'`` sends the error. Default: ``error``; choose
+        one that no message of the application has, so that a client can tell the two apart.
     :param json: the codec: the ``json`` module, ``orjson``, or an object with ``dumps`` and ``loads``.
     :raises ConfigurationError: for a value that cannot be meant.
     """
@@ -52,6 +54,7 @@ class Settings:
     subprotocols: Tuple[str, ...] = ()
     cancel_on_disconnect: bool = True
     on_invalid: OnInvalid = 'close'
+    error_key: str = 'error'
     json: Codec = json
 
     #: What decides about an Origin header; None where every origin may pass.
@@ -71,6 +74,7 @@ class Settings:
         self._require('cancel_on_disconnect', isinstance(self.cancel_on_disconnect, bool), 'True or False')
         answers_invalid = self.on_invalid in ('close', 'reply') or callable(self.on_invalid)
         self._require('on_invalid', answers_invalid, "'close', 'reply' or a function of (ws, exc)")
+        self._require('error_key', isinstance(self.error_key, str) and bool(self.error_key), 'a text')
         self._set('subprotocols', tuple(self.subprotocols))
         self._set('allows_origin', origin_check(self.allowed_origins))
         self._set('codec', json_codec(self.json))

@@ -340,7 +340,7 @@ class WebSocket(Ending):
         if on_invalid == 'close':
             raise exc
         if on_invalid == 'reply':
-            return await self.send_json(exc.detail)
+            return await self.send_json({self.settings.error_key: exc.detail})
         answer = on_invalid(self, exc)  # type: ignore[operator]
         if inspect.isawaitable(answer):
             await answer

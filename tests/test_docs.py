@@ -300,9 +300,9 @@ class TestMessages:
     def test_an_invalid_message_is_replied_to(self, client):
         with client.websocket_connect('/reply') as ws:
             ws.send_json({'item': 'tea', 'count': 0})
-            assert ws.receive_json() == {'count': 'Must be greater than or equal to 1.'}
+            assert ws.receive_json() == {'error': {'count': 'Must be greater than or equal to 1.'}}
             ws.send('tea')
-            assert ws.receive_json() == 'Malformed JSON. Expecting value: line 1 column 1 (char 0)'
+            assert ws.receive_json() == {'error': 'Malformed JSON. Expecting value: line 1 column 1 (char 0)'}
             ws.send_json({'item': 'tea', 'count': 2})
             assert ws.receive() == '2 x tea'
 

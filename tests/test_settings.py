@@ -50,6 +50,7 @@ def test_a_route_overrides_what_it_names_and_keeps_the_rest():
         ({'subprotocols': [1]}, 'subprotocols='),
         ({'cancel_on_disconnect': 1}, 'cancel_on_disconnect=1 has to be True or False'),
         ({'on_invalid': 'ignore'}, "on_invalid='ignore' has to be 'close', 'reply' or a function"),
+        ({'error_key': ''}, "error_key='' has to be a text"),
         ({'json': object()}, 'needs the methods dumps'),
         ({'allowed_origins': ['a b']}, 'allowed_origins holds'),
         ({'idle_timout': 5}, 'does not know the setting idle_timout; the settings are allowed_origins, '),

@@ -666,15 +666,17 @@ class TestTyped:
             await ws.receive()
         assert (peer.sent, ws.state) == ([], OPEN)
 
-    async def test_an_invalid_message_may_be_replied_to(self):
+    @pytest.mark.parametrize('settings, key', [({}, 'error'), ({'error_key': 'problem'}, 'problem')])
+    async def test_an_invalid_message_may_be_replied_to(self, settings, key):
         peer = Peer()
-        ws = await self.made(peer, receives=Order, on_invalid='reply')
+        ws = await self.made(peer, receives=Order, on_invalid='reply', **settings)
         peer.add(text('{}'), text('{'), text('{"item": "tea"}'))
         assert await ws.receive() == Order(item='tea')
         assert peer.sent == [
-            sent('{"item":"The \\"item\\" field is required."}'),
+            sent('{"%s":{"item":"The \\"item\\" field is required."}}' % key),
             sent(
-                '"Malformed JSON. Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"',
+                '{"%s":"Malformed JSON. Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"}'
+                % key,
             ),
         ]
 
