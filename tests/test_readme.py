@@ -79,7 +79,9 @@ def test_the_resource_is_closed_after_each_message(capsys):
 
 def test_typed_messages_are_taken_and_answered():
     names = run(TYPED)
-    client = TestClient(ASyncApp(collect_routes(names['orders'], names['one'])))
+    client = TestClient(ASyncApp(collect_routes(names['orders'], names['one'], names['totals'])))
+    with client.websocket_connect('/totals') as ws:
+        assert list(ws) == ['{"total":0}', '{"total":1}', '{"total":2}']
     for url in ('/orders', '/orders/one-by-one'):
         with client.websocket_connect(url) as ws:
             ws.send_json({'item': 'tea', 'count': 2})
