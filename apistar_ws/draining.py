@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import math
-from typing import Any, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
-from apistar_ws.endpoint import Endpoint
+from apistar_ws.endpoint import Admitted, Endpoint
 
 logger = logging.getLogger('apistar_ws')
 
@@ -55,11 +55,11 @@ class Draining:
                 len(lingering), LINGER, lingering[0],
             )  # fmt: skip
 
-    def _connections(self) -> List[Any]:
+    def _connections(self) -> List[Admitted]:
         return [ws for endpoint in self._endpoints for ws in endpoint.connections]
 
 
-async def close_evenly(connections: Sequence[Any], seconds: float) -> None:
+async def close_evenly(connections: Sequence[Admitted], seconds: float) -> None:
     """Close ``connections``, spread evenly over so many seconds."""
     now = asyncio.get_running_loop().time
     begun = now()

@@ -3,11 +3,12 @@
 import functools
 import inspect
 import logging
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional, Protocol, Set
 
 from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
+from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler
 from apistar_ws.log import RouteLog
@@ -18,6 +19,22 @@ from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Scope
 from apistar_ws.websocket import TypedWebSocket, WebSocket
+
+
+class Admitted(Protocol):
+    """What is asked of a connection that a route counts, beside what a handler may use of it."""
+
+    scope: Scope
+
+    @property
+    def state(self) -> WebSocketState:
+        """Where the connection stands."""
+
+    def _turn_away(self, exc: HTTPException) -> None:
+        """Have its accept raise ``exc``."""
+
+    def _abort(self, code: int, reason: str) -> None:
+        """Close, and end the handler."""
 
 
 class Endpoint:
@@ -56,7 +73,7 @@ class Endpoint:
         #: What its URL matches: two routes with one pattern serve the same paths.
         self.pattern = url_pattern(url, self.handler)
         #: Those that were let in and are not over.
-        self.connections: Set[Any] = set()
+        self.connections: Set[Admitted] = set()
         #: Counts a connection no longer, if it was let in.
         self.leave = self.connections.discard
         self._max_connections = self.settings.max_connections
@@ -64,7 +81,7 @@ class Endpoint:
         self.log = RouteLog()
         self._allows_origin = self.settings.allows_origin
 
-    def enter(self, ws: Any) -> None:
+    def enter(self, ws: Admitted) -> None:
         """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
 
         :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
@@ -124,7 +141,7 @@ class Refusal(Endpoint):
         self.arguments = NoArguments(exc)
         self.make = maker(None, None)
 
-    def enter(self, ws: Any) -> None:
+    def enter(self, ws: Admitted) -> None:
         """Let it pass to the hooks, which see it refused."""
 
 

@@ -15,6 +15,7 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
+    Protocol,
     Sequence,
     Tuple,
 )
@@ -90,6 +91,13 @@ class Plan(NamedTuple):
     deferred_keywords: Keywords
 
 
+class Ended(Protocol):
+    """What is asked of a connection whose handler ends while something deferred is open."""
+
+    def _stands_for(self, exc: BaseException) -> BaseException:
+        """Return what ``exc`` means to who is told why the handler ends."""
+
+
 class Deferred:
     """Arguments that a handler resolves by itself, as often as it likes; they are closed each time.
 
@@ -119,7 +127,8 @@ class Deferred:
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
             # What has ended the handler decides, and not what fails after it.
-            await close_rest(opened, state['websocket']._stands_for(exc))
+            ws: Ended = state['websocket']
+            await close_rest(opened, ws._stands_for(exc))
             raise
         await close_all(opened, functools.partial(note_failure, self._state))
 

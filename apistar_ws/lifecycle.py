@@ -1,6 +1,7 @@
 """The life of a connection, top to bottom: handshake, admission, hooks, accept, handler, close or denial, report."""
 
 import asyncio
+import functools
 import logging
 from typing import Any, Awaitable, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
@@ -9,7 +10,7 @@ from apistar.exceptions import HTTPException
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
-from apistar_ws.endpoint import Endpoint, Refusal
+from apistar_ws.endpoint import Admitted, Endpoint, Refusal
 from apistar_ws.exceptions import (
     INTERNAL_ERROR,
     InvalidMessage,
@@ -22,7 +23,7 @@ from apistar_ws.handshake import printable
 from apistar_ws.injection import FAILED, ASyncInjector, State, note_failure
 from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
 from apistar_ws.log import RouteLog
-from apistar_ws.resources import OPENED, opened_in
+from apistar_ws.resources import OPENED, close_in_turn, opened_in
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
@@ -48,7 +49,7 @@ class Application(Protocol):
         """Return the response to an exception that nobody expected."""
 
 
-class Conducted(Watched, Protocol):
+class Conducted(Watched, Admitted, Protocol):
     """What the lifecycle uses of a WebSocket, beside what a handler may use of it."""
 
     scope: Scope
@@ -421,14 +422,7 @@ async def close_resources(state: State, exc: Optional[BaseException]) -> None:
 
     :raises BaseException: what the first that fails raises; the others are left open.
     """
-    opened = opened_in(state['scope'])
-    while opened:
-        resource = opened.pop()
-        try:
-            await resource.close(exc)
-        except BaseException as failure:
-            note_failure(state, failure, resource.resolve)
-            raise
+    await close_in_turn(opened_in(state['scope']), exc, functools.partial(note_failure, state))
 
 
 def note_close(ws: Conducted, endpoint: Endpoint, code: int, reason: str) -> None:

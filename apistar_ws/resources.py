@@ -28,6 +28,10 @@ YIELDS = (
 )
 
 
+#: What is told of a failure, and of the function that has failed.
+Note = Callable[[BaseException, Any], None]
+
+
 class Opened(NamedTuple):
     """A resource that was opened, and the component that closes it."""
 
@@ -153,20 +157,32 @@ def opened_in(scope: Dict[str, Any]) -> OpenedResources:
     return opened
 
 
-async def close_all(opened: OpenedResources, note: Callable[[BaseException, Any], None]) -> None:
-    """Close ``opened``, the last one first, after a success.
+async def close_in_turn(opened: OpenedResources, exc: Optional[BaseException], note: Note) -> None:
+    """Close ``opened``, the last one first, with ``exc`` if that has ended what they were for.
 
-    :param note: is told of the first failure, and which function it is of; the others are closed with it.
-    :raises BaseException: that failure.
+    :param note: is told of a failure.
+    :raises BaseException: that failure; the others are still open then.
     """
     while opened:
         resource = opened.pop()
         try:
-            await resource.close(None)
+            await resource.close(exc)
         except BaseException as failure:
             note(failure, resource.resolve)
-            await close_rest(opened, failure)
             raise
+
+
+async def close_all(opened: OpenedResources, note: Note) -> None:
+    """Close ``opened`` after a success; if one fails, the others are closed with its failure.
+
+    :param note: is told of the failure.
+    :raises BaseException: that failure.
+    """
+    try:
+        await close_in_turn(opened, None, note)
+    except BaseException as failure:
+        await close_rest(opened, failure)
+        raise
 
 
 async def close_rest(opened: OpenedResources, exc: Optional[BaseException]) -> None:

@@ -281,6 +281,29 @@ class TestPerMessage:
         await run(self.made(order), scope('/orders'), Peer(CONNECT, text('a'), disconnect()))
         assert notes[2:] == ['session rolled back, WebSocketDisconnect']
 
+    async def test_a_cancellation_goes_on_also_where_closing_fails(self, caplog):
+        class Failing(Component):
+            def resolve(self) -> Iterator[Session]:
+                try:
+                    yield Session()
+                finally:
+                    raise OSError('disk full')
+
+        @websocket_listener('/orders', per_message=['session'])
+        async def order(message, session: Session):
+            begun.set()
+            await asyncio.sleep(3600)
+
+        begun = asyncio.Event()
+        app, peer = ASyncApp(collect_routes(order), components=[Failing()]), Peer(CONNECT, text('a'))
+        task = asyncio.ensure_future(app(scope('/orders'), peer.receive, peer.send))
+        await asyncio.wait_for(begun.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert peer.sent == [ACCEPT, closed(1012)]
+        assert [record.exc_info[0] for record in caplog.records] == [OSError]
+
     async def test_what_fails_after_an_exception_is_logged_and_the_exception_decides(self, caplog):
         class Failing(Component):
             def resolve(self) -> Iterator[Session]:
