@@ -14,7 +14,7 @@ Exceptions of the package, and the one place that turns an exception into a clos
 
 import asyncio
 import json
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from apistar import http
 from apistar.exceptions import HTTPException
@@ -139,14 +139,22 @@ def is_answer(exc: BaseException) -> bool:
     return isinstance(exc, HTTPException) and 100 <= exc.status_code <= 999
 
 
-def close_for_response(response: http.Response) -> Tuple[int, str]:
+def close_for_response(response: http.Response, exc: Optional[BaseException] = None) -> Tuple[int, str]:
     """Return the close code and reason that tell the peer of a response, for which a close frame has no room.
 
+    :param exc: what the response stands for; it may have a close code of its own.
     :raises ValueError: for a status outside 100 to 999.
     """
     if not 100 <= response.status_code <= 999:
         raise ValueError('A connection cannot be closed with the status %r.' % response.status_code)
-    return 4000 + response.status_code, fit_reason(reason_in(response))
+    is_of_exc = isinstance(exc, HTTPException) and exc.status_code == response.status_code
+    return close_code_of(exc if is_of_exc else None, response.status_code), fit_reason(reason_in(response))
+
+
+def close_code_of(exc: Optional[BaseException], status: int) -> int:
+    """Return the close code that stands for a status: 4000 more, unless the exception says itself what it is."""
+    code: int = getattr(exc, 'close_code', 4000 + status)
+    return code
 
 
 def reason_in(response: http.Response) -> str:
@@ -167,7 +175,7 @@ def close_for(exc: BaseException) -> Tuple[int, str]:
     """
     exc = deciding_exception(exc)
     if isinstance(exc, HTTPException) and is_answer(exc):
-        return 4000 + exc.status_code, fit_reason(describe(exc.detail))
+        return close_code_of(exc, exc.status_code), fit_reason(describe(exc.detail))
     if isinstance(exc, InvalidMessage):
         return exc.close_code, fit_reason(exc.reason)
     if isinstance(exc, asyncio.CancelledError) and is_cancelled():

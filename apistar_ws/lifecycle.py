@@ -294,7 +294,7 @@ class Lifecycle:
         elif exc is None and response.status_code < 300:
             await ws._close()
         else:
-            await self._close(ws, endpoint, *close_for_response(response))
+            await self._close(ws, endpoint, *close_for_response(response, exc))
 
     async def _close(self, ws: Conducted, endpoint: Endpoint, code: int, reason: str) -> None:
         if ws.state is WebSocketState.OPEN:
