@@ -1,4 +1,4 @@
-"""How an application starts and stops: ``on_startup`` and ``on_shutdown`` of its event hooks."""
+"""How an application starts and stops: ``on_startup`` and ``on_shutdown`` of its event hooks, and of components."""
 
 import asyncio
 import functools
@@ -45,6 +45,8 @@ class Startup:
     def __init__(self, app: Hooked, components: Sequence[Component]) -> None:
         self._app = app
         others = [item for item in components if not isinstance(item, OpenedResourcesComponent)]
+        #: Components that start and stop with the application, where a server says when.
+        self._lifelong = [item for item in others if functions_of(item)]
         self._injector = ASyncInjector([StartupResourcesComponent(), *others], {'app': App})
         self._made: Dict[Any, Any] = {}
         self._started: List[Any] = []
@@ -57,7 +59,7 @@ class Startup:
 
         :raises ConfigurationError: for what belongs to a request, or what nobody supplies.
         """
-        for hook in self._hooks():
+        for hook in (*self._lifelong, *self._hooks()):
             for func in functions_of(hook):
                 self._check(func)
 
@@ -80,12 +82,12 @@ class Startup:
                 self._made[hook] = hook()
             yield self._made[hook] if isinstance(hook, type) else hook
 
-    async def start(self) -> None:
-        """Run ``on_startup`` of each hook; if one fails, stop those that have started.
+    async def start(self, components: Sequence[Component] = ()) -> None:
+        """Run ``on_startup`` of ``components`` and each hook; if one fails, stop those that have started.
 
-        :raises Exception: what the hook has raised.
+        :raises Exception: what it has raised.
         """
-        for hook in self._hooks():
+        for hook in (*components, *self._hooks()):
             try:
                 await self._run(hook, 'on_startup')
             except BaseException:
@@ -147,7 +149,7 @@ class Startup:
         """Start and stop when the server says so (ASGI lifespan protocol)."""
         await receive()
         try:
-            await self.start()
+            await self.start(self._lifelong)
         except Exception:
             await send({'type': 'lifespan.startup.failed', 'message': 'The log says what has failed.'})
             if scope.get('raise_exceptions'):
