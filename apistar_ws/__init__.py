@@ -1,5 +1,8 @@
 """WebSockets for API Star."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from apistar_ws.app import ASyncApp
 from apistar_ws.codes import CloseCode
 from apistar_ws.compat import WebSocketAutoHook
@@ -19,13 +22,39 @@ from apistar_ws.settings import Settings
 from apistar_ws.streams import websocket_stream
 from apistar_ws.websocket import WebSocket
 
+if TYPE_CHECKING:
+    from apistar_ws.groups import (
+        Group,
+        GroupMessage,
+        Groups,
+        GroupsComponent,
+        GroupSettings,
+        GroupsUnavailable,
+        Member,
+        MembersChanged,
+        MessagesLost,
+        PositionLost,
+        Sent,
+    )
+
 __version__ = '0.1.0'
 
 __all__ = [
     'ASyncApp',
     'CloseCode',
+    'Group',
+    'GroupMessage',
+    'GroupSettings',
+    'Groups',
+    'GroupsComponent',
+    'GroupsUnavailable',
     'InvalidMessage',
+    'Member',
+    'MembersChanged',
+    'MessagesLost',
+    'PositionLost',
     'Route',
+    'Sent',
     'ServiceUnavailable',
     'Settings',
     'UnsupportedMessage',
@@ -41,3 +70,10 @@ __all__ = [
     'websocket_route',
     'websocket_stream',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the groups when somebody asks for them: who has none does not pay for them."""
+    if name not in __all__:
+        raise AttributeError('module %r has no attribute %r' % (__name__, name))
+    return getattr(importlib.import_module('apistar_ws.groups'), name)

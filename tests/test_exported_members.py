@@ -1,6 +1,9 @@
 import types
 
+import pytest
+
 import apistar_ws
+from apistar_ws import groups
 
 
 def test_all_names_every_public_member_and_nothing_else():
@@ -10,4 +13,10 @@ def test_all_names_every_public_member_and_nothing_else():
         if not name.startswith('_') and not isinstance(value, types.ModuleType)
     }
     assert apistar_ws.__all__ == sorted(apistar_ws.__all__)
-    assert set(apistar_ws.__all__) == public
+    assert set(apistar_ws.__all__) == public - {'TYPE_CHECKING', 'Any'} | set(groups.__all__)
+
+
+def test_the_names_of_groups_are_imported_when_somebody_asks_for_them():
+    assert all(getattr(apistar_ws, name) is getattr(groups, name) for name in groups.__all__)
+    with pytest.raises(AttributeError, match="module 'apistar_ws' has no attribute 'Room'"):
+        apistar_ws.Room

@@ -1,0 +1,421 @@
+"""What handlers and scripts use: ``Groups``, and the ``Group`` that a member is in."""
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import re
+import time
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple, Optional, Protocol, Union
+
+from apistar_ws.codes import CloseCode
+from apistar_ws.ending import WebSocketState
+from apistar_ws.exceptions import INTERNAL_ERROR, WebSocketDisconnect, WebSocketStateError
+from apistar_ws.groups.engine import Member
+from apistar_ws.groups.errors import MessagesLost, PositionLost
+from apistar_ws.groups.hub import Hub
+from apistar_ws.groups.hubs import Hubs
+from apistar_ws.groups.mailbox import Mailbox, Membership, Receiving
+from apistar_ws.groups.outbox import Sent
+from apistar_ws.groups.payload import (
+    Incoming,
+    Outgoing,
+    Position,
+    add_to_object,
+    encode,
+    encode_json,
+    key_id,
+    new_id,
+    parse_position,
+)
+from apistar_ws.groups.presence import MembersChanged
+from apistar_ws.groups.settings import check_name
+from apistar_ws.interruption import Interruption
+from apistar_ws.types import Data
+from apistar_ws.websocket import WebSocket
+
+logger = logging.getLogger('apistar_ws')
+
+#: Seconds between two looks whether a handshake is accepted, which is what messages wait for.
+INTERVAL = 0.01
+POSITION_KEY = re.compile('[A-Za-z_][A-Za-z0-9_.-]*')
+
+OnMessage = Callable[[Data], Awaitable[Any]]
+Joining = Union[WebSocket, OnMessage]
+OnLost = Callable[[MessagesLost], Awaitable[Any]]
+OnChange = Callable[[MembersChanged], Awaitable[Any]]
+
+
+class GroupMessage(NamedTuple):
+    """A message that a group has kept; see :meth:`Groups.history`."""
+
+    #: Text or bytes, as it was sent.
+    data: Data
+    #: Where it stands.
+    position: str
+
+
+class Closing(Protocol):
+    """What is asked of a connection whose messages were lost."""
+
+    def _abort(self, code: int, reason: str) -> None:
+        """Close it, and end its handler."""
+
+
+class ToWebSocket:
+    """Gives messages to a client.
+
+    :param ws: its WebSocket.
+    :param hub: closes it where messages were lost.
+    """
+
+    def __init__(self, ws: WebSocket, hub: Hub) -> None:
+        self._ws = ws
+        self._hub = hub
+
+    async def is_open(self) -> None:
+        """Wait for the accept: what comes before is held."""
+        while self._ws.state is WebSocketState.CONNECTING:
+            await asyncio.sleep(INTERVAL)
+
+    async def give(self, data: Data) -> None:
+        """Send one message, encoded already: whatever the route sends was checked by whoever sent it."""
+        await WebSocket.send(self._ws, data)
+
+    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+        """Close the connection, when it is its turn."""
+        if is_overflow:
+            self._hub.closing.close(self._ws, CloseCode.TRY_AGAIN_LATER, 'Messages were lost: come back')
+        else:
+            self._hub.closing.close(self._ws, 4410, str(PositionLost.default_detail))
+
+    def tell_failed(self, exc: Exception) -> None:
+        """End the connection, unless it has ended: that is not an error to anybody else."""
+        if not isinstance(exc, (WebSocketDisconnect, WebSocketStateError)):
+            logger.error('%r: a message of a group could not be given to it.', self._ws, exc_info=exc)
+            ws: Closing = self._ws
+            ws._abort(*INTERNAL_ERROR)
+
+
+class ToFunction:
+    """Gives messages to a function of the handler, and raises in its body what has gone wrong.
+
+    :param function: the function.
+    """
+
+    def __init__(self, function: OnMessage) -> None:
+        self.give = function
+        self._interruption = Interruption(asyncio.current_task())
+        self.failure: Optional[Exception] = None
+
+    async def is_open(self) -> None:
+        """Return at once."""
+
+    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+        """Raise ``lost`` in the body."""
+        self.tell_failed(lost)
+
+    def tell_failed(self, exc: Exception) -> None:
+        """Raise ``exc`` in the body."""
+        if self.failure is None:
+            self.failure = exc
+            self._interruption.cancel_again()
+
+    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
+        """Let the body go its own way; return what is to be raised in place of ``exc``, which has ended it."""
+        if self.failure is None:
+            return None
+        owner = self._interruption.owner
+        if isinstance(exc, asyncio.CancelledError):
+            return self.failure if self._interruption.was_ours(owner) else None
+        await self._interruption.release()
+        return self.failure if exc is None else None
+
+
+class Group:
+    """A group, as one of its members sees it; what ``async with groups.join(...)`` gives."""
+
+    def __init__(self, groups: 'Groups', member: Membership) -> None:
+        self._groups = groups
+        self._member = member
+        #: Its name.
+        self.name = member.group
+
+    @property
+    def position(self) -> Optional[str]:
+        """What the client keeps, to come back with ``since=``; None in a group without history.
+
+        It is that of the last message that was handed to the socket.
+        """
+        return None if self._member.position is None else str(self._member.position)
+
+    def send(self, data: Any, exclude: Optional[Joining] = None) -> Sent:
+        """Send to all members; see :meth:`Groups.send`."""
+        return self._groups.send(self.name, data, exclude)
+
+    def send_json(self, value: Any, exclude: Optional[Joining] = None) -> Sent:
+        """Send JSON to all members; see :meth:`Groups.send_json`."""
+        return self._groups.send_json(self.name, value, exclude)
+
+    async def members(self, limit: Optional[int] = None) -> List[Member]:
+        """Return who is in the group; see :meth:`Groups.members`."""
+        return await self._groups.members(self.name, limit)
+
+    async def count(self) -> int:
+        """Return how many are in the group."""
+        return await self._groups.count(self.name)
+
+
+class Groups:
+    """Sends to groups of connections, in this process or in many; annotate an argument with it, ``groups: Groups``.
+
+    Supplied by :class:`GroupsComponent`, to handlers of WebSockets and of HTTP, to hooks and components.
+
+    :param hub: the groups of this event loop.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, url: str, **options: Any) -> 'AsyncIterator[Groups]':
+        """Supply the groups to a script, a cron job or a task queue: ``async with Groups.connect(url) as groups``.
+
+        Leaving the block sends what still waits.
+
+        :param url: of the Redis that the application has.
+        :param options: those of :class:`GroupsComponent`, as the application has them.
+        :raises GroupsUnavailable: if Redis is away.
+        :raises ConfigurationError: for a Redis or an option that cannot be used.
+        """
+        hubs = Hubs(url, **options)
+        hub = hubs.current()
+        hub.engine.is_held = True
+        try:
+            await hub.engine.ready()
+            yield cls(hub)
+        finally:
+            await hubs.stop()
+
+    @contextlib.asynccontextmanager
+    async def join(
+        self,
+        name: str,
+        ws: Joining,
+        since: Optional[str] = None,
+        info: Any = None,
+        key: Optional[str] = None,
+        on_lost: Optional[OnLost] = None,
+        on_change: Optional[OnChange] = None,
+        position_key: Optional[str] = None,
+    ) -> AsyncIterator[Group]:
+        """Make a connection a member: until the block is left, it gets whatever is sent to the group.
+
+        Who may join is for the handler to decide, before. With ``since`` it gets first what was sent since that
+        position, also while it was away: authorise for that too, or leave it out.
+
+        :param name: the group; text of at most 200 bytes. Never one that is taken raw from a client.
+        :param ws: the connection, or an async function of ``(message)`` for a handler that filters or rewrites. The
+            function is called with one message after the other; what it raises is raised in the block.
+        :param since: the position that the client has kept; None and an empty text mean that it has none.
+        :param info: what others see of this member, a value of JSON.
+        :param key: whose connection it is: a message that excludes one of them excludes all with the same key, so
+            that a client that comes back is not sent its own messages.
+        :param on_lost: an async function of :class:`MessagesLost`; the member stays, and goes on behind the loss.
+            Without it, the connection is closed with 1013 where it may come back with its position, with 4410 where
+            the position is lost too; in the block of a function ``MessagesLost`` is raised.
+        :param on_change: an async function of :class:`MembersChanged`, called with all members, then with changes, at
+            most once a second.
+        :param position_key: the key under which JSON objects get their position; after the join one is sent that has
+            nothing else. Text, bytes and arrays have no room for it.
+        :raises ValueError: for a name that cannot be, or a group that the connection is in already.
+        :raises PositionLost: where ``since`` is none of this group, or its messages are not whole any more.
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        hub = self._require_hub('join')
+        settings = hub.namespaces.of(check_name(name))
+        check_position_key(position_key)
+        to_function = None if isinstance(ws, WebSocket) else ToFunction(require_function(ws))
+        mailbox = self._mailbox(hub, ws, to_function)
+        if name in mailbox.memberships:
+            raise ValueError('The connection is in the group %r already: leave it before it joins again.' % name)
+        exclude_id = mailbox.exclude_id if key is None else key_id(key)
+        member = Membership(name, settings, mailbox, exclude_id, position_key, on_lost)
+        member.on_drop = hub.note_drop
+        mailbox.memberships[name] = member
+        entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
+        try:
+            sequence = await hub.join(member, position_of(since), entry)
+            try:
+                self._release(hub, member)
+                if on_change is not None:
+                    await hub.watch(member, on_change)
+                yield Group(self, member)
+            finally:
+                await hub.leave(sequence, member, entry)
+        except BaseException as exc:
+            failure = None if to_function is None else await to_function.released(exc)
+            if failure is not None:
+                raise failure from None
+            raise
+        finally:
+            mailbox.memberships.pop(name, None)
+            if not mailbox.memberships:
+                hub.mailboxes.pop(ws, None)
+        failure = None if to_function is None else await to_function.released(None)
+        if failure is not None:
+            raise failure
+
+    def _mailbox(self, hub: Hub, ws: Any, to_function: Optional[ToFunction]) -> Mailbox:
+        mailbox = hub.mailboxes.get(ws)
+        if mailbox is None or mailbox.is_over:
+            receiving: Receiving = ToWebSocket(ws, hub) if to_function is None else to_function
+            mailbox = hub.mailboxes[ws] = Mailbox(receiving, new_id())
+        return mailbox
+
+    def _release(self, hub: Hub, member: Membership) -> None:
+        """Let the member get messages; the first one says where it stands, if it wants to know."""
+        if member.position_key is not None and member.joined is not None:
+            where = Incoming(add_to_object('{}', member.position_key, str(member.joined)), member.joined)
+            member.replay.append(where)
+        member.release()
+
+    def send(self, name: str, data: Any, exclude: Optional[Joining] = None) -> Sent:
+        """Send one message to all members of a group, in every process.
+
+        A plain function: the message is on its way, in the order of the calls. Await what it returns to know that the
+        engine has it, and for its position.
+
+        :param name: the group.
+        :param data: text, bytes, or a ``types.Type``, which is sent as JSON.
+        :param exclude: a connection that does not get it, usually the sender's.
+        :raises ValueError: for a name that cannot be, a message that is too large, or text that UTF-8 cannot encode.
+        :raises TypeError: for data that cannot be sent.
+        :raises RuntimeError: from another thread than that of the event loop.
+        """
+        hub = self._require_hub('send')
+        return self._put(hub, encode(hub.codec, check_name(name), data, self._excluded(hub, name, exclude)))
+
+    def send_json(self, name: str, value: Any, exclude: Optional[Joining] = None) -> Sent:
+        """Send a value as JSON to all members of a group; see :meth:`send`."""
+        hub = self._require_hub('send_json')
+        return self._put(hub, encode_json(hub.codec, check_name(name), value, self._excluded(hub, name, exclude)))
+
+    def _put(self, hub: Hub, outgoing: Outgoing) -> Sent:
+        limit = hub.namespaces.of(outgoing.name).max_message
+        if outgoing.size > limit:
+            raise ValueError(
+                'The message to the group %r has %d bytes, and max_message is %d: nothing was sent.'
+                % (outgoing.name, outgoing.size, limit)
+            )
+        return hub.outbox.put(outgoing)
+
+    def _excluded(self, hub: Hub, name: str, exclude: Optional[Joining]) -> str:
+        mailbox = None if exclude is None else hub.mailboxes.get(exclude)
+        if mailbox is None:
+            return ''
+        member = mailbox.memberships.get(name)
+        return mailbox.exclude_id if member is None else member.exclude_id
+
+    async def members(self, name: str, limit: Optional[int] = None) -> List[Member]:
+        """Return who is in a group, in every process.
+
+        :param name: the group.
+        :param limit: how many at most; a hundred thousand are much to read.
+        :raises ValueError: for a group without presence.
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        return await self._listed(name).engine.members(name, limit)
+
+    async def count(self, name: str) -> int:
+        """Return how many are in a group, in every process; it costs less than :meth:`members`.
+
+        :raises ValueError: for a group without presence.
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        return await self._listed(name).engine.count(name)
+
+    def _listed(self, name: str) -> Hub:
+        hub = self._require_hub('members')
+        if not hub.namespaces.of(check_name(name)).presence:
+            raise ValueError('The members of the group %r are not listed: its namespace has presence=False.' % name)
+        return hub
+
+    async def history(self, name: str, since: Optional[str] = None, limit: Optional[int] = None) -> List[GroupMessage]:
+        """Return the messages that a group has kept, in order.
+
+        :param name: the group.
+        :param since: a position, for what came after it; without it, the last ones.
+        :param limit: how many at most.
+        :raises PositionLost: where ``since`` is none of this group, or what came after it is not whole any more.
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        hub = self._require_hub('history')
+        if not hub.namespaces.of(check_name(name)).history:
+            raise ValueError('The group %r keeps no history: its namespace has history=0.' % name)
+        position = position_of(since)
+        window = await hub.engine.history(name, position, limit)
+        is_lost = window.messages is None or (
+            position is not None and (window.epoch != position.epoch or window.top < position.offset)
+        )
+        if is_lost:
+            raise PositionLost()
+        return [GroupMessage(message.data, str(message.position)) for message in window.messages or ()]
+
+    def stats(self) -> Dict[str, Any]:
+        """Return what has happened in this process, for a monitor: numbers by name, and the state of the engine.
+
+        ``groups`` and ``members`` are here now; ``published``, ``publish_failed`` and ``publish_waiting`` are messages
+        that were sent, ``publish_latency`` the seconds that the last one took; ``queued`` and ``dropped`` count
+        messages by member; ``gaps`` is how often the engine was away or has lost messages, ``recovered`` how many
+        messages were read again, ``told`` the members that were told of a loss, ``closed`` those that were closed.
+        """
+        return self._require_hub('stats').stats
+
+    def _require_hub(self, call: str) -> Hub:
+        if asyncio._get_running_loop() is not self._hub.loop:
+            raise RuntimeError(
+                'groups.%s() was called outside of the event loop that the groups belong to, in another thread say: '
+                'use loop.call_soon_threadsafe, or asyncio.run_coroutine_threadsafe.' % call
+            )
+        return self._hub
+
+
+def position_of(since: Optional[str]) -> Optional[Position]:
+    """Return the position that a client has kept, or None where it has none.
+
+    :raises PositionLost: for what is none.
+    """
+    if since is None or since == '':
+        return None
+    position = parse_position(since)
+    if position is None:
+        raise PositionLost()
+    return position
+
+
+def plain(hub: Hub, info: Any) -> Any:
+    """Return ``info`` as others see it, after its way through JSON."""
+    return None if info is None else hub.codec.loads(hub.codec.dumps(info))
+
+
+def check_position_key(key: Optional[str]) -> None:
+    """Refuse a key that would need an escape in JSON.
+
+    :raises ValueError: naming it.
+    """
+    if key is not None and not (isinstance(key, str) and POSITION_KEY.fullmatch(key)):
+        raise ValueError('position_key=%r has to be a name of letters, digits, _, . and -.' % (key,))
+
+
+def require_function(function: Any) -> OnMessage:
+    """Return ``function`` if it can take messages.
+
+    :raises TypeError: for what is neither a WebSocket nor an async function.
+    """
+    is_async = inspect.iscoroutinefunction(function)
+    if not is_async and not (callable(function) and inspect.iscoroutinefunction(type(function).__call__)):
+        raise TypeError('join() takes a WebSocket or an async function of (message), not %r.' % (function,))
+    found: OnMessage = function
+    return found

@@ -1,0 +1,46 @@
+"""How members are sent away whose messages were lost: not all in one instant, since all of them come back."""
+
+import asyncio
+from collections import deque
+from typing import Deque, Optional, Protocol, Tuple
+
+from apistar_ws.groups.background import start_task
+
+#: Closes in one process within a second.
+CLOSES_PER_SECOND = 500
+#: Seconds between two rounds of closes.
+INTERVAL = 0.05
+
+
+class Closable(Protocol):
+    """What is asked of a WebSocket."""
+
+    def _abort(self, code: int, reason: str) -> None:
+        """Close it, and end its handler."""
+
+
+class Closing:
+    """Closes connections at a bounded rate; its task lives while there are some."""
+
+    def __init__(self) -> None:
+        self._waiting: Deque[Tuple[Closable, int, str]] = deque()
+        self._task: Optional['asyncio.Task[None]'] = None
+        #: How many it has closed.
+        self.closed = 0
+
+    def close(self, ws: Closable, code: int, reason: str) -> None:
+        """Close ``ws`` when it is its turn."""
+        self._waiting.append((ws, code, reason))
+        if self._task is None:
+            self._task = start_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                for _ in range(min(len(self._waiting), int(CLOSES_PER_SECOND * INTERVAL))):
+                    ws, code, reason = self._waiting.popleft()
+                    self.closed += 1
+                    ws._abort(code, reason)
+                await asyncio.sleep(INTERVAL)
+        finally:
+            self._task = None

@@ -1,0 +1,110 @@
+"""What groups ask of an engine, and what an engine asks of them: the contract that each engine keeps."""
+
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Union
+
+from apistar_ws.groups.errors import GroupsUnavailable
+from apistar_ws.groups.payload import Incoming, Outgoing, Position
+
+
+class Member(NamedTuple):
+    """Somebody who is in a group, in whichever process."""
+
+    #: Of this membership, random.
+    id: str
+    #: What the handler said of it when it joined.
+    info: Any
+    #: When that was, in seconds since the epoch.
+    since: float
+
+
+class Window(NamedTuple):
+    """What an engine knows of a group at one moment."""
+
+    #: The place of the last message.
+    epoch: str
+    top: int
+    #: The messages after the place that was asked for, or None where they are not whole any more.
+    messages: Optional[List[Incoming]]
+
+
+#: What has become of a message: its place, None in a group without history, or why it was not sent.
+Result = Union[Position, None, GroupsUnavailable]
+
+
+class Receiver(Protocol):
+    """What an engine tells."""
+
+    async def take(self, name: str, payload: bytes) -> None:
+        """Take what was sent to a group, in the engine's order."""
+
+    def take_change(self, name: str, joined: Sequence[Member], left: Sequence[str]) -> None:
+        """Take who has joined and who has left."""
+
+    def present(self) -> Dict[str, Dict[str, Member]]:
+        """Return the members of this process, by group and id."""
+
+    def gone_away(self) -> None:
+        """Note that nothing is received from now on."""
+
+    def returned(self) -> None:
+        """Note that all groups are subscribed again."""
+
+
+class Engine(Protocol):
+    """Carries messages between the processes that have the same one, and remembers the last ones.
+
+    Whatever it cannot do raises ``GroupsUnavailable``.
+    """
+
+    #: ``'open'``, ``'away'``, or ``'stopped'`` while it was not needed yet.
+    state: str
+    #: Whether it stays although nobody uses it: the application will end it.
+    is_held: bool
+
+    async def ready(self) -> None:
+        """Start, if need be; return when it is open."""
+
+    async def back(self) -> None:
+        """Return when it is worth another try."""
+
+    async def stop(self) -> None:
+        """Leave nothing running."""
+
+    async def publish(self, batch: Sequence[Outgoing]) -> List[Result]:
+        """Send messages, in order."""
+
+    async def subscribe(self, name: str) -> None:
+        """Return when what is sent to the group from now on comes here."""
+
+    def unsubscribe(self, name: str) -> None:
+        """Let it come no more."""
+
+    async def watch(self, name: str) -> None:
+        """Return when changes of the members come here."""
+
+    def unwatch(self, name: str) -> None:
+        """Let them come no more."""
+
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return the messages after an offset, or none for None."""
+
+    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
+        """Return what the window holds after a position, or of all of it the last ones."""
+
+    async def announce(self, name: str, members: Iterable[Member]) -> None:
+        """Add members of this process."""
+
+    async def withdraw(self, name: str, ids: Sequence[str]) -> None:
+        """Remove members of this process."""
+
+    async def members(self, name: str, limit: Optional[int]) -> List[Member]:
+        """Return the members in all processes, or so many of them."""
+
+    async def count(self, name: str) -> int:
+        """Return how many there are."""
+
+
+def whole(messages: List[Incoming], since: int, top: int) -> Optional[List[Incoming]]:
+    """Return ``messages`` if they are those after ``since`` up to ``top``, each once; None if that is not certain."""
+    offsets = [message.position.offset for message in messages if message.position is not None]
+    return messages if offsets == list(range(since + 1, top + 1)) else None

@@ -1,0 +1,231 @@
+"""The groups of one process, or rather of one event loop in it: its members, its sequences, its engine."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from apistar_ws.groups.background import start_task
+from apistar_ws.groups.closing import Closing
+from apistar_ws.groups.engine import Engine, Member
+from apistar_ws.groups.errors import GroupsUnavailable, PositionLost
+from apistar_ws.groups.mailbox import Mailbox, Membership
+from apistar_ws.groups.outbox import Outbox
+from apistar_ws.groups.payload import Position, decode
+from apistar_ws.groups.presence import OnChange, Watch
+from apistar_ws.groups.reads import SharedReads
+from apistar_ws.groups.sequence import Counters, GroupSequence
+from apistar_ws.groups.settings import GroupSettings, Namespaces
+from apistar_ws.log import RouteLog
+from apistar_ws.messages import JSONCodec
+
+logger = logging.getLogger('apistar_ws')
+
+#: Seconds that leaving waits for the engine.
+TIME_TO_LEAVE = 1.0
+
+
+class Hub:
+    """All that one event loop knows of groups.
+
+    :param namespaces: the settings.
+    :param codec: encodes JSON.
+    :param make_engine: makes the engine, which tells this hub.
+    """
+
+    def __init__(self, namespaces: Namespaces, codec: JSONCodec, make_engine: Callable[['Hub'], Engine]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.namespaces = namespaces
+        self.codec = codec
+        self.engine = make_engine(self)
+        self.outbox = Outbox(self.engine.publish)
+        self.reads = SharedReads(self.engine.read)
+        self.closing = Closing()
+        self.counters = Counters()
+        #: Of each WebSocket and function that is in a group.
+        self.mailboxes: Dict[Any, Mailbox] = {}
+        self._sequences: Dict[str, GroupSequence] = {}
+        self._watches: Dict[str, Watch] = {}
+        self._present: Dict[str, Dict[str, Member]] = {}
+        self._log = RouteLog()
+
+    # Membership
+
+    async def join(self, member: Membership, since: Optional[Position], entry: Optional[Member]) -> GroupSequence:
+        """Make ``member`` one of its group, with the messages after ``since``.
+
+        :raises PositionLost: if these are not whole.
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        sequence = self._sequence(member.group, member.settings)
+        sequence.users += 1
+        try:
+            await sequence.ready()
+            sequence.add(member)
+            member.position = member.joined = sequence.position
+            if since is not None:
+                await self._replay(sequence, member, since)
+            if entry is not None:
+                await self._announce(member.group, entry)
+            if member.lost is not None:
+                raise PositionLost()
+        except BaseException:
+            sequence.remove(member)
+            self._release(sequence)
+            if entry is not None:
+                self._withdraw_later(member.group, entry)
+            raise
+        return sequence
+
+    def _sequence(self, name: str, settings: GroupSettings) -> GroupSequence:
+        sequence = self._sequences.get(name)
+        if sequence is None:
+            sequence = GroupSequence(name, settings, self.engine, self.reads, self.counters, self._tell_lost)
+            self._sequences[name] = sequence
+        return sequence
+
+    def _tell_lost(self, name: str, reason: str) -> None:
+        self._log.tell(logging.WARNING, 'The group %r: messages were lost: %s. Its members are told.', name, reason)
+
+    async def _replay(self, sequence: GroupSequence, member: Membership, since: Position) -> None:
+        """Queue for ``member`` what was sent after ``since`` and before it has joined."""
+        joined = sequence.position
+        if joined is None or since.epoch != joined.epoch or since.offset > joined.offset:
+            raise PositionLost()
+        member.position = since
+        while since.offset < joined.offset:
+            window = await self.reads.read(member.group, since.offset)
+            if window.epoch != joined.epoch or window.messages is None:
+                raise PositionLost()
+            if window.top >= joined.offset:
+                member.replay.extend(window.messages[: joined.offset - since.offset])
+                return
+
+    async def _announce(self, name: str, entry: Member) -> None:
+        self._present.setdefault(name, {})[entry.id] = entry
+        await self.engine.announce(name, [entry])
+
+    def _withdraw_later(self, name: str, entry: Member) -> Optional['asyncio.Task[None]']:
+        """Take ``entry`` out of those who are announced again, and withdraw it, if it may have been announced."""
+        entries = self._present.get(name, {})
+        if entries.pop(entry.id, None) is None:
+            return None
+        if not entries:
+            del self._present[name]
+        return start_task(self._withdraw(name, entry.id))
+
+    async def leave(self, sequence: GroupSequence, member: Membership, entry: Optional[Member]) -> None:
+        """Make ``member`` none of its group; it takes a second at most."""
+        sequence.remove(member)
+        self.unwatch(member)
+        self._release(sequence)
+        withdrawn = None if entry is None else self._withdraw_later(member.group, entry)
+        await member.mailbox.leave(member)
+        if withdrawn is not None:
+            await asyncio.wait({withdrawn}, timeout=TIME_TO_LEAVE)
+
+    async def _withdraw(self, name: str, id: str) -> None:
+        with contextlib.suppress(GroupsUnavailable):
+            # When the engine is back, it is announced who is still there.
+            await self.engine.withdraw(name, [id])
+
+    def _release(self, sequence: GroupSequence) -> None:
+        sequence.users -= 1
+        if not sequence.users:
+            del self._sequences[sequence.name]
+            self.engine.unsubscribe(sequence.name)
+
+    def note_drop(self, member: Membership) -> None:
+        """Note that a message was dropped for want of room, as the settings have it."""
+        self.counters.dropped += 1
+        self._log.tell(logging.INFO, 'The group %r: messages are dropped, a member does not read.', member.group)
+
+    async def watch(self, member: Membership, on_change: OnChange) -> None:
+        """Tell ``member`` who else is in its group, from now on.
+
+        :raises GroupsUnavailable: if the engine is away.
+        """
+        watch = self._watches.get(member.group)
+        if watch is None:
+            watch = self._watches[member.group] = Watch(member.group, self.engine)
+        await watch.add(member, on_change)
+
+    def unwatch(self, member: Membership) -> None:
+        """Tell ``member`` no more of that."""
+        watch = self._watches.get(member.group)
+        if watch is not None:
+            watch.remove(member)
+            if not len(watch):
+                del self._watches[member.group]
+
+    # What the engine tells
+
+    async def take(self, name: str, payload: bytes) -> None:
+        """Take what was sent to a group."""
+        sequence = self._sequences.get(name)
+        if sequence is None:
+            return
+        try:
+            message = decode(payload)
+        except ValueError:
+            return sequence.lose('a process sends what this version cannot read')
+        await sequence.take(message)
+
+    def take_change(self, name: str, joined: Sequence[Member], left: Sequence[str]) -> None:
+        """Take who has joined and who has left."""
+        watch = self._watches.get(name)
+        if watch is not None:
+            watch.take(joined, left)
+
+    def present(self) -> Dict[str, Dict[str, Member]]:
+        """Return the members of this process, by group and id."""
+        return self._present
+
+    def subscribed(self) -> List[str]:
+        """Return the groups that have members here."""
+        return list(self._sequences)
+
+    def watched(self) -> List[str]:
+        """Return the groups whose members are watched here."""
+        return list(self._watches)
+
+    def gone_away(self) -> None:
+        """Note that nothing is received from now on."""
+        self.counters.gaps += 1
+        for sequence in list(self._sequences.values()):
+            sequence.gone_away()
+
+    def returned(self) -> None:
+        """Note that all groups are subscribed again."""
+        for sequence in list(self._sequences.values()):
+            sequence.returned()
+        for watch in self._watches.values():
+            watch.refresh()
+
+    # The end
+
+    async def stop(self) -> None:
+        """Send what waits to be sent, and leave nothing running."""
+        await self.outbox.flush()
+        await self.engine.stop()
+
+    @property
+    def stats(self) -> Dict[str, Any]:
+        """What :meth:`Groups.stats` returns."""
+        sequences = self._sequences.values()
+        counters = self.counters
+        return {
+            'groups': len(sequences),
+            'members': sum(len(sequence.members) for sequence in sequences),
+            'engine': self.engine.state,
+            'published': self.outbox.published,
+            'publish_failed': self.outbox.failed,
+            'publish_waiting': len(self.outbox),
+            'publish_latency': self.outbox.latency,
+            'queued': counters.queued,
+            'dropped': counters.dropped,
+            'gaps': counters.gaps,
+            'recovered': counters.recovered,
+            'told': counters.told,
+            'closed': self.closing.closed,
+        }

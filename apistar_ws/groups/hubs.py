@@ -1,0 +1,106 @@
+"""Where the groups of an event loop come from: one hub, and one engine, for each."""
+
+import asyncio
+import json as standard_json
+import logging
+import os
+import sys
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws.groups.engine import Engine
+from apistar_ws.groups.hub import Hub
+from apistar_ws.groups.memory import MemoryEngine
+from apistar_ws.groups.settings import Namespaces, is_amount
+from apistar_ws.messages import json_codec
+
+logger = logging.getLogger('apistar_ws')
+
+
+class Hubs:
+    """Makes the hub of each event loop when it is asked for.
+
+    :param url: of a Redis, or None; and the others, as for ``GroupsComponent``.
+    :raises ConfigurationError: for a setting or a value that is not known, or without redis-py.
+    """
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        *,
+        namespaces: Optional[Mapping[str, Mapping[str, Any]]] = None,
+        prefix: str = 'apistar-ws',
+        lease: float = 10.0,
+        publish_timeout: float = 5.0,
+        json: Any = standard_json,
+        **settings: Any,
+    ) -> None:
+        for name, value in [('lease', lease), ('publish_timeout', publish_timeout)]:
+            if not is_amount(value, (int, float)):
+                raise ConfigurationError(
+                    'GroupsComponent: %s=%r has to be a number of seconds above 0.' % (name, value)
+                )
+        self._namespaces = Namespaces(settings, namespaces)
+        self._codec = json_codec(json)
+        self._options = (url, prefix, lease, publish_timeout)
+        self._hubs: Dict[asyncio.AbstractEventLoop, Tuple[int, Hub]] = {}
+        self._is_warned = False
+        if url is not None:
+            require_redis(url)
+
+    def current(self) -> Hub:
+        """Return the hub of the running event loop."""
+        loop = asyncio.get_running_loop()
+        pid, hub = self._hubs.get(loop, (0, None))
+        if hub is None or pid != os.getpid():
+            # After a fork, the connections are the parent's; a loop that is closed needs no groups any more.
+            self._hubs = {other: found for other, found in self._hubs.items() if not other.is_closed()}
+            hub = Hub(self._namespaces, self._codec, self._engine)
+            self._hubs[loop] = os.getpid(), hub
+        return hub
+
+    def _engine(self, hub: Hub) -> Engine:
+        url, prefix, lease, publish_timeout = self._options
+        if url is None:
+            self._warn_of_siblings()
+            return MemoryEngine(self._namespaces, hub)
+        from apistar_ws.groups.redis import RedisEngine
+
+        return RedisEngine(url, prefix, lease, publish_timeout, self._namespaces, hub)
+
+    def _warn_of_siblings(self) -> None:
+        if not self._is_warned and has_siblings(sys.argv, os.environ):
+            self._is_warned = True
+            logger.warning(
+                'GroupsComponent() is for one process, and this is one of several workers: what is sent here does not '
+                "reach the members of the others. Give all of them GroupsComponent('redis://...')."
+            )
+
+    async def stop(self) -> None:
+        """End the hub of the running event loop, if there is one: what waits is sent first."""
+        pid, hub = self._hubs.pop(asyncio.get_running_loop(), (0, None))
+        if hub is not None and pid == os.getpid():
+            await hub.stop()
+
+
+def require_redis(url: str) -> None:
+    """Refuse a URL that cannot be used, here and now.
+
+    :raises ConfigurationError: saying what is missing.
+    """
+    try:
+        from apistar_ws.groups.redis import connection_pool
+    except ImportError as exc:
+        raise ConfigurationError(
+            "GroupsComponent('redis://...') needs redis-py: pip install 'apistar-ws[redis]' (%s)" % exc
+        ) from None
+    connection_pool(url)
+
+
+def has_siblings(argv: Any, environ: Mapping[str, str]) -> bool:
+    """Tell whether the command line or the environment asks for several workers, of uvicorn, hypercorn or gunicorn."""
+    words = [word for arg in argv for word in arg.split('=', 1)]
+    counts = [after for word, after in zip(words, words[1:]) if word in ('--workers', '-w')]
+    counts.append(environ.get('WEB_CONCURRENCY', ''))
+    return any(count.isdigit() and int(count) > 1 for count in counts)

@@ -1,0 +1,254 @@
+"""The queue and the task of one member, so that nobody waits for anybody."""
+
+import asyncio
+from collections import deque
+from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol
+
+from apistar_ws.groups.background import start_task
+from apistar_ws.groups.errors import MessagesLost
+from apistar_ws.groups.payload import Incoming, Position
+from apistar_ws.groups.settings import GroupSettings
+from apistar_ws.types import Data
+
+#: Messages of one group after which those of another have their turn.
+MESSAGES_PER_TURN = 100
+#: Seconds that leaving waits for a message that is being sent.
+TIME_TO_LEAVE = 1.0
+
+Notice = Callable[[], Awaitable[None]]
+
+
+class Receiving(Protocol):
+    """Whoever gets the messages of a mailbox: a WebSocket, or a function of the handler."""
+
+    async def is_open(self) -> None:
+        """Return when messages may be given."""
+
+    @property
+    def give(self) -> Callable[[Data], Awaitable[Any]]:
+        """What gives one message."""
+
+    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+        """Tell of a loss; there will be no more messages."""
+
+    def tell_failed(self, exc: Exception) -> None:
+        """Tell what has been raised where messages were given."""
+
+
+class Membership:
+    """One member of one group: what waits for it, and where it stands.
+
+    :param group: the name of the group.
+    :param settings: those of the group.
+    :param mailbox: whose messages these are.
+    :param exclude_id: messages that exclude this id are not for it.
+    :param position_key: the key under which JSON objects get their position.
+    :param on_lost: is told of losses, in place of the end of the membership.
+    """
+
+    __slots__ = (
+        'group', 'settings', 'mailbox', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'replay', 'notices',
+        'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting', 'lost', 'on_detach', 'on_drop',
+        'served',
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        group: str,
+        settings: GroupSettings,
+        mailbox: 'Mailbox',
+        exclude_id: str,
+        position_key: Optional[str] = None,
+        on_lost: Optional[Callable[[MessagesLost], Awaitable[None]]] = None,
+    ) -> None:
+        self.group = group
+        self.settings = settings
+        self.mailbox = mailbox
+        self.exclude_id = exclude_id
+        self.position_key = position_key
+        self.on_lost = on_lost
+        self.queue: Deque[Incoming] = deque()
+        self.size = 0
+        #: What is given before the queue, and does not count in it.
+        self.replay: Deque[Incoming] = deque()
+        #: What is called before both.
+        self.notices: Deque[Notice] = deque()
+        self.max_queue = settings.max_queue
+        self.max_size = settings.max_queue_size
+        #: Where the last message that was given stands.
+        self.position: Optional[Position] = None
+        #: Where the group stood when it joined.
+        self.joined: Optional[Position] = None
+        self.is_held = True
+        self.is_waiting = False
+        self.lost: Optional[MessagesLost] = None
+        #: Takes it out of what is sent to the group.
+        self.on_detach: Callable[[Membership], None] = nothing
+        #: Notes a message that was dropped.
+        self.on_drop: Callable[[Membership], None] = nothing
+        self.served: Optional['asyncio.Future[None]'] = None
+
+    def release(self) -> None:
+        """Let messages be given from now on."""
+        self.is_held = False
+        if self.replay or self.queue or self.notices:
+            self.mailbox.wake(self)
+
+    def overflow(self, message: Incoming) -> None:
+        """Do with a message for which there is no room what the settings say."""
+        if self.max_queue == 0:
+            return
+        choice = self.settings.overflow
+        if choice == 'close':
+            return self.lose('the queue of the member is full', is_overflow=True)
+        self.on_drop(self)
+        if choice == 'drop_oldest':
+            while self.queue and (len(self.queue) >= self.max_queue or self.size + message.size > self.max_size):
+                self.size -= self.queue.popleft().size
+            self.queue.append(message)
+            self.size += message.size
+
+    def lose(self, reason: str, is_overflow: bool = False) -> None:
+        """Tell the member that messages did not reach it; unless it is told by ``on_lost``, there are no more."""
+        if self.max_queue == 0:
+            return
+        position = None if self.position is None or not is_overflow else str(self.position)
+        lost = MessagesLost(self.group, reason, position)
+        self.clear()
+        if self.on_lost is not None and not self.is_held:
+            self.notices.append(lambda: self._call_on_lost(lost))
+            return self.mailbox.wake(self)
+        self.lost = lost
+        self.shut()
+        if not self.is_held:
+            self.mailbox.receiving.tell_lost(lost, is_overflow)
+
+    async def _call_on_lost(self, lost: MessagesLost) -> None:
+        assert self.on_lost is not None
+        await self.on_lost(lost)
+
+    def shut(self) -> None:
+        """Take nothing more."""
+        self.clear()
+        # A message that is on its way through the members finds no room.
+        self.max_queue = 0
+        self.on_detach(self)
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self.queue.clear()
+        self.replay.clear()
+        self.size = 0
+
+
+def nothing(member: Membership) -> None:
+    """Do nothing."""
+
+
+class Mailbox:
+    """The groups of one receiver, and the task that gives it what comes; the task begins with the first message.
+
+    :param receiving: whoever gets the messages.
+    :param exclude_id: stands for it in messages that are not for it.
+    """
+
+    def __init__(self, receiving: Receiving, exclude_id: str) -> None:
+        self.receiving = receiving
+        self.exclude_id = exclude_id
+        self.memberships: Dict[str, Membership] = {}
+        self._waiting: Deque[Membership] = deque()
+        self._serving: Optional[Membership] = None
+        self._wake: Optional['asyncio.Future[None]'] = None
+        self._task: Optional['asyncio.Task[None]'] = None
+        #: Whether there is nobody any more to give messages to.
+        self.is_over = False
+
+    def wake(self, member: Membership) -> None:
+        """Have something given to ``member``, as soon as it is its turn."""
+        if member.is_held or member.is_waiting or self.is_over:
+            return
+        member.is_waiting = True
+        self._waiting.append(member)
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            if not wake.done():
+                wake.set_result(None)
+        elif self._task is None:
+            self._task = start_task(self._run())
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await self.receiving.is_open()
+            while True:
+                while self._waiting:
+                    await self._serve(self._waiting.popleft())
+                if self.is_over:
+                    return
+                self._wake = loop.create_future()
+                await self._wake
+        except Exception as exc:
+            self.receiving.tell_failed(exc)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.is_over = True
+        for member in list(self.memberships.values()):
+            member.shut()
+
+    async def _serve(self, member: Membership) -> None:
+        member.is_waiting = False
+        self._serving = member
+        try:
+            await self._give_waiting(member)
+        finally:
+            self._serving = None
+            if member.served is not None and not member.served.done():
+                member.served.set_result(None)
+
+    async def _give_waiting(self, member: Membership) -> None:
+        """Give ``member`` what waits for it, but not for ever."""
+        left = MESSAGES_PER_TURN
+        while left > 0:
+            if member.notices:
+                await member.notices.popleft()()
+            elif member.replay:
+                left = await self._give(member, member.replay, left, 0)
+            elif member.queue:
+                left = await self._give(member, member.queue, left, 1)
+            else:
+                return
+        self.wake(member)
+
+    async def _give(self, member: Membership, queue: Deque[Incoming], left: int, counts: int) -> int:
+        give, key, exclude_id = self.receiving.give, member.position_key, member.exclude_id
+        while queue and left > 0 and not member.notices:
+            message = queue.popleft()
+            member.size -= message.size * counts
+            if message.exclude != exclude_id:
+                await give(message.data if key is None else message.with_position(key))
+            if message.position is not None:
+                member.position = message.position
+            left -= 1
+        return left
+
+    async def leave(self, member: Membership) -> None:
+        """Give ``member`` nothing more; a message that is being sent has a second."""
+        member.shut()
+        member.notices.clear()
+        self.memberships.pop(member.group, None)
+        is_inside = self._task is not None and asyncio.current_task() is self._task
+        try:
+            if self._serving is member and not is_inside:
+                member.served = asyncio.get_running_loop().create_future()
+                await asyncio.wait({member.served}, timeout=TIME_TO_LEAVE)
+        finally:
+            if not self.memberships:
+                self._stop(is_inside)
+
+    def _stop(self, is_inside: bool) -> None:
+        self.is_over = True
+        self._waiting.clear()
+        if self._task is not None and not is_inside:
+            self._task.cancel()

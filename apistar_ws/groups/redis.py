@@ -1,0 +1,426 @@
+"""The engine of many processes and machines: Redis or Valkey."""
+
+import asyncio
+import json
+import logging
+import random
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+from apistar.exceptions import ConfigurationError
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from apistar_ws.groups.background import start_task
+from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
+from apistar_ws.groups.errors import GroupsUnavailable
+from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
+from apistar_ws.groups.redis_session import Session, check_server, is_evicting
+from apistar_ws.groups.scripts import ANNOUNCE, COUNT, HISTORY, MEMBERS, PUBLISH, READ, RETIRE, TICK, WITHDRAW
+from apistar_ws.groups.settings import GroupSettings, Namespaces
+
+logger = logging.getLogger('apistar_ws')
+
+#: Seconds in which all connections have to be there.
+CONNECT_TIMEOUT = 5.0
+#: Seconds between two tries, at first and at last; a random part of it, since other processes try too.
+FIRST_DELAY, LAST_DELAY = 0.05, 0.5
+#: Seconds between two ticks, and in which the probe of one has to come back.
+INTERVAL = 5.0
+PROBE_TIMEOUT = 4.0
+#: Milliseconds that a record is kept longer than its messages, and that presence is kept; renewed while it is used.
+KEPT_LONGER = 3_600_000
+#: Ticks in which all that is used is renewed, and how many of it at least in one.
+TICKS_TO_RENEW = 120
+LEAST_RENEWED = 500
+#: Members that are announced by one command.
+MEMBERS_PER_COMMAND = 500
+#: Seconds before another try, where Redis is there and refuses.
+PAUSE = 1.0
+
+
+class RedisEngine:
+    """Carries messages between all processes that have the same Redis and the same prefix.
+
+    :param url: as redis-py has it: ``redis://``, ``rediss://`` or ``unix://``.
+    :param prefix: what all keys and channels begin with.
+    :param lease: seconds after which the members of a process count as gone that has not been heard of.
+    :param publish_timeout: seconds that an answer may take.
+    :param namespaces: the settings of groups.
+    :param receiver: is told what comes.
+    """
+
+    def __init__(
+        self, url: str, prefix: str, lease: float, publish_timeout: float, namespaces: Namespaces, receiver: Receiver
+    ) -> None:
+        self._pool = connection_pool(url)
+        self._prefix = prefix
+        self._lease_ms = int(lease * 1000)
+        self._timeout = publish_timeout
+        self._namespaces = namespaces
+        self._receiver = receiver
+        self._channels = '%s:%s:' % (prefix, self._pool.connection_kwargs.get('db') or 0)
+        self.state = 'stopped'
+        self._session: Optional[Session] = None
+        self._task: Optional['asyncio.Task[None]'] = None
+        #: Done when the first try has an outcome, and when it is open again.
+        self._started: Optional['asyncio.Future[None]'] = None
+        self._returned: Optional['asyncio.Future[None]'] = None
+        #: Whether it stays although nobody uses it, and whether somebody did since the last tick.
+        self.is_held = False
+        self._is_used = False
+        self._refusal: Optional[ConfigurationError] = None
+        #: Channels that are subscribed, and the group of each.
+        self._groups: Dict[bytes, str] = {}
+        self._watched: Dict[bytes, str] = {}
+        self._lease = ''
+        self._renewed = 0
+        self._probe: Optional['asyncio.Future[None]'] = None
+        self._probe_channel = self._channel('probe', new_id())
+
+    # Its life
+
+    async def ready(self) -> None:
+        """Start, if need be, and return when it is open.
+
+        :raises ConfigurationError: for a Redis that cannot be used.
+        :raises GroupsUnavailable: if it is away.
+        """
+        if self.state == 'open':
+            return
+        if self._task is None:
+            self.state = 'starting'
+            self._refusal = None
+            self._started = asyncio.get_running_loop().create_future()
+            self._task = start_task(self._run())
+        if self.state == 'starting':
+            assert self._started is not None
+            await asyncio.wait({self._started})
+        if self._refusal is not None:
+            raise ConfigurationError(str(self._refusal))
+        if self.state != 'open':
+            raise GroupsUnavailable()
+
+    async def back(self) -> None:
+        """Return when it is worth another try."""
+        if self.state == 'open':
+            return await asyncio.sleep(PAUSE)
+        if self._returned is None:
+            self._returned = asyncio.get_running_loop().create_future()
+        await asyncio.wait({self._returned})
+
+    async def stop(self) -> None:
+        """Leave nothing running, and nobody listed."""
+        task, session = self._task, self._session
+        if session is not None and self._lease and not session.has_failed:
+            await asyncio.wait({start_task(self._retire(session, self._lease))}, timeout=1.0)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _run(self) -> None:
+        """Connect, again and again, until it is stopped."""
+        delay = 0.0
+        try:
+            while True:
+                session = Session(self._pool, self._timeout, self._take)
+                try:
+                    await self._open(session)
+                    delay = 0.0
+                    failure = await self._serve(session)
+                    if isinstance(failure, Unused):
+                        return
+                except ConfigurationError as exc:
+                    if self.state == 'starting':
+                        self._refusal = exc
+                        return
+                    failure = exc
+                except (RedisError, OSError, asyncio.TimeoutError, GroupsUnavailable) as exc:
+                    failure = exc
+                finally:
+                    self._session = None
+                    await session.close()
+                self._note_away(failure)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
+        finally:
+            self._change('stopped')
+            self._task = None
+
+    async def _open(self, session: Session) -> None:
+        info = await asyncio.wait_for(session.open(), CONNECT_TIMEOUT)
+        check_server(info)
+        if is_evicting(info) and self.state == 'starting':
+            logger.warning(
+                'GroupsComponent: Redis has the policy %s, by which it may drop the keys of groups: members are told '
+                'then that messages were lost. Use noeviction or volatile-ttl.', is_evicting(info),
+            )  # fmt: skip
+        await session.subscriber.subscribe([self._probe_channel, *self._groups, *self._watched], CONNECT_TIMEOUT)
+
+    async def _serve(self, session: Session) -> Exception:
+        """Use ``session`` until it fails, and return why."""
+        if self.state == 'away':
+            logger.info('The engine of the groups is back.')
+        self._session = session
+        ticking = start_task(self._tick_forever(session))
+        self._change('open')
+        self._receiver.returned()
+        try:
+            return await session.failed()
+        finally:
+            ticking.cancel()
+            await asyncio.wait({ticking})
+
+    def _note_away(self, failure: Exception) -> None:
+        if self.state != 'away':
+            logger.warning('The engine of the groups is away: %s. Members stay; what is sent now fails.', failure)
+            self._change('away')
+
+    def _change(self, state: str) -> None:
+        """Change the state, and tell who waits for that."""
+        was_open, self.state = self.state == 'open', state
+        if was_open:
+            self._receiver.gone_away()
+        if self._started is not None and not self._started.done():
+            self._started.set_result(None)
+        if self._returned is not None and state != 'away':
+            self._returned.set_result(None)
+            self._returned = None
+
+    async def _open_session(self) -> Session:
+        await self.ready()
+        self._is_used = True
+        if self._session is None or self._session.has_failed:
+            raise GroupsUnavailable()
+        return self._session
+
+    # Names
+
+    def _channel(self, kind: str, name: str) -> bytes:
+        return (self._channels + kind + ':' + name).encode()
+
+    def _key(self, *parts: str) -> str:
+        return ':'.join((self._prefix, *parts))
+
+    def _record_ms(self, settings: GroupSettings) -> int:
+        return int(settings.history_ttl * 1000) + KEPT_LONGER
+
+    # Messages
+
+    async def publish(self, batch: Sequence[Outgoing]) -> List[Result]:
+        """Send messages, in order."""
+        session = await self._open_session()
+        keys: List[str] = []
+        args: List[Any] = [session.run]
+        for outgoing in batch:
+            name, settings = outgoing.name, self._namespaces.of(outgoing.name)
+            keys += (self._key('record', name), self._key('stream', name))
+            args += (
+                new_id(), self._channel('group', name), settings.history, int(settings.history_ttl * 1000),
+                self._record_ms(settings), outgoing.head, outgoing.tail,
+            )  # fmt: skip
+        answers = await session.publishing.script(PUBLISH, keys, *args)
+        return [self._result(session, answer) for answer in answers]
+
+    def _result(self, session: Session, answer: bytes) -> Result:
+        if answer[:1] == b'-':
+            text = answer[1:].decode('utf-8', 'replace')
+            if 'READONLY' in text:
+                session.fail(RedisError(text))
+            return GroupsUnavailable('The engine of the groups has refused: %s' % text)
+        epoch, _, offset = answer[1:].decode().partition('.')
+        return Position(epoch, int(offset)) if epoch else None
+
+    async def subscribe(self, name: str) -> None:
+        """Return when what is sent to the group from now on comes here."""
+        session = await self._open_session()
+        channel = self._channel('group', name)
+        self._groups[channel] = name
+        await session.subscriber.subscribe([channel], self._timeout)
+
+    def unsubscribe(self, name: str) -> None:
+        """Let it come no more."""
+        self._drop(self._groups, self._channel('group', name))
+
+    def _drop(self, channels: Dict[bytes, str], channel: bytes) -> None:
+        if channels.pop(channel, None) is not None and self._session is not None:
+            self._session.subscriber.unsubscribe(channel)
+
+    async def _take(self, channel: bytes, data: bytes) -> None:
+        name = self._groups.get(channel)
+        if name is not None:
+            return await self._receiver.take(name, data)
+        name = self._watched.get(channel)
+        if name is not None:
+            joined, left = json.loads(data)
+            self._receiver.take_change(name, [Member(*entry) for entry in joined], left)
+        elif channel == self._probe_channel and self._probe is not None and not self._probe.done():
+            self._probe.set_result(None)
+
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return the messages after an offset, or none for None."""
+        session = await self._open_session()
+        epoch, top, entries = await session.asking.script(
+            READ, [self._key('record', name), self._key('stream', name)],
+            session.run, new_id(), self._record_ms(self._namespaces.of(name)), '' if since is None else since,
+        )  # fmt: skip
+        if since is None:
+            return Window(epoch.decode(), int(top), [])
+        return Window(epoch.decode(), int(top), whole(decode_entries(entries), since, int(top)))
+
+    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
+        """Return what the window holds after a position, or of all of it the last ones."""
+        session = await self._open_session()
+        epoch, top, entries = await session.asking.script(
+            HISTORY, [self._key('record', name), self._key('stream', name)],
+            session.run, '' if since is None else since.offset, '' if limit is None else limit,
+        )  # fmt: skip
+        messages = decode_entries(entries)
+        if since is None:
+            return Window(epoch.decode(), int(top), messages[::-1])
+        end = int(top) if limit is None else min(int(top), since.offset + limit)
+        return Window(epoch.decode(), int(top), whole(messages, since.offset, end))
+
+    # Members
+
+    async def watch(self, name: str) -> None:
+        """Return when changes of the members come here."""
+        session = await self._open_session()
+        channel = self._channel('members', name)
+        self._watched[channel] = name
+        await session.subscriber.subscribe([channel], self._timeout)
+
+    def unwatch(self, name: str) -> None:
+        """Let them come no more."""
+        self._drop(self._watched, self._channel('members', name))
+
+    async def announce(self, name: str, members: Iterable[Member]) -> None:
+        """Add members of this process."""
+        session = await self._open_session()
+        await self._announce(session, name, list(members))
+
+    async def _announce(self, session: Session, name: str, members: List[Member]) -> None:
+        pairs = [part for member in members for part in (member.id, json.dumps(member))]
+        await session.asking.whole_script(
+            ANNOUNCE, self._presence_keys(name), self._lease, name, KEPT_LONGER,
+            self._channel('members', name), json.dumps([members, []]), *pairs,
+        )  # fmt: skip
+
+    def _presence_keys(self, name: str) -> List[str]:
+        return [
+            self._key('present', name),
+            self._key('members', self._lease, name),
+            self._key('groups', self._lease),
+        ]
+
+    async def withdraw(self, name: str, ids: Sequence[str]) -> None:
+        """Remove members of this process."""
+        session = await self._open_session()
+        await session.asking.whole_script(
+            WITHDRAW, self._presence_keys(name), self._lease, name,
+            self._channel('members', name), json.dumps([[], ids]), *ids,
+        )  # fmt: skip
+
+    async def members(self, name: str, limit: Optional[int]) -> List[Member]:
+        """Return the members in all processes, or so many of them."""
+        session = await self._open_session()
+        found = await session.asking.script(
+            MEMBERS, [self._key('present', name)], self._prefix, name, '' if limit is None else limit
+        )
+        return [Member(*json.loads(entry)) for entry in found]
+
+    async def count(self, name: str) -> int:
+        """Return how many there are."""
+        session = await self._open_session()
+        return int(await session.asking.script(COUNT, [self._key('present', name)], self._prefix, name))
+
+    # What keeps it alive
+
+    async def _tick_forever(self, session: Session) -> None:
+        """Renew what is used, and see that what is sent also comes; it is the only thing that an idle process does."""
+        try:
+            await self._take_lease(session)
+            while True:
+                self._is_used = False
+                await asyncio.sleep(INTERVAL)
+                if not (self.is_held or self._is_used or self._groups or self._watched):
+                    return session.fail(Unused())
+                if not await self._tick(session):
+                    await self._take_lease(session)
+        except GroupsUnavailable as exc:
+            session.fail(exc)
+
+    async def _tick(self, session: Session) -> bool:
+        self._probe = asyncio.get_running_loop().create_future()
+        used: List[Any] = []
+        for name in self._to_renew():
+            settings = self._namespaces.of(name)
+            used += (name, self._record_ms(settings) if settings.history else 0)
+        alive = await session.publishing.script(
+            TICK, [self._key('leases'), self._key('lease', self._lease), self._key('groups', self._lease)],
+            self._prefix, self._lease, self._lease_ms, KEPT_LONGER,
+            self._probe_channel, b'', self._channel('members', ''), *used,
+        )  # fmt: skip
+        await asyncio.wait({self._probe}, timeout=PROBE_TIMEOUT)
+        if not self._probe.done():
+            session.fail(TimeoutError('what is sent to Redis does not come back'))
+        return bool(alive)
+
+    def _to_renew(self) -> List[str]:
+        """Return the groups whose turn it is."""
+        names = list(self._groups.values())
+        count = max(LEAST_RENEWED, -(-len(names) // TICKS_TO_RENEW))
+        if self._renewed >= len(names):
+            self._renewed = 0
+        begin, self._renewed = self._renewed, self._renewed + count
+        return names[begin : begin + count]
+
+    async def _take_lease(self, session: Session) -> None:
+        """Announce all members of this process under a new lease, and then let the old one go."""
+        before, self._lease = self._lease, new_id()
+        try:
+            await session.asking.call('SET', self._key('lease', self._lease), 1, 'PX', self._lease_ms)
+            await session.asking.call('SADD', self._key('leases'), self._lease)
+            for name in list(self._receiver.present()):
+                members = list(self._receiver.present().get(name, {}).values())
+                for begin in range(0, len(members), MEMBERS_PER_COMMAND):
+                    await self._announce(session, name, members[begin : begin + MEMBERS_PER_COMMAND])
+        except (RedisError, GroupsUnavailable) as exc:
+            # At the limit of its memory, say: the next tick tries again, and what is announced stays.
+            self._lease = before
+            return logger.warning('The engine of the groups does not take the list of members: %s', exc)
+        if before:
+            await self._retire(session, before)
+
+    async def _retire(self, session: Session, lease: str) -> None:
+        await session.asking.whole_script(RETIRE, [self._key('leases')], self._prefix, lease)
+
+
+class Unused(Exception):
+    """Ends a session that nobody uses, where no lifespan holds it."""
+
+
+def connection_pool(url: str) -> ConnectionPool:
+    """Return what makes connections to ``url``, with every default of redis-py given, since they change.
+
+    :raises ConfigurationError: for a URL that is none of a single Redis; without the URL, which may hold a password.
+    """
+    try:
+        return ConnectionPool.from_url(
+            url, protocol=2, decode_responses=False, socket_timeout=None, socket_connect_timeout=CONNECT_TIMEOUT,
+            health_check_interval=0, retry=Retry(NoBackoff(), 0), retry_on_error=[], client_name='apistar-ws',
+        )  # fmt: skip
+    except (ValueError, TypeError):
+        raise ConfigurationError(
+            'GroupsComponent: the URL is not one of redis-py for a single Redis: redis://, rediss:// or unix://, '
+            'and a Sentinel has none.'
+        ) from None
+
+
+def decode_entries(entries: Iterable[Any]) -> List[Incoming]:
+    """Return the messages of a stream; nothing where one of them cannot be read, so that they do not count as whole."""
+    try:
+        return [decode(fields[1]) for _, fields in entries]
+    except ValueError:
+        return []

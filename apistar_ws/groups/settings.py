@@ -1,0 +1,118 @@
+"""What groups allow: settings of an application, and of a namespace, which is what comes before the first colon."""
+
+import dataclasses
+import math
+from typing import Any, Dict, Mapping, Optional
+
+from apistar.exceptions import ConfigurationError
+
+#: Bytes of UTF-8 that a name may have.
+MAX_NAME_BYTES = 200
+OVERFLOWS = ('close', 'drop_oldest', 'drop_newest')
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupSettings:
+    """The settings of a namespace of groups; those who send and those who join have to have the same.
+
+    Give them to ``GroupsComponent`` for all groups, and by ``namespaces={'room': {...}}`` for those whose names begin
+    with ``room:``.
+
+    :param history: messages of a group that are kept for members that come back. Default: none, each takes memory.
+    :param history_ttl: seconds that they are kept after the last one. Default: 300, for a reload or a short tunnel.
+    :param presence: whether members are listed. Default: they are; without, joining costs less.
+    :param max_queue: messages that may wait for one member. Default: 1,000, some seconds of a busy group.
+    :param max_queue_size: bytes of them. Default: 4 MiB.
+    :param max_message: bytes of one message. Default: 1 MiB, as for a message that is received.
+    :param overflow: what becomes of a member whose queue is full: ``'close'`` with 1013, or ``'drop_oldest'`` or
+        ``'drop_newest'`` message. Default: close, since the member can come back and ask for what it has missed.
+    :raises ConfigurationError: for a value that cannot be meant.
+    """
+
+    history: int = 0
+    history_ttl: float = 300.0
+    presence: bool = True
+    max_queue: int = 1000
+    max_queue_size: int = 4 * 1024 * 1024
+    max_message: int = 1024 * 1024
+    overflow: str = 'close'
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.history, int) and not isinstance(self.history, bool) and self.history >= 0
+        self._require('history', whole, 'a whole number, 0 for none')
+        self._require('history_ttl', is_amount(self.history_ttl, (int, float)), 'a number of seconds above 0')
+        self._require('presence', isinstance(self.presence, bool), 'True or False')
+        for name in ('max_queue', 'max_queue_size', 'max_message'):
+            self._require(name, is_amount(getattr(self, name), int), 'a whole number above 0')
+        self._require('max_message', self.max_message <= self.max_queue_size, 'no more than max_queue_size')
+        self._require('overflow', self.overflow in OVERFLOWS, "'close', 'drop_oldest' or 'drop_newest'")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ConfigurationError('%s=%r has to be %s.' % (name, getattr(self, name), expected))
+
+
+SETTING_NAMES = tuple(field.name for field in dataclasses.fields(GroupSettings))
+
+
+class Namespaces:
+    """Finds the settings of a group by its name.
+
+    :param defaults: the settings of all groups.
+    :param namespaces: what differs for those of a namespace.
+    :raises ConfigurationError: for a setting or a value that is not known.
+    """
+
+    def __init__(
+        self, defaults: Mapping[str, Any], namespaces: Optional[Mapping[str, Mapping[str, Any]]] = None
+    ) -> None:
+        self._default = group_settings(defaults, 'GroupsComponent')
+        self._by_name: Dict[str, GroupSettings] = {}
+        for name, changes in (namespaces or {}).items():
+            if not isinstance(name, str) or ':' in name:
+                raise ConfigurationError('The namespace %r has to be a text without a colon.' % (name,))
+            self._by_name[name] = group_settings({**defaults, **changes}, 'The namespace %r' % name)
+
+    def of(self, name: str) -> GroupSettings:
+        """Return the settings of the group ``name``."""
+        return self._by_name.get(name.partition(':')[0], self._default) if self._by_name else self._default
+
+
+def group_settings(given: Mapping[str, Any], where: str) -> GroupSettings:
+    """Return the settings that ``given`` makes.
+
+    :raises ConfigurationError: naming ``where`` they were given.
+    """
+    unknown = sorted(set(given) - set(SETTING_NAMES))
+    if unknown:
+        raise ConfigurationError(
+            '%s does not know the setting %s; those of a group are %s.'
+            % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
+        )
+    try:
+        return GroupSettings(**given)
+    except ConfigurationError as exc:
+        raise ConfigurationError('%s: %s' % (where, exc)) from None
+
+
+def is_amount(value: Any, kinds: Any) -> bool:
+    """Tell whether ``value`` is a number of one of ``kinds`` above 0."""
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def check_name(name: Any) -> str:
+    """Return ``name`` if a group may have it.
+
+    :raises ValueError: for what is no text, is empty or too long, or has control characters or lone surrogates.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError('The name of a group is a text, such as %r, and not %r.' % ('room:lobby', name))
+    if any(character < ' ' or '\x7f' <= character <= '\x9f' for character in name):
+        raise ValueError('The name %r of a group has control characters.' % name)
+    if len(name.encode('utf-8', 'surrogatepass')) > MAX_NAME_BYTES:
+        raise ValueError('The name %r... of a group is longer than %d bytes.' % (name[:40], MAX_NAME_BYTES))
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError('The name %r of a group cannot be encoded in UTF-8.' % name) from None
+    return name
