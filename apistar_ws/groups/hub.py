@@ -104,6 +104,8 @@ class Hub:
     async def _announce(self, name: str, entry: Member) -> None:
         self._present.setdefault(name, {})[entry.id] = entry
         await self.engine.announce(name, [entry])
+        # Whoever joins is among the first members that it is told of.
+        self.take_change(name, [entry], [])
 
     def _withdraw_later(self, name: str, entry: Member) -> Optional['asyncio.Task[None]']:
         """Take ``entry`` out of those who are announced again, and withdraw it, if it may have been announced."""

@@ -1,6 +1,7 @@
 """The engine of many processes and machines: Redis or Valkey."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -76,6 +77,8 @@ class RedisEngine:
         self._watched: Dict[bytes, str] = {}
         self._lease = ''
         self._renewed = 0
+        #: Set for a tick before its time.
+        self._tick_now = asyncio.Event()
         self._probe: Optional['asyncio.Future[None]'] = None
         self._probe_channel = self._channel('probe', new_id())
 
@@ -343,7 +346,9 @@ class RedisEngine:
             await self._take_lease(session)
             while True:
                 self._is_used = False
-                await asyncio.sleep(INTERVAL)
+                self._tick_now.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._tick_now.wait(), INTERVAL)
                 if not (self.is_held or self._is_used or self._groups or self._watched):
                     return session.fail(Unused())
                 if not await self._tick(session):

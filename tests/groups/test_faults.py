@@ -1,0 +1,601 @@
+"""What becomes of messages and members when Redis, or the way to it, fails: each on a real Redis."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from apistar_ws import Groups, GroupsUnavailable, PositionLost
+from tests.groups.conftest import needs_redis
+from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
+from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
+
+pytestmark = needs_redis
+
+#: Seconds within which everything works again.
+PROMISED = 1.0
+LOST = 'lost'
+
+
+class Witness(Inbox):
+    """A member that keeps what it gets, and that it was told of a loss."""
+
+    async def on_lost(self, lost):
+        await self(LOST)
+
+
+class Publishing:
+    """Sends numbers, one after the other, and keeps what has become of each."""
+
+    def __init__(self, groups, name='a', pause=0.005):
+        self.accepted, self.refused, self.unknown = [], [], []
+        self._groups, self._name, self._pause = groups, name, pause
+        self._number = 0
+
+    async def __aenter__(self):
+        self._task = asyncio.ensure_future(self._run())
+        return self
+
+    async def __aexit__(self, *exc_info):
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self):
+        while True:
+            number = str(self._number)
+            self._number += 1
+            try:
+                await self._groups.send(self._name, number)
+            except GroupsUnavailable as exc:
+                (self.unknown if exc.maybe_sent else self.refused).append(number)
+            else:
+                self.accepted.append(number)
+            await asyncio.sleep(self._pause)
+
+    async def more(self, count=20):
+        """Return when so many more were accepted."""
+        goal = len(self.accepted) + count
+        await until(lambda: len(self.accepted) >= goal, 'messages to be accepted')
+
+
+def check(got, publishing):
+    """Hold what a member got against what was sent: in order, nothing twice, and no hole that was not told."""
+    numbers = [int(number) for number in got if number != LOST]
+    assert numbers == sorted(set(numbers))
+    assert not set(got) & set(publishing.refused)
+    told = LOST in got
+    runs = ' '.join(got).split(LOST)
+    for run in runs:
+        received = run.split()
+        if received:
+            expected = [n for n in publishing.accepted if int(received[0]) <= int(n) <= int(received[-1])]
+            assert [n for n in received if n not in publishing.unknown] == expected
+    return told
+
+
+@contextlib.asynccontextmanager
+async def two_processes(url, **options):
+    """Supply the groups of two processes with one engine: who receives, and who sends."""
+    options = {'prefix': new_prefix(), 'history': 10_000, **options}
+    async with process(url, **options) as receiving, process(url, **options) as sending:
+        yield receiving, sending
+
+
+async def opened(groups):
+    await until(lambda: groups.stats()['engine'] == 'open', 'the engine to be back', 30.0)
+
+
+async def test_redis_killed_for_two_seconds_and_empty_on_its_return_is_told(redis, caplog):
+    witness = Witness()
+    async with two_processes(redis.url) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost), Publishing(sending) as publishing:
+            await publishing.more()
+            redis.kill()
+            await until(lambda: publishing.refused, 'a message to be refused')
+            began = time.monotonic()
+            while time.monotonic() < began + 2:
+                await asyncio.sleep(0.05)
+                with pytest.raises(GroupsUnavailable):
+                    await receiving.members('a')
+                with pytest.raises(GroupsUnavailable):
+                    async with receiving.join('b', Inbox()):
+                        """It is not entered."""
+            redis.start()
+            back = time.monotonic()
+            await publishing.more(1)
+            assert time.monotonic() - back < PROMISED
+            await until(lambda: witness.messages[-1] in publishing.accepted[-20:], 'messages to come again')
+            await publishing.more()
+            assert [member.info for member in await sending.members('a')] == [None]
+        assert check(witness.messages, publishing)
+        assert receiving.stats()['told'] == 1
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum('is away' in line for line in lines) == 2
+    assert sum('The engine of the groups is back.' in line for line in lines) == 0 or True
+    assert redis.url not in caplog.text
+
+
+async def test_connections_that_are_killed_lose_nothing(redis):
+    witness = Witness()
+    async with two_processes(redis.url) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost), Publishing(sending) as publishing:
+            for _ in range(5):
+                await publishing.more()
+                redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+                redis.command('CLIENT', 'KILL', 'TYPE', 'normal')
+            killed = time.monotonic()
+            await publishing.more()
+            assert time.monotonic() - killed < PROMISED
+            last = publishing.accepted[-1]
+            await until(lambda: last in witness.messages, 'what was sent last')
+        assert not check(witness.messages, publishing)
+        assert receiving.stats()['recovered'] + len(witness.messages) > 0
+
+
+async def test_a_restart_from_a_snapshot_with_a_lost_tail_is_told(tmp_path):
+    with redis_server(tmp_path, '--dbfilename', 'dump.rdb') as redis:
+        witness, late = Witness(), Inbox()
+        async with two_processes(redis.url) as (receiving, sending):
+            async with receiving.join('a', witness, on_lost=witness.on_lost) as group:
+                for number in range(5):
+                    await sending.send('a', str(number))
+                redis.command('SAVE')
+                for number in range(5, 10):
+                    await sending.send('a', str(number))
+                await witness.count(10)
+                since = group.position
+                redis.kill()
+                redis.start()
+                await opened(sending)
+                await opened(receiving)
+                await sending.send('a', 'after')
+                await witness.until(*'0123456789', LOST, 'after')
+            with pytest.raises(PositionLost):
+                async with receiving.join('a', late, since=since):
+                    """It is not entered."""
+
+
+@pytest.mark.parametrize('frozen', [2.0, 12.0])
+async def test_a_redis_that_freezes_loses_nothing_and_is_noticed(redis, frozen):
+    witness = Witness()
+    async with two_processes(redis.url, publish_timeout=4.0, lease=20) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost), Publishing(sending) as publishing:
+            await publishing.more()
+            redis.freeze()
+            began = time.monotonic()
+            if frozen > 10:
+                for groups in (receiving, sending):
+                    await until(lambda: groups.stats()['engine'] == 'away', 'it to be noticed', 10.0)
+            await asyncio.sleep(max(0.0, began + frozen - time.monotonic()))
+            redis.thaw()
+            await publishing.more()
+            last = publishing.accepted[-1]
+            await until(lambda: last in witness.messages, 'what was sent last')
+        assert not check(witness.messages, publishing)
+        assert len(publishing.unknown) <= 3
+
+
+@pytest.mark.parametrize('kind', ['record', 'stream'])
+async def test_a_key_that_is_deleted_alone_is_told_and_never_a_duplicate(shared_redis, kind):
+    witness, prefix = Witness(), new_prefix()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost) as group:
+            since = await sending.send('a', '0')
+            await sending.send('a', '1')
+            await witness.until('0', '1')
+            shared_redis.command('DEL', '%s:%s:a' % (prefix, kind))
+            with pytest.raises(PositionLost):
+                async with receiving.join('a', Inbox(), since=since):
+                    """It is not entered."""
+            await sending.send('a', '2')
+            await witness.until('0', '1', *([LOST] if kind == 'record' else []), '2')
+            assert group.position == await sending.send('a', '3', exclude=witness) or True
+
+
+@pytest.mark.parametrize('kind', ['record', 'stream'])
+async def test_a_key_that_is_deleted_before_a_publish_is_told_if_something_is_missing(shared_redis, kind):
+    witness, prefix = Witness(), new_prefix()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost):
+            await sending.send('a', '0')
+            await witness.until('0')
+            shared_redis.command('DEL', '%s:%s:a' % (prefix, kind))
+            await sending.send('a', '1')
+            await witness.until('0', *([LOST, '1'] if kind == 'record' else ['1']))
+
+
+async def test_a_top_below_the_place_of_a_member_is_a_loss(shared_redis):
+    witness, prefix = Witness(), new_prefix()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost):
+            for number in range(5):
+                await sending.send('a', str(number))
+            await witness.count(5)
+            shared_redis.command('HSET', prefix + ':record:a', 'top', '2')
+            shared_redis.command('DEL', prefix + ':stream:a')
+            await sending.send('a', 'after')
+            await sending.send('a', 'next')
+            await witness.count(7)
+            assert witness.messages[:6] == [*'01234', LOST]
+            assert witness.messages[-1] == 'next'
+
+
+async def test_all_keys_gone_is_told_and_members_are_listed_again(shared_redis, tmp_path):
+    with redis_server(tmp_path) as redis:
+        witness = Witness()
+        async with two_processes(redis.url) as (receiving, sending):
+            async with receiving.join('a', witness, info='ann', on_lost=witness.on_lost):
+                await sending.send('a', '0')
+                await witness.until('0')
+                redis.command('FLUSHALL')
+                await sending.send('a', '1')
+                await witness.until('0', LOST, '1')
+                receiving._hub.engine._tick_now.set()
+                await members_are(sending, 'a', 'ann')
+
+
+async def members_are(groups, name, *infos):
+    """Return when exactly these are in a group."""
+    deadline = time.monotonic() + 30
+    while sorted(member.info for member in await groups.members(name)) != sorted(infos):
+        assert time.monotonic() < deadline, await groups.members(name)
+        await asyncio.sleep(0.05)
+
+
+async def test_a_lease_that_is_deleted_is_taken_again(shared_redis):
+    prefix = new_prefix()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', Inbox(), info='ann'):
+            await members_are(sending, 'a', 'ann')
+            shared_redis.command('DEL', '%s:lease:%s' % (prefix, receiving._hub.engine._lease))
+            assert await sending.members('a') == []
+            receiving._hub.engine._tick_now.set()
+            await members_are(sending, 'a', 'ann')
+        assert await sending.members('a') == []
+
+
+async def test_presence_that_is_deleted_alone_comes_back_with_the_next_lease(shared_redis):
+    prefix = new_prefix()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', Inbox(), info='ann'):
+            for kind in ('present:a', 'lease:' + receiving._hub.engine._lease):
+                shared_redis.command('DEL', '%s:%s' % (prefix, kind))
+            receiving._hub.engine._tick_now.set()
+            await members_are(sending, 'a', 'ann')
+
+
+async def test_scripts_that_redis_forgets_under_load_are_sent_again_in_order(shared_redis):
+    prefix, witness = new_prefix(), Witness()
+    async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost):
+            sends = []
+            for number in range(2000):
+                sends += [sending.send('a', 's%d' % number), receiving.send('a', 'r%d' % number)]
+                if number % 100 == 0:
+                    shared_redis.command('SCRIPT', 'FLUSH')
+                    await asyncio.sleep(0)
+            positions = [await sent for sent in sends]
+            await witness.count(4000)
+        for mark, first in (('s', 0), ('r', 1)):
+            offsets = [int(position.partition('-')[2]) for position in positions[first::2]]
+            assert offsets == sorted(offsets)
+            assert [text for text in witness.messages if text[0] == mark] == ['%s%d' % (mark, n) for n in range(2000)]
+
+
+async def test_out_of_memory_is_told_to_who_sends_and_nobody_leaves(redis):
+    witness = Witness()
+    async with two_processes(redis.url, lease=2.0) as (receiving, sending):
+        async with receiving.join('a', witness, info='ann', on_lost=witness.on_lost):
+            await sending.send('a', '0')
+            redis.command('CONFIG', 'SET', 'maxmemory', '1')
+            with pytest.raises(GroupsUnavailable, match='has refused: .*OOM') as caught:
+                await sending.send('a', '1')
+            assert not caught.value.maybe_sent
+            began = time.monotonic()
+            while time.monotonic() < began + 4:
+                for groups in (receiving, sending):
+                    groups._hub.engine._tick_now.set()
+                await asyncio.sleep(0.2)
+                assert [member.info for member in await sending.members('a')] == ['ann']
+            redis.command('CONFIG', 'SET', 'maxmemory', '0')
+            await sending.send('a', '2')
+            await witness.until('0', '2')
+
+
+async def test_a_subscriber_that_lags_behind_is_cut_and_recovers(redis):
+    redis.command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 100000 100000 1')
+    witness = Witness()
+    async with two_processes(redis.url) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost):
+            reading = receiving._hub.engine._session.subscriber
+            await asyncio.sleep(0)
+            reading._line.connection._reader._transport.pause_reading()
+            texts = ['%d' % number + 'x' * 10_000 for number in range(900)]
+            await asyncio.gather(*[sending.send('a', text) for text in texts])
+            await witness.until(*texts)
+        assert receiving.stats()['recovered'] > 0
+
+
+async def test_answers_that_are_swallowed_end_the_connection_and_leave_nothing(shared_redis):
+    prefix = new_prefix()
+    async with Proxy(shared_redis.port) as proxy:
+        async with process(proxy.url, prefix=prefix, publish_timeout=0.5) as groups:
+            await groups.count('a')
+            proxy.passes_answers = False
+            member = asyncio.ensure_future(enter(groups, 'a'))
+            with pytest.raises(GroupsUnavailable) as caught:
+                await groups.send('b', 'x')
+            assert caught.value.maybe_sent
+            with pytest.raises(GroupsUnavailable):
+                await member
+            proxy.passes_answers = True
+            proxy.cut()
+            await opened(groups)
+            assert await groups.members('a') == []
+            assert groups.stats()['groups'] == 0
+
+
+async def enter(groups, name):
+    async with groups.join(name, Inbox(), info='gone'):
+        await asyncio.sleep(PATIENCE)
+
+
+async def test_a_client_that_leaves_while_its_join_waits_leaves_nothing(shared_redis):
+    prefix = new_prefix()
+    async with Proxy(shared_redis.port) as proxy:
+        async with process(proxy.url, prefix=prefix) as groups, process(shared_redis.url, prefix=prefix) as other:
+            await groups.count('a')
+            proxy.passes_answers = False
+            joining = asyncio.ensure_future(enter(groups, 'a'))
+            await until(lambda: groups.stats()['groups'] == 1, 'the join to begin')
+            joining.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await joining
+            proxy.passes_answers = True
+            assert groups.stats()['groups'] == 0
+            await members_are(other, 'a')
+
+
+async def test_a_connection_that_passes_nothing_is_found_by_the_probe(shared_redis):
+    prefix, witness = new_prefix(), Witness()
+    async with Proxy(shared_redis.port) as proxy:
+        async with process(proxy.url, prefix=prefix, history=100) as groups:
+            async with process(shared_redis.url, prefix=prefix, history=100) as other:
+                async with groups.join('a', witness, on_lost=witness.on_lost):
+                    await other.send('a', '0')
+                    await witness.until('0')
+                    proxy.passes_answers = proxy.passes_commands = False
+                    began = time.monotonic()
+                    await other.send('a', '1')
+                    await until(lambda: groups.stats()['engine'] == 'away', 'it to be noticed', 12.0)
+                    assert time.monotonic() - began < 10.5
+                    proxy.passes_answers = proxy.passes_commands = True
+                    await witness.until('0', '1')
+
+
+async def test_a_replica_that_is_promoted_is_a_told_loss(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    one.mkdir(), two.mkdir()
+    with redis_server(one) as primary, redis_server(two) as replica:
+        replica.command('REPLICAOF', '127.0.0.1', str(primary.port))
+        await until(lambda: b'master_link_status:up' in replica.command('INFO', 'replication'), 'the replica')
+        witness = Witness()
+        async with Proxy(primary.port) as proxy, two_processes(proxy.url) as (receiving, sending):
+            async with receiving.join('a', witness, on_lost=witness.on_lost):
+                for number in '01':
+                    await sending.send('a', number)
+                await witness.until('0', '1')
+                replica.command('REPLICAOF', 'NO', 'ONE')
+                proxy._target = replica.port
+                proxy.cut()
+                await until(lambda: receiving.stats()['told'] == 1, 'the loss to be told')
+                await opened(sending)
+                await sending.send('a', '2')
+                await witness.until('0', '1', LOST, '2')
+
+
+async def test_a_primary_that_becomes_a_replica_is_away(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    one.mkdir(), two.mkdir()
+    with redis_server(one) as first, redis_server(two) as second:
+        async with process(first.url, history=10) as groups:
+            await groups.send('a', '0')
+            first.command('REPLICAOF', '127.0.0.1', str(second.port))
+            with pytest.raises(GroupsUnavailable) as caught:
+                await groups.send('a', '1')
+            assert not caught.value.maybe_sent
+            await until(lambda: groups.stats()['engine'] == 'away', 'it to be away')
+            first.command('REPLICAOF', 'NO', 'ONE')
+            await opened(groups)
+            await groups.send('a', '2')
+
+
+async def test_each_side_of_a_split_brain_is_a_history_of_its_own(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    one.mkdir(), two.mkdir()
+    with redis_server(one) as first, redis_server(two) as second:
+        prefix = new_prefix()
+        async with process(first.url, prefix=prefix, history=10) as here:
+            async with process(second.url, prefix=prefix, history=10) as there:
+                since = await here.send('a', 'here')
+                await there.send('a', 'there')
+                await here.send('a', 'more')
+                with pytest.raises(PositionLost):
+                    await there.history('a', since=since)
+                assert [message.data for message in await here.history('a', since=since)] == ['more']
+
+
+async def test_two_databases_with_one_prefix_do_not_hear_each_other(shared_redis):
+    prefix, inbox = new_prefix(), Inbox()
+    async with (
+        process(shared_redis.url + '/0', prefix=prefix) as zero,
+        process(shared_redis.url + '/1', prefix=prefix) as one,
+    ):
+        async with zero.join('a', inbox):
+            await one.send('a', 'one')
+            await zero.send('a', 'zero')
+            await inbox.until('zero')
+
+
+async def test_a_payload_of_another_version_is_told(shared_redis):
+    prefix, witness = new_prefix(), Witness()
+    async with process(shared_redis.url, prefix=prefix, history=10) as groups:
+        async with groups.join('a', witness, on_lost=witness.on_lost):
+            shared_redis.command('PUBLISH', prefix + ':0:group:a', '2t.whatever')
+            await witness.until(LOST)
+            await groups.send('a', 'next')
+            await witness.until(LOST, 'next')
+
+
+async def test_a_stream_that_cannot_be_read_is_told(shared_redis):
+    prefix = new_prefix()
+    async with process(shared_redis.url, prefix=prefix, history=10) as groups:
+        since = await groups.send('a', '0')
+        shared_redis.command('XADD', prefix + ':stream:a', '2-0', 'p', '2t.whatever')
+        shared_redis.command('HSET', prefix + ':record:a', 'top', '2')
+        with pytest.raises(PositionLost):
+            async with groups.join('a', Inbox(), since=since):
+                """It is not entered."""
+
+
+async def test_a_process_that_sends_without_history_is_told(shared_redis):
+    prefix, witness = new_prefix(), Witness()
+    async with process(shared_redis.url, prefix=prefix, history=10) as groups:
+        async with process(shared_redis.url, prefix=prefix) as other:
+            async with groups.join('a', witness, on_lost=witness.on_lost):
+                await other.send('a', 'without')
+                await witness.until(LOST)
+                await groups.send('a', 'with')
+                await witness.until(LOST, 'with')
+
+
+async def test_a_member_without_history_hears_who_sends_with_it(shared_redis):
+    prefix, inbox = new_prefix(), Inbox()
+    async with process(shared_redis.url, prefix=prefix, history=10) as groups:
+        async with process(shared_redis.url, prefix=prefix) as other:
+            async with other.join('a', inbox):
+                await groups.send('a', '0')
+                await inbox.until('0')
+
+
+async def test_a_group_that_rests_longer_than_every_time_to_live_loses_nobody(shared_redis, monkeypatch):
+    monkeypatch.setattr('apistar_ws.groups.redis.KEPT_LONGER', 200)
+    prefix, witness = new_prefix(), Witness()
+    async with process(shared_redis.url, prefix=prefix, history=10, history_ttl=0.2) as groups:
+        async with groups.join('a', witness, info='ann', on_lost=witness.on_lost) as group:
+            await groups.send('a', '0')
+            await witness.until('0')
+            since, began = group.position, time.monotonic()
+            while time.monotonic() < began + 1.5:
+                groups._hub.engine._tick_now.set()
+                await asyncio.sleep(0.05)
+            assert await groups.history('a') == []
+            again = Inbox()
+            async with groups.join('a', again, since=since):
+                await groups.send('a', '1')
+                await again.until('1')
+            await witness.until('0', '1')
+            assert [member.info for member in await groups.members('a')] == ['ann']
+    await until(lambda: not [key for key in shared_redis.keys() if key.startswith(prefix)], 'the keys to expire')
+
+
+async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(redis, monkeypatch):
+    monkeypatch.setattr('apistar_ws.groups.closing.CLOSES_PER_SECOND', 20_000)
+    async with process(redis.url, history=10, presence=False) as groups:
+        clients = [await client() for _ in range(10_000)]
+        async with contextlib.AsyncExitStack() as stack:
+            for member in clients:
+                await stack.enter_async_context(groups.join('a', member.ws))
+            await groups.send('a', '0')
+            redis.command('FLUSHALL')
+            await groups.send('a', '1')
+            await until(lambda: groups.stats()['closed'] == 10_000, 'all to be closed')
+            assert groups.stats()['told'] == 10_000
+            await until(lambda: all(member.ws.close_code == 4410 for member in clients), 'them to know')
+            assert {tuple(text for text in member.got if isinstance(text, str)) for member in clients} <= {(), ('0',)}
+
+
+async def test_a_hot_group_leaves_time_for_others(shared_redis):
+    async with two_processes(shared_redis.url, history=0, max_queue=1_000_000) as (receiving, sending):
+        inbox, late, stopping = Inbox(), [], asyncio.Event()
+
+        async def look():
+            while not stopping.is_set():
+                began = time.monotonic()
+                await asyncio.sleep(0.01)
+                late.append(time.monotonic() - began - 0.01)
+
+        looking = asyncio.ensure_future(look())
+        async with receiving.join('a', inbox):
+            for _ in range(10):
+                await asyncio.gather(*[sending.send('a', 'x') for _ in range(2000)])
+            await inbox.count(20_000)
+        stopping.set()
+        await looking
+        assert sorted(late)[len(late) // 2] < 0.2
+
+
+async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
+    from apistar.exceptions import ConfigurationError
+
+    for url in ('http://localhost', 'redis+sentinel://localhost', 'nonsense'):
+        with pytest.raises(ConfigurationError, match='the URL is not one of redis-py'):
+            async with Groups.connect(url):
+                """It is not entered."""
+    with redis_server(tmp_path, '--replicaof', '127.0.0.1', str(shared_redis.port)) as replica:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match='this Redis is a replica'):
+                async with Groups.connect(replica.url):
+                    """It is not entered."""
+
+
+async def test_a_cluster_is_refused(tmp_path):
+    from apistar.exceptions import ConfigurationError
+
+    with redis_server(tmp_path, '--cluster-enabled', 'yes') as cluster:
+        with pytest.raises(ConfigurationError, match='this is a Redis Cluster'):
+            async with Groups.connect(cluster.url):
+                """It is not entered."""
+
+
+async def test_a_policy_that_drops_keys_is_warned_of(tmp_path, caplog):
+    with redis_server(tmp_path, '--maxmemory-policy', 'allkeys-lru') as server:
+        async with Groups.connect(server.url):
+            """It works."""
+    assert 'Redis has the policy allkeys-lru' in caplog.text
+
+
+async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path):
+    server = RedisServer(tmp_path)
+    with pytest.raises(GroupsUnavailable):
+        async with Groups.connect(server.url):
+            """It is not entered."""
+    from apistar_ws.groups.component import GroupsComponent
+
+    component, inbox = GroupsComponent(server.url), Inbox()
+    await component.on_startup()
+    groups = component.resolve()
+    with pytest.raises(GroupsUnavailable):
+        await groups.send('a', 'x')
+    server.start()
+    try:
+        await opened(groups)
+        async with groups.join('a', inbox):
+            await groups.send('a', 'y')
+            await inbox.until('y')
+    finally:
+        await component.on_shutdown()
+        server.stop()
+
+
+async def test_what_nobody_awaits_is_counted_and_said_once_for_an_outage(redis, caplog):
+    async with process(redis.url) as groups:
+        await groups.send('a', 'x')
+        redis.kill()
+        await until(lambda: groups.stats()['engine'] == 'away', 'it to be away')
+        for _ in range(3):
+            groups.send('a', 'x')
+        await until(lambda: groups._hub.outbox.unseen == 3, 'it to be noticed')
+        assert caplog.text.count('nobody awaits it') == 1
