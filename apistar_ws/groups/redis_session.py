@@ -80,22 +80,20 @@ class Line:
                 reply.set_result(answer)
 
     async def script(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
-        """Return what a script returns; where Redis does not know it, it is told, and asked again.
+        """Return what a script returns; where Redis does not know it, it is sent whole.
 
         :raises GroupsUnavailable: if it has failed.
         """
         keys = list(keys)
         try:
-            try:
-                return await self.call('EVALSHA', script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                await self.call('SCRIPT', 'LOAD', script.text)
-                return await self.call('EVALSHA', script.sha, len(keys), *keys, *args)
+            return await self.call('EVALSHA', script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self.whole_script(script, keys, *args)
         except ResponseError as exc:
             raise self.refused(exc) from None
 
     async def whole_script(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
-        """Return what a script returns whose place among the commands must not change: it is sent whole.
+        """Return what a script returns; sent whole, it keeps its place among the commands.
 
         :raises GroupsUnavailable: if it has failed.
         """

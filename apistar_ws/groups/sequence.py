@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol, Tuple
+from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Optional, Protocol, Tuple
 
 from apistar_ws.groups.background import Turn, start_task
 from apistar_ws.groups.engine import Engine, Window
@@ -184,12 +184,31 @@ class GroupSequence:
         await self._go_on()
 
     async def _read_on(self) -> None:
+        """Go on to where the engine is; what it cannot prove whole is told, once."""
+        is_told = False
         while True:
             self._is_stale = False
             try:
-                return await self._apply(await self._reads.read(self.name, self.offset))
+                window = await self._reads.read(self.name, self.offset)
             except GroupsUnavailable:
                 await self._engine.back()
+                continue
+            if window.epoch == self.epoch and window.messages is not None and window.top >= self.offset:
+                return await self._give_read(window.messages)
+            if not is_told:
+                is_told = True
+                self._counters.gaps += 1
+                self.lose('the engine does not have them any more')
+            if window.epoch == self.epoch:
+                return self._move(window)
+            # What was sent since is behind the loss.
+            self.epoch, self.offset = window.epoch, 0
+
+    async def _give_read(self, messages: Iterable[Incoming]) -> None:
+        for message in messages:
+            self._counters.recovered += 1
+            self.offset += 1
+            await self._give(message)
 
     async def _go_on(self) -> None:
         """Give the members what came while the place of the group was read."""
@@ -221,17 +240,6 @@ class GroupSequence:
 
     def _move(self, window: Window) -> None:
         self.epoch, self.offset = window.epoch, window.top
-
-    async def _apply(self, window: Window) -> None:
-        """Go on to where the engine is: with the messages in between, or without, and that is told."""
-        if window.epoch != self.epoch or window.top < self.offset or window.messages is None:
-            self._counters.gaps += 1
-            self._move(window)
-            return self.lose('the engine does not have them any more')
-        self._counters.recovered += len(window.messages)
-        for message in window.messages:
-            self.offset += 1
-            await self._give(message)
 
 
 def put(message: Incoming, members: Any) -> None:

@@ -1,0 +1,6 @@
+Size = None
+FULL = QUICK = None
+
+
+def run(*args):
+    return []

@@ -1,0 +1,214 @@
+"""Groups in an application: the component, the close codes, the end; in process and on a real uvicorn."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+from apistar import Route
+from apistar.exceptions import ConfigurationError
+
+from apistar_ws import (
+    ASyncApp,
+    Groups,
+    GroupsComponent,
+    GroupsUnavailable,
+    WebSocket,
+    collect_routes,
+    websocket_route,
+)
+from apistar_ws.groups.hubs import has_siblings
+from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient, connect, lifespan
+from tests.servers import ROOT
+
+
+@websocket_route('/rooms/{room}')
+async def chat(room: str, ws: WebSocket, groups: Groups, since: str = None):
+    async with groups.join('room:' + room, ws, since=since, info={'name': 'ann'}) as group:
+        async for text in ws:
+            await group.send(text)
+
+
+@websocket_route('/early/{room}', connect=False)
+async def early(room: str, ws: WebSocket, groups: Groups, since: str = None):
+    async with groups.join(room, ws, since=since):
+        await groups.send(room, 'held')
+        await ws.connect()
+        await ws.receive()
+
+
+@websocket_route('/fails')
+async def fails(ws: WebSocket):
+    raise GroupsUnavailable('The engine is away')
+
+
+async def announce(room: str, text: str, groups: Groups) -> dict:
+    return {'position': await groups.send('room:' + room, text)}
+
+
+def announce_plainly(room: str, text: str, groups: Groups) -> dict:
+    groups.send('room:' + room, text)
+    return {}
+
+
+async def who(room: str, groups: Groups) -> list:
+    return [member.info for member in await groups.members('room:' + room)]
+
+
+async def unavailable() -> dict:
+    raise GroupsUnavailable()
+
+
+def app(*components):
+    routes = [
+        Route('/announce/{room}', 'POST', announce),
+        Route('/plainly/{room}', 'POST', announce_plainly),
+        Route('/who/{room}', 'GET', who),
+        Route('/unavailable', 'GET', unavailable),
+    ]
+    return ASyncApp(routes + collect_routes(chat, early, fails), components=list(components) or [GroupsComponent()])
+
+
+def test_sockets_and_plain_requests_of_one_client_share_their_groups():
+    client = TestClient(app(GroupsComponent(history=10)))
+    with client.websocket_connect('/rooms/a') as one, client.websocket_connect('/rooms/a') as two:
+        one.send('hello')
+        assert (one.receive(), two.receive()) == ('hello', 'hello')
+        assert client.post('/announce/a?text=news').json()['position'].endswith('-2')
+        assert two.receive() == 'news'
+        assert client.post('/plainly/a?text=plain').status_code == 200
+        assert (two.receive(), one.receive()) == ('plain', 'news')
+        assert client.get('/who/a').json() == [{'name': 'ann'}, {'name': 'ann'}]
+    assert client.get('/who/a').json() == []
+    client.close()
+
+
+async def test_a_lost_position_closes_with_4410_after_the_accept_and_denies_with_410_before_it():
+    served = app(GroupsComponent(history=10))
+    async with connect(served, '/rooms/a?since=old') as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.receive()
+        assert (closed.value.code, closed.value.reason) == (4410, 'The position is lost')
+    with pytest.raises(HandshakeDenied) as denied:
+        async with connect(served, '/early/a?since=old'):
+            """It is not entered."""
+    assert denied.value.status == 410
+
+
+async def test_what_is_sent_before_the_accept_is_held():
+    async with connect(app(), '/early/a') as client:
+        assert await client.receive() == 'held'
+
+
+async def test_an_engine_that_is_away_is_503_over_http_and_1013_after_the_accept():
+    with TestClient(app()) as client:
+        response = client.get('/unavailable')
+        assert (response.status_code, response.headers['retry-after']) == (503, '5')
+    async with connect(app(), '/fails', raises=False) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.receive()
+        assert (closed.value.code, closed.value.reason) == (1013, 'The engine is away')
+
+
+async def test_hooks_do_not_change_what_it_is_closed_with():
+    class Hook:
+        def on_response(self):
+            """It only is there."""
+
+    served = ASyncApp(collect_routes(fails), event_hooks=[Hook()])
+    async with connect(served, '/fails', raises=False) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.receive()
+        assert closed.value.code == 1013
+
+
+async def test_the_groups_end_with_the_lifespan():
+    component = GroupsComponent(history=10)
+    served = app(component)
+    async with lifespan(served):
+        async with connect(served, '/rooms/a') as client:
+            await client.send('x')
+            await client.receive()
+        hub = component.resolve()._hub
+    assert component.resolve()._hub is not hub
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize(
+    'options, text',
+    [
+        ({'history': -1}, 'GroupsComponent: history=-1 has to be a whole number, 0 for none'),
+        ({'history': True}, 'history=True has to be a whole number'),
+        ({'history_ttl': 0}, 'history_ttl=0 has to be a number of seconds above 0'),
+        ({'presence': 1}, 'presence=1 has to be True or False'),
+        ({'max_queue': 0}, 'max_queue=0 has to be a whole number above 0'),
+        ({'max_message': 2, 'max_queue_size': 1}, 'max_message=2 has to be no more than max_queue_size'),
+        ({'overflow': 'drop'}, "overflow='drop' has to be 'close', 'drop_oldest' or 'drop_newest'"),
+        ({'lease': 0}, 'GroupsComponent: lease=0 has to be a number of seconds above 0'),
+        ({'publish_timeout': float('inf')}, 'publish_timeout=inf has to be'),
+        ({'histroy': 1}, 'GroupsComponent does not know the setting histroy; those of a group are history,'),
+        ({'namespaces': {'a:b': {}}}, "The namespace 'a:b' has to be a text without a colon"),
+        ({'namespaces': {'a': {'histroy': 1}}}, "The namespace 'a' does not know the setting histroy"),
+        ({'json': object()}, 'needs the methods'),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options, text):
+    with pytest.raises(ConfigurationError, match=text):
+        GroupsComponent(**options)
+
+
+def test_without_redis_py_a_url_is_refused_with_what_to_install():
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        'import apistar_ws\n'
+        "assert not [name for name in sys.modules if name.startswith('apistar_ws.groups')]\n"
+        'apistar_ws.GroupsComponent()\n'
+        "apistar_ws.GroupsComponent('redis://localhost')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert "needs redis-py: pip install 'apistar-ws[redis]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    'argv, environ, expected',
+    [
+        (['uvicorn', 'app:app'], {}, False),
+        (['uvicorn', '--workers', '1', 'app:app'], {}, False),
+        (['uvicorn', '--workers', '4', 'app:app'], {}, True),
+        (['uvicorn', '--workers=4', 'app:app'], {}, True),
+        (['gunicorn', '-w', '2', 'app:app'], {}, True),
+        (['uvicorn', 'app:app'], {'WEB_CONCURRENCY': '3'}, True),
+        (['uvicorn', 'app:app'], {'WEB_CONCURRENCY': 'auto'}, False),
+    ],
+)
+def test_workers_are_seen_by_the_command_line_or_the_environment(argv, environ, expected):
+    assert has_siblings(argv, environ) is expected
+
+
+async def test_a_worker_with_siblings_warns_once(monkeypatch, caplog):
+    monkeypatch.setenv('WEB_CONCURRENCY', '2')
+    component = GroupsComponent()
+    component.resolve()
+    await component.on_shutdown()
+    component.resolve()
+    assert caplog.text.count('is for one process, and this is one of several workers') == 1
+
+
+async def test_an_engine_is_of_one_process_and_one_loop(monkeypatch):
+    component = GroupsComponent()
+    hub = component.resolve()._hub
+    assert component.resolve()._hub is hub
+    other = asyncio.new_event_loop()
+
+    async def resolve():
+        return component.resolve()._hub
+
+    found = await asyncio.to_thread(other.run_until_complete, resolve())
+    other.close()
+    assert found is not hub
+    monkeypatch.setattr(os, 'getpid', lambda: -1)
+    assert component.resolve()._hub is not hub
+    assert list(component._hubs._hubs) == [asyncio.get_running_loop()]
