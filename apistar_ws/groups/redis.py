@@ -27,7 +27,7 @@ logger = logging.getLogger('apistar_ws')
 CONNECT_TIMEOUT = 5.0
 #: Seconds between two tries, at first and at last; a random part of it, since other processes try too.
 FIRST_DELAY, LAST_DELAY = 0.05, 0.5
-#: Seconds between two ticks, and in which the probe of one has to come back.
+#: Seconds between two ticks at most, and in which the probe of one has to come back.
 INTERVAL = 5.0
 PROBE_TIMEOUT = 4.0
 #: Milliseconds that a record is kept longer than its messages, and that presence is kept; renewed while it is used.
@@ -58,6 +58,7 @@ class RedisEngine:
         self._pool = connection_pool(url)
         self._prefix = prefix
         self._lease_ms = int(lease * 1000)
+        self._interval = min(INTERVAL, lease / 2)
         self._timeout = publish_timeout
         self._namespaces = namespaces
         self._receiver = receiver
@@ -348,7 +349,7 @@ class RedisEngine:
                 self._is_used = False
                 self._tick_now.clear()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._tick_now.wait(), INTERVAL)
+                    await asyncio.wait_for(self._tick_now.wait(), self._interval)
                 if not (self.is_held or self._is_used or self._groups or self._watched):
                     return session.fail(Unused())
                 if not await self._tick(session):

@@ -1,10 +1,15 @@
-"""Runs the benchmark: ``python -m tests.benchmarks``, or with ``--quick`` a smoke run that writes nothing."""
+"""Runs the benchmark: ``python -m tests.benchmarks``, or with ``--quick`` a smoke run that writes nothing.
+
+``python -m tests.benchmarks groups`` measures the section of the groups alone, and prints it as the page has it;
+``--part`` takes a part of it.
+"""
 
 import argparse
 import os
 import sys
+from typing import List, Optional
 
-from tests.benchmarks import end_to_end, environment, idle, in_process, report, served
+from tests.benchmarks import end_to_end, environment, groups, idle, in_process, report, served
 
 
 def tell(what: str) -> None:
@@ -21,19 +26,39 @@ def measure(quick: bool) -> report.Run:
     found = environment.look()
     rows = [*in_process.run(size, tell), *idle.run(idle_size, tell)]
     felt = end_to_end.run(length, tell)
+    together = groups.run(quick, tell)
     tell('')
     rounds = report.Rounds(size.rounds, idle_size.rounds, length.rounds, length.memory_rounds)
-    return report.Run([*rows, *felt.rows], found, rounds, felt.busy, served.OPTIONS)
+    return report.Run([*rows, *felt.rows], found, rounds, felt.busy, served.OPTIONS, together)
+
+
+def measure_groups(quick: bool, parts: Optional[List[str]]) -> None:
+    """Measure the groups alone; the tables for the terminal go where they are not in the way."""
+    found = environment.look()
+    outcome = groups.run(quick, tell, parts)
+    tell('')
+    print(report.groups_text(outcome), file=sys.stderr)
+    print(report.rst_environment(found) + '\n' + report.rst_groups(outcome))
+
+
+def parse() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(prog='python -m tests.benchmarks', description=__doc__)
+    parser.add_argument('--quick', action='store_true', help='a smoke run: its figures mean little')
+    parser.add_argument('section', nargs='?', choices=['groups'], help='measure that section alone')
+    parser.add_argument('--part', action='append', choices=groups.PARTS, help='measure that part of the groups alone')
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure, print the table, and write the page."""
-    parser = argparse.ArgumentParser(prog='python -m tests.benchmarks', description=__doc__)
-    parser.add_argument('--quick', action='store_true', help='a smoke run: its figures mean little')
-    quick = parser.parse_args().quick
-    run = measure(quick)
+    args = parse()
+    if args.section or args.part:
+        return measure_groups(args.quick, args.part)
+    run = measure(args.quick)
     print(report.text(run.rows))
-    if not quick:
+    print('\n' + report.groups_text(run.groups))
+    if not args.quick:
         print('\nWritten: %s' % ', '.join(os.path.relpath(path) for path in report.write(run)))
 
 

@@ -9,7 +9,10 @@ from typing import List, NamedTuple, Tuple
 
 import apistar_ws
 
-PACKAGES = ('apistar', 'starlette', 'fastapi', 'litestar', 'flama', 'uvicorn', 'websockets', 'httptools')
+PACKAGES = (
+    'apistar', 'starlette', 'fastapi', 'litestar', 'flama', 'uvicorn', 'websockets', 'httptools', 'redis',
+    'channels_redis',
+)  # fmt: skip
 
 
 class Environment(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 from tests.benchmarks.contenders import BARE, OURS, STARLETTE, TITLES
 from tests.benchmarks.environment import Environment
+from tests.benchmarks.groups import Outcome, table
 from tests.benchmarks.results import Row, show_ratio, verdicts
 from tests.benchmarks.scripted import BROWSER_HEADERS
 
@@ -37,6 +38,7 @@ class Run(NamedTuple):
     client_busy: float
     #: The options of the server.
     server_options: Dict[str, Any]
+    groups: Outcome
 
 
 # What both have
@@ -115,6 +117,11 @@ def text(rows: Sequence[Row]) -> str:
     lines += ['', 'Where we lose', *['  ' + line for line in defeats(rows)]]
     missing = absences(rows)
     return '\n'.join(lines + (['', *missing] if missing else []))
+
+
+def groups_text(outcome: Outcome) -> str:
+    """Return what is printed of the groups."""
+    return table.text(outcome.rows, outcome.redis is not None)
 
 
 #: What stands between a row and its goal; shown where a goal of the row is missed.
@@ -221,6 +228,77 @@ def rst_noise(rows: Iterable[Row]) -> str:
     return bullets('%s: %.1f %%' % (title, 100 * noise) for title, noise in noises if noise is not None)
 
 
+def rst_group_results(rows: Sequence[Row]) -> str:
+    """Return the table of the groups."""
+    cells = [[row.title, table.show(row, OURS), '\n'.join(table.peers(row)) or '–'] for row in rows]
+    return rst_table(['', 'apistar-ws', 'Others, and apistar-ws as a ratio to each'], cells, title_columns=1)
+
+
+def rst_group_goals(rows: Sequence[Row]) -> str:
+    """Return the table of the goals of the groups."""
+    cells = [[verdict.goal, verdict.limit, verdict.measured, verdict.word] for verdict in table.verdicts(rows)]
+    return rst_table(['Figure', 'Goal', 'Measured', ''], cells)
+
+
+def rst_groups(outcome: Outcome) -> str:
+    """Return the section of the groups."""
+    size = outcome.size
+    filled = GROUPS_TEXT.format(
+        title=heading('Groups'),
+        redis=outcome.redis or 'which there was none of',
+        results=rst_group_results(outcome.rows),
+        absences=bullets(([] if outcome.redis else [table.NO_REDIS]) + table.absences(outcome.rows)),
+        goals=rst_group_goals(outcome.rows),
+        fanout_rounds=size.fanout.rounds,
+        publishing_rounds=size.publishing.rounds,
+        socket_rounds=size.sockets.rounds,
+        worker_rounds=size.sockets.worker_rounds,
+        stalled_rounds=size.stalled.rounds,
+        messages=size.stalled.messages,
+        bytes=size.stalled.bytes,
+        milliseconds='%g' % (1000 * size.stalled.interval),
+        idle_seconds='%g' % size.resting.seconds,
+    )
+    return filled.replace('\n\n\n', '\n\n')
+
+
+GROUPS_TEXT = """{title}
+One message to all members of a group, beside what else does that: Litestar's channels, channels_redis, redis-py with
+nothing around it, and a loop over the members. Figures are medians over rounds, and the ratios medians of the ratios
+of each round, in which every contender has a turn, in random order; below 1 they are in favour of apistar-ws, of
+rates above 1. Redis is one of the benchmark's own, {redis}, on the same machine. Only apistar-ws "with history" keeps
+messages and proves that none is missing; Litestar's stream keeps them, pub/sub and channels_redis do not.
+
+{results}
+{absences}
+{goals}
+To all members, with fake sends ({fanout_rounds} rounds)
+    Processor time of the process, until every member's ``send``, which only counts, has been called. A burst is sent
+    without waiting in between. *A bare loop* is ``for send in sends: await send(text)``.
+
+From send to member; published; ``members()`` ({publishing_rounds} rounds)
+    Real time. From the call of ``send`` to the call of the member, in one process and through Redis, one message
+    after the other, to a random one of the groups; redis-py publishes to one channel, to which it listens. Published:
+    each of those at once awaits its own before the next, and nobody listens. ``members()`` is beside an HGETALL of
+    the same JSON, decoded.
+
+Sockets ({socket_rounds} rounds; of the workers {worker_rounds})
+    uvicorn in processes of their own, and a client in another one that holds all connections. *A bare loop* and
+    *gather* are over ``ws.send`` of apistar-ws; the other loop is over the ``send`` of an ASGI application with no
+    framework at all. Processor time of the servers, with all they do for it, for each member and message. *Until all
+    have it* is real time, with servers, Redis and client on the processors that there are.
+
+One does not read ({stalled_rounds} rounds)
+    A message of {bytes} bytes every {milliseconds} ms, {messages} in all, from when it was due, with small send
+    buffers, beside the same where all read. What had not come a second after the end counts as if it came then: of a
+    loop that stands still, that is nearly all of it.
+
+Idle, {idle_seconds} seconds
+    Commands are counted by Redis's MONITOR; those inside of scripts are not sent by anybody. Memory is what Python has
+    allocated (tracemalloc), with the function that is a member here, and without a WebSocket.
+"""
+
+
 PAGE_TEXT = """{title}
 .. Written by "make bench", from tests/benchmarks/report.py: changes made here are lost.
 
@@ -250,6 +328,7 @@ is, in a typical round, away from the first. In this run it was that far away:
 {defeats}
 A bare ASGI application does nothing that was not asked for here. It shows what is left to save.
 
+{groups}
 {how_title}
 In process ({in_process_rounds} rounds)
     One process, one event loop, processor time. ``receive`` and ``send`` are scripted: they make messages as a
@@ -299,9 +378,9 @@ End to end ({end_to_end_rounds} rounds of the rates, {memory_rounds} of the memo
 
    $ make bench
 
-It installs the peers into ``.venv``, takes about a quarter of an hour, prints the table, and writes this page and its
+It installs the peers into ``.venv``, takes about twenty minutes, prints the table, and writes this page and its
 plot. The sources are in ``tests/benchmarks/``. ``python -m tests.benchmarks --quick`` is a smoke run, which
-writes nothing.
+writes nothing; ``python -m tests.benchmarks groups`` measures the groups alone, and prints their section.
 """
 
 
@@ -322,6 +401,7 @@ def page(run: Run, has_plot: bool) -> str:
         reasons=bullets(reasons(run.rows)) or 'Nothing is, in this run.\n',
         defeats_title=heading('Where we lose'),
         defeats=bullets(defeats(run.rows)) or 'To none of the frameworks, in this run.\n',
+        groups=rst_groups(run.groups),
         how_title=heading('How it is measured'),
         in_process_rounds=run.rounds.in_process,
         idle_rounds=run.rounds.idle,

@@ -10,6 +10,7 @@ from apistar_ws import Groups, GroupsUnavailable, PositionLost
 from tests.groups.conftest import needs_redis
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
+from tests.servers import free_port
 
 pytestmark = needs_redis
 
@@ -557,7 +558,7 @@ async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
 async def test_a_cluster_is_refused(tmp_path):
     from apistar.exceptions import ConfigurationError
 
-    with redis_server(tmp_path, '--cluster-enabled', 'yes') as cluster:
+    with redis_server(tmp_path, '--cluster-enabled', 'yes', '--cluster-port', str(free_port())) as cluster:
         with pytest.raises(ConfigurationError, match='this is a Redis Cluster'):
             async with Groups.connect(cluster.url):
                 """It is not entered."""

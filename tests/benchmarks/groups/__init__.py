@@ -8,7 +8,7 @@ import contextlib
 from typing import Callable, List, NamedTuple, Optional
 
 from tests.benchmarks.groups import fanout, publishing, resting, sockets, stalled
-from tests.benchmarks.groups.redis_process import redis_server
+from tests.benchmarks.groups.redis_process import redis_server, redis_title
 from tests.benchmarks.results import Row
 
 
@@ -25,7 +25,6 @@ class Size(NamedTuple):
 FULL = Size(fanout.FULL, publishing.FULL, sockets.FULL, stalled.FULL, resting.FULL)
 QUICK = Size(fanout.QUICK, publishing.QUICK, sockets.QUICK, stalled.QUICK, resting.QUICK)
 PARTS = ('fanout', 'publishing', 'sockets', 'stalled', 'resting')
-NO_REDIS = 'neither redis-server nor valkey-server is on the path'
 
 
 def run_part(name: str, size: Size, url: Optional[str], tell: Callable[[str], None]) -> List[Row]:
@@ -45,8 +44,8 @@ class Outcome(NamedTuple):
     """What was found."""
 
     rows: List[Row]
-    #: Why some of it is not measured, or nothing.
-    absence: str
+    #: What Redis it was, if there was one.
+    redis: Optional[str]
     size: Size
 
 
@@ -58,4 +57,4 @@ def run(quick: bool, tell: Callable[[str], None], parts: Optional[List[str]] = N
         url = stack.enter_context(redis_server())
         for name in parts or PARTS:
             rows += run_part(name, size, url, tell)
-    return Outcome(rows, '' if url else NO_REDIS, size)
+        return Outcome(rows, redis_title(url) if url else None, size)

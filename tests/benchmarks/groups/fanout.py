@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import gc
 import random
 import time
@@ -11,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from tests.benchmarks.contenders import OURS
 from tests.benchmarks.groups import members
 from tests.benchmarks.groups.members import TEXT, Broadcast, Crowd
-from tests.benchmarks.groups.table import CHANNELS, GATHER, LOOP, PUBSUB, SECTION, STREAM, MEMORY
+from tests.benchmarks.groups.table import CHANNELS, GATHER, LOOP, MEMORY, PUBSUB, SECTION, STREAM
 from tests.benchmarks.in_process import why
 from tests.benchmarks.results import Row
 
@@ -45,10 +44,9 @@ LOCAL: Dict[str, Contender] = {
 REMOTE: Dict[str, Contender] = {
     OURS: members.ours_with_history,
     PUBSUB: members.litestar_pubsub,
+    STREAM: members.litestar_stream,
     CHANNELS: members.channels_redis,
 }
-#: Asks Redis a thousand times a second for as long as it is there, which it is therefore for its own samples only.
-RESTLESS: Dict[str, Contender] = {STREAM: members.litestar_stream}
 
 
 class Rows(NamedTuple):
@@ -105,52 +103,41 @@ async def enter(stack: contextlib.AsyncExitStack, make: Contender, url: Optional
     return entry
 
 
-async def take_alone(rows: Rows, contender: str, make: Contender, url: Optional[str], size: Size) -> None:
-    """Take the samples of a contender that is there for these only."""
-    async with contextlib.AsyncExitStack() as stack:
-        await take_samples(rows, contender, await enter(stack, make, url, size), size)
-
-
 async def run_place(
-    rows: Rows, resting: Dict[str, Contender], restless: Dict[str, Contender], url: Optional[str], size: Size,
-    tell: Callable[[str], None],
-) -> None:  # fmt: skip
+    rows: Rows, contenders: Dict[str, Contender], url: Optional[str], size: Size, tell: Callable[[str], None]
+) -> None:
     """Take all samples of one place."""
     async with contextlib.AsyncExitStack() as stack:
-        takes: Dict[str, Any] = {}
-        for contender, make in resting.items():
+        entries: Dict[str, Entry] = {}
+        for contender, make in contenders.items():
             try:
-                entry = await enter(stack, make, url, size)
+                entries[contender] = await enter(stack, make, url, size)
             except Exception as exc:
                 rows.drop(contender, why(exc))
-            else:
-                takes[contender] = functools.partial(take_samples, rows, contender, entry, size)
-        for contender, make in restless.items():
-            takes[contender] = functools.partial(take_alone, rows, contender, make, url, size)
         gc.collect()
         gc.freeze()
         for number in range(size.rounds):
             tell('Groups: %s, round %d of %d' % (rows.one.title, number + 1, size.rounds))
-            await run_round(rows, takes)
+            await run_round(rows, entries, size)
         gc.unfreeze()
 
 
-async def run_round(rows: Rows, takes: Dict[str, Any]) -> None:
+async def run_round(rows: Rows, entries: Dict[str, Entry], size: Size) -> None:
     """Take the samples of all contenders, in random order."""
-    for contender in random.sample(list(takes), len(takes)):
+    for contender in random.sample(list(entries), len(entries)):
         try:
-            await takes[contender]()
+            await take_samples(rows, contender, entries[contender], size)
         except Exception as exc:
             rows.drop(contender, why(exc))
-            del takes[contender]
+            del entries[contender]
 
 
 async def run(size: Size, url: Optional[str], tell: Callable[[str], None]) -> List[Row]:
     """Return the rows of this part, measured."""
     local = make_rows('local', 'in one process', size)
-    await run_place(local, LOCAL, {}, None, size, tell)
+    await run_place(local, LOCAL, None, size, tell)
     if url is None:
         return list(local)
     remote = make_rows('remote', 'over Redis, with history', size)
-    await run_place(remote, REMOTE, RESTLESS, url, size, tell)
+    await run_place(remote, REMOTE, url, size, tell)
     return [*local, *remote]

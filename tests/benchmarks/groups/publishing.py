@@ -7,13 +7,12 @@ import json
 import random
 import statistics
 import time
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple
 
 from tests.benchmarks.contenders import OURS
 from tests.benchmarks.groups import members
 from tests.benchmarks.groups.members import HISTORY, INFO, TEXT, prefixes
 from tests.benchmarks.groups.table import CHANNELS, ONE_GROUP, PUBSUB, REDIS_PY, SECTION
-from tests.benchmarks.in_process import why
 from tests.benchmarks.results import Row
 
 #: Seconds that one message may take.

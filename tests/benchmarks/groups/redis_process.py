@@ -8,6 +8,8 @@ import tempfile
 import time
 from typing import Iterator, Optional
 
+from redis import Redis
+
 #: Seconds that it may take to start.
 PATIENCE = 10.0
 
@@ -48,3 +50,11 @@ def redis_server() -> Iterator[Optional[str]]:
         finally:
             process.terminate()
             process.wait()
+
+
+def redis_title(url: str) -> str:
+    """Return the name and the version of a Redis."""
+    with Redis.from_url(url) as client:
+        info = client.info('server')
+    name = 'Valkey' if 'valkey_version' in info else 'Redis'
+    return '%s %s' % (name, info.get('valkey_version', info['redis_version']))

@@ -29,9 +29,11 @@ class Size(NamedTuple):
 FULL = Size(rounds=9, connections=1000, burst=20, messages=6, bursts=1, worker_rounds=7)
 QUICK = Size(rounds=2, connections=100, burst=20, messages=2, bursts=1, worker_rounds=2)
 WORKERS = 2
+#: Ours, with history.
+HISTORY = 'history'
 #: The names of the contenders in ``served``.
 LOCAL = {OURS: 'ours', LOOP: 'loop', ASGI_LOOP: 'asgi loop', GATHER: 'gather', MEMORY: 'litestar memory'}
-REMOTE = {OURS: 'ours', 'history': 'ours history', PUBSUB: 'litestar pubsub', STREAM: 'litestar stream'}
+REMOTE = {OURS: 'ours', HISTORY: 'ours history', PUBSUB: 'litestar pubsub', STREAM: 'litestar stream'}
 
 
 def ask(process: Process, line: str) -> Dict[str, Any]:
@@ -144,20 +146,17 @@ def run_workers(size: Size, url: str, tell: Callable[[str], None]) -> List[Row]:
     seconds = Row('workers time', title + 'until all have it', 'ms', SECTION)
     kept_core = Row('workers history core', core.title + ', with history', 'µs', SECTION)
     kept_seconds = Row('workers history time', seconds.title + ', with history', 'ms', SECTION)
-    for number in range(size.worker_rounds):
-        tell('Groups: workers, round %d of %d' % (number + 1, size.worker_rounds))
-        for contender in random.sample(list(REMOTE), len(REMOTE)):
-            # Alone: one of them asks Redis all the time.
-            with serving({contender: REMOTE[contender]}, [core, seconds], url, WORKERS, size) as (servers, client):
-                if contender not in servers:
-                    continue
-                taken = measure(servers[contender], client, size, size.burst, 3)
-            for row, sample in ((core, taken.core), (seconds, 1000 * taken.seconds)):
-                if contender != 'history':
-                    row.add(contender, sample)
-            for row, sample in ((kept_core, taken.core), (kept_seconds, 1000 * taken.seconds)):
+    with serving(REMOTE, [core, seconds], url, WORKERS, size) as (servers, client):
+        for number in range(size.worker_rounds):
+            tell('Groups: workers, round %d of %d' % (number + 1, size.worker_rounds))
+            for contender in random.sample(list(servers), len(servers)):
+                taken = measure(servers[contender], client, size, size.burst, size.bursts)
+                if contender != HISTORY:
+                    core.add(contender, taken.core)
+                    seconds.add(contender, 1000 * taken.seconds)
                 if contender != OURS:
-                    row.add(OURS if contender == 'history' else contender, sample)
+                    kept_core.add(OURS if contender == HISTORY else contender, taken.core)
+                    kept_seconds.add(OURS if contender == HISTORY else contender, 1000 * taken.seconds)
     return [core, seconds, kept_core, kept_seconds]
 
 

@@ -31,6 +31,9 @@ TITLES = {
 }
 
 
+NO_REDIS = 'Nothing is measured over Redis: neither redis-server nor valkey-server is on the path.'
+
+
 class Goal(NamedTuple):
     """A ratio that apistar-ws shall not exceed, or of a rate, that it shall reach."""
 
@@ -131,12 +134,12 @@ def absences(rows: Iterable[Row]) -> List[str]:
     ]
 
 
-def text(rows: Sequence[Row], absence: str = '') -> str:
+def text(rows: Sequence[Row], has_redis: bool) -> str:
     """Return the tables for the terminal."""
     lines = [SECTION]
     for row in rows:
         lines += ['  %-66s %s' % (row.title, show(row, OURS)), *['      ' + line for line in peers(row)]]
     lines += ['', 'Goals of the groups']
     lines += ['  %-66s %-36s %7s  %s' % (*verdict[:3], verdict.word) for verdict in verdicts(rows)]
-    lines += ['', 'Not measured over Redis: %s.' % absence] if absence else []
-    return '\n'.join([*lines, *absences(rows)])
+    missing = ([] if has_redis else [NO_REDIS]) + absences(rows)
+    return '\n'.join(lines + (['', *missing] if missing else []))
