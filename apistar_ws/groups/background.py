@@ -15,6 +15,18 @@ def start_task(coro: Coroutine[Any, Any, T]) -> 'asyncio.Task[T]':
     return contextvars.Context().run(asyncio.ensure_future, coro)
 
 
+async def finished(task: 'asyncio.Task[Any]') -> None:
+    """Wait for ``task``, also if the current one is cancelled meanwhile: that comes after it."""
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
 class Turn:
     """Gives way to others whenever it is time, in a loop without a natural end."""
 

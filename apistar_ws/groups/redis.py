@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from apistar_ws.groups.background import start_task
+from apistar_ws.groups.background import finished, start_task
 from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
@@ -144,7 +144,7 @@ class RedisEngine:
                     failure = exc
                 finally:
                     self._session = None
-                    await session.close()
+                    await finished(start_task(session.close()))
                 self._note_away(failure)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
