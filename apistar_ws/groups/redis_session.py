@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, List, Optional
+from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, List, Optional, Tuple
 
 from apistar.exceptions import ConfigurationError
 from redis.asyncio import ConnectionPool
@@ -33,7 +33,12 @@ class Line:
         self.connection = connection
         self._timeout = timeout
         self._failed = failed
-        self._replies: Deque['asyncio.Future[Any]'] = deque()
+        self._loop = asyncio.get_running_loop()
+        #: Who waits for an answer, and until when.
+        self._replies: Deque[Tuple['asyncio.Future[Any]', float]] = deque()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._unsent: List[bytes] = []
+        self._is_writing = False
         self._is_closed = False
 
     async def call(self, *args: Any) -> Any:
@@ -44,29 +49,44 @@ class Line:
         """
         if self._is_closed:
             raise GroupsUnavailable()
-        reply: 'asyncio.Future[Any]' = asyncio.get_running_loop().create_future()
-        self._replies.append(reply)
+        reply: 'asyncio.Future[Any]' = self._loop.create_future()
+        self._replies.append((reply, self._loop.time() + self._timeout))
+        if self._timer is None:
+            self._look_later()
         self.write(*args)
-        await asyncio.wait({reply}, timeout=self._timeout)
-        if not reply.done():
-            self._failed(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
-            raise GroupsUnavailable('The engine of the groups did not answer in time', maybe_sent=True)
-        answer = reply.result()
+        answer = await reply
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def write(self, *args: Any) -> None:
-        """Send a command, after those that were sent before."""
-        # In a task of its own: redis-py gives a connection up whose caller is cancelled.
-        start_task(self._write(self.connection.pack_command(*args)))
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_at(self._replies[0][1], self._look)
 
-    async def _write(self, packed: Any) -> None:
-        if not self._is_closed:
-            try:
-                await self.connection.send_packed_command(packed, check_health=False)
-            except (RedisError, OSError) as exc:
-                self._failed(exc)
+    def _look(self) -> None:
+        """Give the connection up if the oldest answer is overdue."""
+        self._timer = None
+        if self._replies and self._replies[0][1] <= self._loop.time():
+            self._failed(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
+        elif self._replies:
+            self._look_later()
+
+    def write(self, *args: Any) -> None:
+        """Send a command, after those that were sent before; those of one moment together."""
+        self._unsent += self.connection.pack_command(*args)
+        if not self._is_writing:
+            self._is_writing = True
+            # In a task of its own: redis-py gives a connection up whose caller is cancelled.
+            start_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._unsent and not self._is_closed:
+                unsent, self._unsent = self._unsent, []
+                await self.connection.send_packed_command(unsent, check_health=False)
+        except (RedisError, OSError) as exc:
+            self._failed(exc)
+        finally:
+            self._is_writing = False
 
     async def run(self) -> None:
         """Give each answer to whoever waits for it, until the connection fails."""
@@ -75,7 +95,7 @@ class Line:
                 answer = await self.connection.read_response()
             except ResponseError as exc:
                 answer = exc
-            reply = self._replies.popleft()
+            reply, _ = self._replies.popleft()
             if not reply.done():
                 reply.set_result(answer)
 
@@ -112,8 +132,10 @@ class Line:
     async def close(self) -> None:
         """Close the connection; who waits for an answer learns that there is none."""
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         while self._replies:
-            reply = self._replies.popleft()
+            reply, _ = self._replies.popleft()
             if not reply.done():
                 reply.set_result(GroupsUnavailable('The engine of the groups went away', maybe_sent=True))
         with contextlib.suppress(RedisError, OSError):
