@@ -11,9 +11,11 @@ import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import apistar_ws.testing
-from apistar_ws import Settings
+from apistar_ws import Groups, Settings
 from apistar_ws.settings import SETTING_NAMES
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TasksLeft, TestClient, WaitTimeout, connect
+from tests.groups.members import Inbox
+from tests.groups.redis_server import needs_redis
 from tests.servers import PATIENCE, ROOT
 
 DOCS = ROOT / 'docs'
@@ -265,12 +267,56 @@ class TestLeaving:
         assert module.events == ['more salt', 'served']
 
 
-class TestCrowd:
-    @use('crowd')
-    def test_everybody_is_told(self, client):
-        with client.websocket_connect('/crowd') as one, client.websocket_connect('/crowd') as two:
-            one.send('hello')
-            assert one.receive() == two.receive() == 'hello'
+class TestGroups:
+    @use('rooms')
+    def test_a_room_has_messages_people_and_a_history(self, client):
+        with client.websocket_connect('/rooms/lobby?name=Ann') as ann, client.websocket_connect('/rooms/lobby') as bob:
+            start = ann.receive_json()
+            assert bob.receive_json() == start and start['at'].endswith('-0')
+            ann.send('hello')
+            assert bob.receive_json() == {'name': 'Ann', 'text': 'hello', 'at': start['at'][:-1] + '1'}
+            assert ann.receive_json()['text'] == 'hello'
+            position = client.post('/rooms/lobby/notes', json={'text': 'news'}).json()['position']
+            assert bob.receive_json() == {'text': 'news', 'at': position}
+            assert sorted(client.get('/rooms/lobby/people').json()) == ['Ann', 'somebody']
+        with client.websocket_connect('/rooms/lobby?since=' + start['at']) as ann:
+            assert [ann.receive_json().get('text') for _ in range(3)] == ['hello', 'news', None]
+        assert client.get('/rooms/lobby/last').json() == ['{"name":"Ann","text":"hello"}', '{"text":"news"}']
+
+    @use('tabs')
+    def test_all_tabs_of_one_person_are_told(self, client):
+        headers = {'Authorization': 'Bearer ann'}
+        with client.websocket_connect('/inbox', headers=headers) as one:
+            with client.websocket_connect('/inbox', headers=headers) as two:
+                client.post('/notify/ann?text=hello')
+                assert one.receive_json() == two.receive_json() == {'text': 'hello'}
+        assert denied(client, '/inbox')[0] == 403
+
+    @use('filtering')
+    def test_a_function_passes_on_what_it_likes(self, client):
+        with client.websocket_connect('/prices?above=10') as ws:
+            for price in ('5', '20'):
+                ws.send(price)
+            assert ws.receive_json() == {'price': 20}
+
+    @use('filtering')
+    def test_a_member_is_told_who_comes_and_goes(self, client):
+        with client.websocket_connect('/rooms/a/people?name=Ann') as ann:
+            assert ann.receive_json() == {'here': ['Ann']}
+            with client.websocket_connect('/rooms/a/people?name=Bob') as bob:
+                assert bob.receive_json() == {'here': ['Ann', 'Bob']}
+                assert ann.receive_json() == {'joined': ['Bob'], 'left': []}
+            assert ann.receive_json() == {'joined': [], 'left': ['Bob']}
+
+    @needs_redis
+    async def test_a_script_reaches_a_room(self, shared_redis):
+        module = load('announce')
+        settings = {'history': 100, 'history_ttl': 3600}
+        async with Groups.connect(shared_redis.url, namespaces={'room': settings}) as groups:
+            inbox = Inbox()
+            async with groups.join('room:lobby', inbox):
+                await module.main(shared_redis.url, 'We close in ten minutes.')
+                await inbox.until('{"name":"the management","text":"We close in ten minutes."}')
 
 
 class TestMessages:

@@ -1,23 +1,9 @@
 """The engines that the contract is held against."""
 
-import os
-
 import pytest
 
 from tests.groups.members import new_prefix
-from tests.groups.redis_server import SERVER, redis_server
-
-needs_redis = pytest.mark.skipif(
-    not SERVER and not os.environ.get('REQUIRE_REDIS'),
-    reason='Groups over Redis are tested with a real one: install redis-server or valkey-server.',
-)
-
-
-@pytest.fixture(scope='session')
-def shared_redis(tmp_path_factory):
-    """A Redis that nobody kills."""
-    with redis_server(tmp_path_factory.mktemp('redis')) as server:
-        yield server
+from tests.groups.redis_server import needs_redis, redis_server
 
 
 @pytest.fixture

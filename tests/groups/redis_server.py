@@ -10,9 +10,16 @@ import subprocess
 import time
 from typing import Any, Iterator, List, Optional
 
+import pytest
+
 from tests.servers import PATIENCE, eventually, free_port
 
 SERVER = shutil.which('redis-server') or shutil.which('valkey-server')
+
+needs_redis = pytest.mark.skipif(
+    not SERVER and not os.environ.get('REQUIRE_REDIS'),
+    reason='Groups over Redis are tested with a real one: install redis-server or valkey-server.',
+)
 
 
 class RedisServer:

@@ -7,9 +7,8 @@ import time
 import pytest
 
 from apistar_ws import Groups, GroupsUnavailable, PositionLost
-from tests.groups.conftest import needs_redis
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
-from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
+from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
 from tests.servers import free_port
 
 pytestmark = needs_redis

@@ -9,9 +9,8 @@ import time
 import pytest
 
 from tests.clock import virtual
-from tests.groups.conftest import needs_redis
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import until
+from tests.groups.redis_server import needs_redis, until
 
 JOINS = 100_000
 #: Over Redis, where each takes five commands; the full number was tried by hand.

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, PositionLost
-from tests.groups.conftest import needs_redis
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import redis_server, until
+from tests.groups.redis_server import needs_redis, redis_server, until
 from tests.groups.test_faults import LOST, check
 
 JOIN, LEAVE, SEND, RESUME, BURST = 'join', 'leave', 'send', 'resume', 'burst'

@@ -11,9 +11,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.groups.conftest import needs_redis
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import until
+from tests.groups.redis_server import needs_redis, until
 from tests.servers import free_port
 from tests.servers import process as server_process
 
