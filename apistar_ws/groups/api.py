@@ -12,7 +12,7 @@ from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import INTERNAL_ERROR, WebSocketDisconnect, WebSocketStateError
 from apistar_ws.groups.engine import Member
-from apistar_ws.groups.errors import MessagesLost, PositionLost
+from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.mailbox import Mailbox, Membership, Receiving
@@ -38,6 +38,11 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds between two looks whether a handshake is accepted, which is what messages wait for.
 INTERVAL = 0.01
+#: What a client is told of lost messages, by close code.
+REASONS = {
+    CloseCode.TRY_AGAIN_LATER: 'Messages were lost: come back',
+    POSITION_LOST: PositionLost.default_detail,
+}
 POSITION_KEY = re.compile('[A-Za-z_][A-Za-z0-9_.-]*')
 
 OnMessage = Callable[[Data], Awaitable[Any]]
@@ -82,12 +87,9 @@ class ToWebSocket:
         """Send one message, encoded already: whatever the route sends was checked by whoever sent it."""
         await WebSocket.send(self._ws, data)
 
-    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+    def tell_lost(self, lost: MessagesLost) -> None:
         """Close the connection, when it is its turn."""
-        if is_overflow:
-            self._hub.closing.close(self._ws, CloseCode.TRY_AGAIN_LATER, 'Messages were lost: come back')
-        else:
-            self._hub.closing.close(self._ws, 4410, str(PositionLost.default_detail))
+        self._hub.closing.close(self._ws, lost.close_code, REASONS[lost.close_code])
 
     def tell_failed(self, exc: Exception) -> None:
         """End the connection, unless it has ended: that is not an error to anybody else."""
@@ -111,7 +113,7 @@ class ToFunction:
     async def is_open(self) -> None:
         """Return at once."""
 
-    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+    def tell_lost(self, lost: MessagesLost) -> None:
         """Raise ``lost`` in the body."""
         self.tell_failed(lost)
 

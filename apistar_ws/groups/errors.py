@@ -14,6 +14,9 @@ from apistar.exceptions import HTTPException
 
 from apistar_ws.codes import CloseCode
 
+#: 4000 and the status of HTTP: the position is gone.
+POSITION_LOST = 4410
+
 
 class GroupsUnavailable(HTTPException):  # type: ignore[misc]
     """Raised where the engine is needed and is away, or does not answer in time.
@@ -58,10 +61,15 @@ class MessagesLost(Exception):
     :param group: the name of the group.
     :param reason: what has happened.
     :param position: where the member may go on, with ``since=``; None where its position is lost too.
+    :param close_code: what a connection is closed with that is not told by ``on_lost``: 1013, come back, or 4410, come
+        back without the position.
     """
 
-    def __init__(self, group: str, reason: str, position: Optional[str] = None) -> None:
+    def __init__(
+        self, group: str, reason: str, position: Optional[str] = None, close_code: int = CloseCode.TRY_AGAIN_LATER
+    ) -> None:
         super().__init__('Messages of the group %r were lost: %s.' % (group, reason))
         self.group = group
         self.reason = reason
         self.position = position
+        self.close_code = int(close_code)

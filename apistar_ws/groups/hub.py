@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from apistar_ws.groups.background import start_task
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Engine, Member
-from apistar_ws.groups.errors import GroupsUnavailable, PositionLost
+from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionLost
 from apistar_ws.groups.mailbox import Mailbox, Membership
 from apistar_ws.groups.outbox import Outbox
 from apistar_ws.groups.payload import Position, decode
@@ -67,8 +67,7 @@ class Hub:
                 await self._replay(sequence, member, since)
             if entry is not None:
                 await self._announce(member.group, entry)
-            if member.lost is not None:
-                raise PositionLost()
+            require_whole(member)
         except BaseException:
             sequence.remove(member)
             self._release(sequence)
@@ -231,3 +230,13 @@ class Hub:
             'told': counters.told,
             'closed': self.closing.closed,
         }
+
+
+def require_whole(member: Membership) -> None:
+    """Refuse a membership that has lost messages before it began.
+
+    :raises PositionLost: where it cannot go on.
+    :raises GroupsUnavailable: where too much came at once.
+    """
+    if member.lost is not None:
+        raise PositionLost() if member.lost.close_code == POSITION_LOST else GroupsUnavailable(member.lost.reason)

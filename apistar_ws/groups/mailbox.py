@@ -4,8 +4,9 @@ import asyncio
 from collections import deque
 from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol
 
+from apistar_ws.codes import CloseCode
 from apistar_ws.groups.background import start_task
-from apistar_ws.groups.errors import MessagesLost
+from apistar_ws.groups.errors import POSITION_LOST, MessagesLost
 from apistar_ws.groups.payload import Incoming, Position
 from apistar_ws.groups.settings import GroupSettings
 from apistar_ws.types import Data
@@ -28,7 +29,7 @@ class Receiving(Protocol):
     def give(self) -> Callable[[Data], Awaitable[Any]]:
         """What gives one message."""
 
-    def tell_lost(self, lost: MessagesLost, is_overflow: bool) -> None:
+    def tell_lost(self, lost: MessagesLost) -> None:
         """Tell of a loss; there will be no more messages."""
 
     def tell_failed(self, exc: Exception) -> None:
@@ -113,7 +114,8 @@ class Membership:
         if self.max_queue == 0:
             return
         position = None if self.position is None or not is_overflow else str(self.position)
-        lost = MessagesLost(self.group, reason, position)
+        code = CloseCode.TRY_AGAIN_LATER if is_overflow else POSITION_LOST
+        lost = MessagesLost(self.group, reason, position, code)
         self.clear()
         if self.on_lost is not None and not self.is_held:
             self.notices.append(lambda: self._call_on_lost(lost))
@@ -121,7 +123,7 @@ class Membership:
         self.lost = lost
         self.shut()
         if not self.is_held:
-            self.mailbox.receiving.tell_lost(lost, is_overflow)
+            self.mailbox.receiving.tell_lost(lost)
 
     async def _call_on_lost(self, lost: MessagesLost) -> None:
         assert self.on_lost is not None

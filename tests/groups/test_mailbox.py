@@ -29,8 +29,8 @@ class Receiver:
         while self.is_stuck:
             await asyncio.sleep(1)
 
-    def tell_lost(self, lost, is_overflow):
-        self.told.append((lost.reason, lost.position, is_overflow))
+    def tell_lost(self, lost):
+        self.told.append((lost.reason, lost.position, lost.close_code))
 
     def tell_failed(self, exc):
         self.told.append(exc)
@@ -97,7 +97,7 @@ async def test_a_loss_is_told_once_and_nothing_comes_after_it():
     member.lose('gone')
     put(message('late'), [member])
     await turns()
-    assert mailbox.receiving.told == [('gone', None, False)]
+    assert mailbox.receiving.told == [('gone', None, 4410)]
     assert mailbox.receiving.given == []
     await mailbox.leave(member)
 
