@@ -16,7 +16,7 @@ BLOCKS = [
     re.sub('^    ', '', block, flags=re.MULTILINE)
     for block in re.findall(r'\.\. code-block:: python\n\n((?:    .*\n|\n)+)', README)
 ]
-PROGRAM, HANDLER, GUARD, RESOURCE, TYPED, TEST = BLOCKS
+PROGRAM, HANDLER, GUARD, RESOURCE, GROUPS, TYPED, TEST = BLOCKS
 
 
 def run(block, **names):
@@ -74,6 +74,21 @@ def test_the_resource_is_closed_after_each_message(capsys):
         with pytest.raises(ConnectionClosed, match='4404'):
             ws.receive()
     assert capsys.readouterr().out == "commit ['tea']\ncommit ['milk']\nroll back ['coal']\n"
+    client.close()
+
+
+def test_a_room_of_the_readme_has_members_announcements_and_a_memory():
+    client = TestClient(run(GROUPS)['app'])
+    with client.websocket_connect('/rooms/a?name=Ann') as ann, client.websocket_connect('/rooms/a') as other:
+        start = ann.receive_json()['at']
+        assert other.receive_json() == {'at': start}
+        ann.send('hello')
+        assert other.receive_json() == {'name': 'Ann', 'text': 'hello', 'at': start[:-1] + '1'}
+        assert client.get('/rooms/a/people').json() == ['Ann', 'somebody']
+        assert client.post('/rooms/a/announce?text=tea').json() == {'position': start[:-1] + '2'}
+        assert other.receive_json()['text'] == 'tea'
+    with client.websocket_connect('/rooms/a?since=' + start) as ann:
+        assert [ann.receive_json().get('text') for _ in range(3)] == ['hello', 'tea', None]
     client.close()
 
 

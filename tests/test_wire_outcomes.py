@@ -24,6 +24,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from apistar_ws import (
     ASyncApp,
+    Groups,
+    GroupsComponent,
+    GroupsUnavailable,
     WebSocket,
     WebSocketComponent,
     WebSocketDisconnect,
@@ -336,11 +339,36 @@ async def draining(app: App, ws: WebSocket):
     await ws.receive()
 
 
-ROUTES = [Route('/page', 'GET', page)] + collect_routes(globals())
+@websocket_route('/member/{room}')
+async def member(room: str, ws: WebSocket, groups: Groups, since: str = None):
+    async with groups.join(room, ws, since=since):
+        await groups.send(room, 'welcome')
+        try:
+            message = await ws.receive()
+            if message == 'forget':
+                # As a Redis does that is restarted without its memory.
+                groups._hub.engine._records.clear()
+            while True:
+                await groups.send(room, 'x' * 65536)
+        finally:
+            noted['member'].append('ended')
+
+
+@websocket_route('/away')
+async def away(ws: WebSocket):
+    raise GroupsUnavailable('The engine is away')
+
+
+async def away_over_http():
+    raise GroupsUnavailable('The engine is away')
+
+
+ROUTES = [Route('/page', 'GET', page), Route('/http-away', 'GET', away_over_http)] + collect_routes(globals())
 
 
 def application():
-    components = [WebSocketComponent(), SessionComponent(), SlowComponent()]
+    groups = GroupsComponent(history=1000, max_queue=100)
+    components = [WebSocketComponent(), SessionComponent(), SlowComponent(), groups]
     return ASyncApp(ROUTES, components=components, event_hooks=[Hooks], docs_url=None)
 
 
@@ -675,6 +703,25 @@ class TestAfterTheAccept:
                 assert await asyncio.gather(*ends) == [(1012, 'The server restarts')] * 2
             status, headers, detail = await denial_of(server, '/echo/1')
             assert (status, headers['retry-after'], detail) == (503, '5', 'The server restarts')
+
+    async def test_member_does_not_read(self, server):
+        """member of a group does not read, its queue is full"""
+        async with connecting(server, '/member/full', max_queue=1, max_size=None) as ws:
+            await ws.send('flood')
+            await until('member', 'ended')
+            assert await close_seen_by(ws) == (1013, 'Messages were lost: come back')
+
+    async def test_messages_of_a_group_are_lost(self, server):
+        """messages of a group are lost, or the position of a client that comes back"""
+        assert await close_of(server, '/member/lost', 'forget') == (4410, 'The position is lost')
+        assert await close_of(server, '/member/lost?since=old') == (4410, 'The position is lost')
+
+    async def test_engine_is_away(self, server):
+        """engine of the groups is away"""
+        assert await close_of(server, '/away') == (1013, 'The engine is away')
+        url = 'http://127.0.0.1:%d/http-away' % server.port
+        response = await asyncio.to_thread(requests.get, url, timeout=10)
+        assert (response.status_code, response.headers['retry-after']) == (503, '5')
 
     async def test_send_after_the_client_is_gone(self, server):
         """send after the client is gone"""

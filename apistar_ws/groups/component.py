@@ -10,6 +10,9 @@ from apistar_ws.groups.api import Groups
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.hubs import Hubs
 
+#: Seconds that what waits to be sent has when the application ends.
+TIME_TO_STOP = 0.7
+
 
 class GroupsComponent(Component):  # type: ignore[misc]
     """Supplies ``groups: Groups``: sending to many connections, in this process or in many.
@@ -62,4 +65,4 @@ class GroupsComponent(Component):  # type: ignore[misc]
 
     async def on_shutdown(self) -> None:
         """End with the application."""
-        await self._hubs.stop()
+        await self._hubs.stop(TIME_TO_STOP)

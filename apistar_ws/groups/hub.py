@@ -205,9 +205,12 @@ class Hub:
 
     # The end
 
-    async def stop(self) -> None:
-        """Send what waits to be sent, and leave nothing running."""
-        await self.outbox.flush()
+    async def stop(self, patience: Optional[float] = None) -> None:
+        """Send what waits to be sent, and leave nothing running.
+
+        :param patience: seconds that sending may take, None for as long as the engine answers.
+        """
+        await asyncio.wait({start_task(self.outbox.flush())}, timeout=patience)
         await self.engine.stop()
 
     @property

@@ -77,11 +77,11 @@ class Hubs:
                 "reach the members of the others. Give all of them GroupsComponent('redis://...')."
             )
 
-    async def stop(self) -> None:
-        """End the hub of the running event loop, if there is one: what waits is sent first."""
+    async def stop(self, patience: Optional[float] = None) -> None:
+        """End the hub of the running event loop, if there is one: what waits is sent first, within ``patience``."""
         pid, hub = self._hubs.pop(asyncio.get_running_loop(), (0, None))
         if hub is not None and pid == os.getpid():
-            await hub.stop()
+            await hub.stop(patience)
 
 
 def require_redis(url: str) -> None:

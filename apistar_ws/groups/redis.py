@@ -37,6 +37,8 @@ TICKS_TO_RENEW = 120
 LEAST_RENEWED = 500
 #: Members that are announced by one command.
 MEMBERS_PER_COMMAND = 500
+#: Seconds that it may take to leave the list of members at the end.
+TIME_TO_RETIRE = 0.3
 #: Seconds before another try, where Redis is there and refuses.
 PAUSE = 1.0
 
@@ -72,6 +74,8 @@ class RedisEngine:
         #: Whether it stays although nobody uses it, and whether somebody did since the last tick.
         self.is_held = False
         self._is_used = False
+        #: Whether it was stopped for good.
+        self._is_over = False
         self._refusal: Optional[ConfigurationError] = None
         #: Channels that are subscribed, and the group of each.
         self._groups: Dict[bytes, str] = {}
@@ -93,6 +97,8 @@ class RedisEngine:
         """
         if self.state == 'open':
             return
+        if self._is_over:
+            raise GroupsUnavailable('The groups were stopped')
         if self._task is None:
             self.state = 'starting'
             self._refusal = None
@@ -116,6 +122,7 @@ class RedisEngine:
 
     async def stop(self) -> None:
         """Leave nothing running, and nobody listed."""
+        self._is_over = True
         task, session = self._task, self._session
         if session is not None and self._lease and not session.has_failed:
             await asyncio.wait({start_task(self._retire(session, self._lease))}, timeout=1.0)
@@ -400,7 +407,8 @@ class RedisEngine:
             await self._retire(session, before)
 
     async def _retire(self, session: Session, lease: str) -> None:
-        await session.asking.whole_script(RETIRE, [self._key('leases')], self._prefix, lease)
+        with contextlib.suppress(GroupsUnavailable):
+            await session.asking.whole_script(RETIRE, [self._key('leases')], self._prefix, lease)
 
 
 class Unused(Exception):

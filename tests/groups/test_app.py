@@ -70,8 +70,8 @@ def app(*components):
     return ASyncApp(routes + collect_routes(chat, early, fails), components=list(components) or [GroupsComponent()])
 
 
-def test_sockets_and_plain_requests_of_one_client_share_their_groups():
-    client = TestClient(app(GroupsComponent(history=10)))
+def test_sockets_and_plain_requests_of_one_client_share_their_groups(engine):
+    client = TestClient(app(GroupsComponent(**engine, history=10)))
     with client.websocket_connect('/rooms/a') as one, client.websocket_connect('/rooms/a') as two:
         one.send('hello')
         assert (one.receive(), two.receive()) == ('hello', 'hello')
@@ -132,6 +132,8 @@ async def test_the_groups_end_with_the_lifespan():
             await client.receive()
         hub = component.resolve()._hub
     assert component.resolve()._hub is not hub
+    await component.on_shutdown()
+    await component.on_shutdown()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 

@@ -602,3 +602,26 @@ async def test_what_nobody_awaits_is_counted_and_said_once_for_an_outage(redis, 
             groups.send('a', 'x')
         await until(lambda: groups._hub.outbox.unseen == 3, 'it to be noticed')
         assert caplog.text.count('nobody awaits it') == 1
+
+
+async def test_an_application_that_ends_while_redis_is_frozen_ends_within_two_seconds(redis):
+    from apistar_ws.groups.component import GroupsComponent
+
+    component, inbox = GroupsComponent(redis.url), Inbox()
+    await component.on_startup()
+    groups = component.resolve()
+    async with groups.join('a', inbox):
+        await groups.send('a', '1')
+        await inbox.until('1')
+        redis.freeze()
+        sent = groups.send('a', '2')
+        began = time.monotonic()
+        await component.on_shutdown()
+        assert time.monotonic() - began < 2
+        with pytest.raises(GroupsUnavailable) as caught:
+            await sent
+        assert caught.value.maybe_sent
+        with pytest.raises(GroupsUnavailable, match='The groups were stopped'):
+            await groups.send('a', '3')
+        redis.thaw()
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
