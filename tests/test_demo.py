@@ -394,6 +394,7 @@ def test_who_has_scrolled_up_is_told_of_new_messages(ann, server):  # pragma: no
         bob.say(*['%d %s' % (number, 'word ' * 90) for number in range(15)])
         ann.join('Ann', 'test')
         ann.until(lambda: ann.run(at_end), 'the end')
+        assert ann.run('return document.documentElement.scrollHeight <= innerHeight')
         bob.say('Read at the end')
         ann.until_shown('#log', 'Read at the end')
         assert not ann.find('#newer').is_displayed()
@@ -589,7 +590,7 @@ def test_no_focus_ring_is_cut_off(ann, server, width, height):  # pragma: no cov
 
 
 def test_a_page_says_what_it_is_and_loads_nothing_from_elsewhere(ann, server):  # pragma: no cover
-    assert ann.text('.about').startswith('A demo of WebSockets for API Star.')
+    assert ann.text('.about') == 'A demo of WebSockets for API Star: its Python, its client'
     ann.join('Ann', 'test')
     loaded = ann.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert server.http_url + '/reconnecting.js' in loaded
