@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 from websockets.sync.client import connect
 
-from apistar_ws import ASyncApp, Groups, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from tests.servers import ROOT, eventually, serving
 
 #: Seconds for the page to show what a test waits for; far more than it takes.
@@ -317,21 +317,6 @@ def test_who_joins_reads_what_was_said_before_also_after_a_reload(ann, server): 
     ann.until_state('open')
     ann.until_said('One', 'Two', 'Three', 'Four')
     assert ann.texts('.own .said') == ['Four']
-
-
-def test_what_is_sent_while_somebody_joins_arrives_once(server, monkeypatch):  # pragma: no cover
-    history = Groups.history
-
-    async def slow_history(groups, name, **options):
-        found = await history(groups, name, **options)
-        await groups.send_json(name, {'text': 'Two'})
-        return found
-
-    with joined(server, 'Bob') as bob:
-        bob.say('One')
-        monkeypatch.setattr(Groups, 'history', slow_history)
-        with joined(server, 'Eve') as eve:
-            assert [message['text'] for message in eve.skipped if 'text' in message] == ['One', 'Two']
 
 
 def test_of_a_long_history_the_last_messages_are_shown(ann, server):  # pragma: no cover

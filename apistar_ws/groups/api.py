@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 import re
@@ -77,15 +78,13 @@ class ToWebSocket:
     def __init__(self, ws: WebSocket, hub: Hub) -> None:
         self._ws = ws
         self._hub = hub
+        # Encoded already: what a route sends is checked by whoever sends it to the group.
+        self.give = functools.partial(WebSocket.send, ws)
 
     async def is_open(self) -> None:
         """Wait for the accept: what comes before is held."""
         while self._ws.state is WebSocketState.CONNECTING:
             await asyncio.sleep(INTERVAL)
-
-    async def give(self, data: Data) -> None:
-        """Send one message, encoded already: whatever the route sends was checked by whoever sent it."""
-        await WebSocket.send(self._ws, data)
 
     def tell_lost(self, lost: MessagesLost) -> None:
         """Close the connection, when it is its turn."""
@@ -210,6 +209,8 @@ class Groups:
         key: Optional[str] = None,
         on_lost: Optional[OnLost] = None,
         on_change: Optional[OnChange] = None,
+        *,
+        last: int = 0,
         position_key: Optional[str] = None,
     ) -> AsyncIterator[Group]:
         """Make a connection a member: until the block is left, it gets whatever is sent to the group.
@@ -229,6 +230,8 @@ class Groups:
             the position is lost too; in the block of a function ``MessagesLost`` is raised.
         :param on_change: an async function of :class:`MembersChanged`, called with all members, then with changes, at
             most once a second.
+        :param last: how many of the last messages it gets first that has no position; from one moment to the next, so
+            that nothing is missing and nothing is there twice.
         :param position_key: the key under which JSON objects get their position; after the join one is sent that has
             nothing else. Text, bytes and arrays have no room for it.
         :raises ValueError: for a name that cannot be, or a group that the connection is in already.
@@ -248,7 +251,7 @@ class Groups:
         mailbox.memberships[name] = member
         entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
         try:
-            sequence = await hub.join(member, position_of(since), entry)
+            sequence = await hub.join(member, position_of(since), last, entry)
             try:
                 self._release(hub, member)
                 if on_change is not None:
@@ -273,7 +276,7 @@ class Groups:
         mailbox = hub.mailboxes.get(ws)
         if mailbox is None or mailbox.is_over:
             receiving: Receiving = ToWebSocket(ws, hub) if to_function is None else to_function
-            mailbox = hub.mailboxes[ws] = Mailbox(receiving, new_id())
+            mailbox = hub.mailboxes[ws] = Mailbox(receiving, new_id(), hub.pump)
         return mailbox
 
     def _release(self, hub: Hub, member: Membership) -> None:

@@ -2,17 +2,32 @@
 
 import asyncio
 import contextvars
-from typing import Any, Coroutine, TypeVar
+import sys
+from collections import deque
+from typing import Any, Coroutine, Deque, Protocol, Sequence, TypeVar
 
 T = TypeVar('T')
 
 #: Seconds of work after which the event loop is given to others.
 LONGEST_TURN = 0.005
+#: Seconds that something may be late because the event loop was blocked.
+GRACE = 0.2
 
 
 def start_task(coro: Coroutine[Any, Any, T]) -> 'asyncio.Task[T]':
     """Run ``coro`` in a task with nothing of the context of whoever was the first to need it."""
     return contextvars.Context().run(asyncio.ensure_future, coro)
+
+
+if sys.version_info >= (3, 12):  # pragma: no cover
+
+    def begin_task(coro: Coroutine[Any, Any, T]) -> 'asyncio.Task[T]':
+        """As :func:`start_task`, but it runs at once up to where it first waits: often there is nothing left then."""
+        loop, context = asyncio.get_running_loop(), contextvars.Context()
+        return asyncio.Task(coro, loop=loop, context=context, eager_start=True)
+
+else:  # pragma: no cover
+    begin_task = start_task
 
 
 async def finished(task: 'asyncio.Task[Any]') -> None:
@@ -25,6 +40,15 @@ async def finished(task: 'asyncio.Task[Any]') -> None:
             is_cancelled = True
     if is_cancelled:
         raise asyncio.CancelledError
+
+
+async def all_done(futures: Sequence['asyncio.Future[Any]'], timeout: float) -> bool:
+    """Wait for ``futures`` so many seconds, and tell whether they are done."""
+    await asyncio.wait(futures, timeout=timeout)
+    if not all(future.done() for future in futures):
+        # Where the event loop was blocked, what has come meanwhile is still to be read.
+        await asyncio.wait(futures, timeout=GRACE)
+    return all(future.done() for future in futures)
 
 
 class Turn:
@@ -47,3 +71,35 @@ class Turn:
         """Let others have their turn."""
         await asyncio.sleep(0)
         self.begin()
+
+
+class Beginner(Protocol):
+    """Whoever has something to do."""
+
+    def begin(self) -> None:
+        """Do it."""
+
+
+class Pump:
+    """Begins what there is to do, all of one moment together, and gives way to others in between."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: Deque[Beginner] = deque()
+        self._is_scheduled = False
+
+    def add(self, beginner: Beginner) -> None:
+        """Have ``beginner`` begin soon."""
+        self._waiting.append(beginner)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        turn = Turn()
+        while self._waiting:
+            self._waiting.popleft().begin()
+            if turn.is_over and self._waiting:
+                self._loop.call_soon(self._run)
+                return
+        self._is_scheduled = False

@@ -38,6 +38,9 @@ class GroupsUnavailable(HTTPException):  # type: ignore[misc]
         super().__init__(detail)
         self.maybe_sent = maybe_sent
 
+    def __str__(self) -> str:
+        return str(self.detail)
+
     def get_headers(self) -> Dict[str, str]:
         """Return the header that says after how many seconds to try again."""
         return {'Retry-After': str(self.retry_after)}
@@ -51,6 +54,9 @@ class PositionLost(HTTPException):  # type: ignore[misc]
 
     default_status_code = 410
     default_detail = 'The position is lost'
+
+    def __str__(self) -> str:
+        return str(self.detail)
 
 
 class MessagesLost(Exception):

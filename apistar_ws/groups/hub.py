@@ -5,7 +5,7 @@ import contextlib
 import logging
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from apistar_ws.groups.background import start_task
+from apistar_ws.groups.background import Pump, start_task
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Engine, Member
 from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionLost
@@ -41,6 +41,7 @@ class Hub:
         self.outbox = Outbox(self.engine.publish)
         self.reads = SharedReads(self.engine.read)
         self.closing = Closing()
+        self.pump = Pump()
         self.counters = Counters()
         #: Of each WebSocket and function that is in a group.
         self.mailboxes: Dict[Any, Mailbox] = {}
@@ -51,8 +52,10 @@ class Hub:
 
     # Membership
 
-    async def join(self, member: Membership, since: Optional[Position], entry: Optional[Member]) -> GroupSequence:
-        """Make ``member`` one of its group, with the messages after ``since``.
+    async def join(
+        self, member: Membership, since: Optional[Position], last: int, entry: Optional[Member]
+    ) -> GroupSequence:
+        """Make ``member`` one of its group, with the messages after ``since``, or without it the last ones.
 
         :raises PositionLost: if these are not whole.
         :raises GroupsUnavailable: if the engine is away.
@@ -65,6 +68,8 @@ class Hub:
             member.position = member.joined = sequence.position
             if since is not None:
                 await self._replay(sequence, member, since)
+            elif last:
+                await self._show(member, last)
             if entry is not None:
                 await self._announce(member.group, entry)
             require_whole(member)
@@ -99,6 +104,18 @@ class Hub:
             if window.top >= joined.offset:
                 member.replay.extend(window.messages[: joined.offset - since.offset])
                 return
+
+    async def _show(self, member: Membership, last: int) -> None:
+        """Queue for ``member`` the last messages before it has joined."""
+        joined = member.joined
+        window = await self.engine.history(member.group, None, last)
+        for message in window.messages or ():
+            where = message.position
+            if joined is not None and where is not None and where.epoch == joined.epoch and where <= joined:
+                member.replay.append(message)
+        if member.replay:
+            assert joined is not None
+            member.position = Position(joined.epoch, joined.offset - len(member.replay))
 
     async def _announce(self, name: str, entry: Member) -> None:
         self._present.setdefault(name, {})[entry.id] = entry

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.groups.background import start_task
+from apistar_ws.groups.background import Pump, begin_task
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost
 from apistar_ws.groups.payload import Incoming, Position
 from apistar_ws.groups.settings import GroupSettings
@@ -148,20 +148,22 @@ def nothing(member: Membership) -> None:
 
 
 class Mailbox:
-    """The groups of one receiver, and the task that gives it what comes; the task begins with the first message.
+    """The groups of one receiver, and the task that gives it what has come; there is one while there is something.
 
     :param receiving: whoever gets the messages.
     :param exclude_id: stands for it in messages that are not for it.
+    :param pump: begins the task.
     """
 
-    def __init__(self, receiving: Receiving, exclude_id: str) -> None:
+    def __init__(self, receiving: Receiving, exclude_id: str, pump: Pump) -> None:
         self.receiving = receiving
         self.exclude_id = exclude_id
         self.memberships: Dict[str, Membership] = {}
+        self._pump = pump
         self._waiting: Deque[Membership] = deque()
         self._serving: Optional[Membership] = None
-        self._wake: Optional['asyncio.Future[None]'] = None
         self._task: Optional['asyncio.Task[None]'] = None
+        self._is_awake = False
         #: Whether there is nobody any more to give messages to.
         self.is_over = False
 
@@ -171,69 +173,61 @@ class Mailbox:
             return
         member.is_waiting = True
         self._waiting.append(member)
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            if not wake.done():
-                wake.set_result(None)
-        elif self._task is None:
-            self._task = start_task(self._run())
+        if not self._is_awake:
+            self._is_awake = True
+            self._pump.add(self)
+
+    def begin(self) -> None:
+        """Give what has come; called by the pump."""
+        begin_task(self._run())
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         try:
             await self.receiving.is_open()
-            while True:
-                while self._waiting:
-                    await self._serve(self._waiting.popleft())
-                if self.is_over:
-                    return
-                self._wake = loop.create_future()
-                await self._wake
-        except Exception as exc:
-            self.receiving.tell_failed(exc)
-        finally:
-            self._end()
+            while self._waiting:
+                self._serving = self._waiting.popleft()
+                await self._serve(self._serving)
+                self._note_served()
+        except BaseException as exc:
+            self._end(exc)
+            if not isinstance(exc, Exception):
+                raise
+        self._task, self._is_awake = None, False
 
-    def _end(self) -> None:
+    def _note_served(self) -> None:
+        member, self._serving = self._serving, None
+        if member is not None and member.served is not None and not member.served.done():
+            member.served.set_result(None)
+
+    def _end(self, exc: BaseException) -> None:
+        """Give nothing more, since that has failed."""
         self.is_over = True
+        self._note_served()
         for member in list(self.memberships.values()):
             member.shut()
+        if isinstance(exc, Exception):
+            self.receiving.tell_failed(exc)
 
     async def _serve(self, member: Membership) -> None:
-        member.is_waiting = False
-        self._serving = member
-        try:
-            await self._give_waiting(member)
-        finally:
-            self._serving = None
-            if member.served is not None and not member.served.done():
-                member.served.set_result(None)
-
-    async def _give_waiting(self, member: Membership) -> None:
         """Give ``member`` what waits for it, but not for ever."""
-        left = MESSAGES_PER_TURN
-        while left > 0:
+        member.is_waiting = False
+        give, key, exclude_id, queue = self.receiving.give, member.position_key, member.exclude_id, member.queue
+        for _ in range(MESSAGES_PER_TURN):
             if member.notices:
                 await member.notices.popleft()()
-            elif member.replay:
-                left = await self._give(member, member.replay, left, 0)
-            elif member.queue:
-                left = await self._give(member, member.queue, left, 1)
-            else:
+                continue
+            source = member.replay or queue
+            if not source:
                 return
-        self.wake(member)
-
-    async def _give(self, member: Membership, queue: Deque[Incoming], left: int, counts: int) -> int:
-        give, key, exclude_id = self.receiving.give, member.position_key, member.exclude_id
-        while queue and left > 0 and not member.notices:
-            message = queue.popleft()
-            member.size -= message.size * counts
+            message = source.popleft()
+            if source is queue:
+                member.size -= message.size
             if message.exclude != exclude_id:
                 await give(message.data if key is None else message.with_position(key))
             if message.position is not None:
                 member.position = message.position
-            left -= 1
-        return left
+        self.wake(member)
 
     async def leave(self, member: Membership) -> None:
         """Give ``member`` nothing more; a message that is being sent has a second."""

@@ -38,6 +38,8 @@ class Watch:
         self._known: Optional[Dict[str, Member]] = None
         self._joined: Dict[str, Member] = {}
         self._left: Dict[str, Member] = {}
+        #: What those were told that have come since the last report.
+        self._fresh: Dict[Membership, Dict[str, Member]] = {}
         #: What comes while all members are read.
         self._pending: List[Tuple[Sequence[Member], Sequence[str]]] = []
         self._reading: Optional['asyncio.Task[None]'] = None
@@ -57,11 +59,13 @@ class Watch:
             await self._engine.watch(self._name)
             self.refresh()
         elif self._known is not None:
+            self._fresh[member] = dict(self._known)
             tell(member, on_change, MembersChanged(list(self._known.values())))
 
     def remove(self, member: Membership) -> None:
         """Tell ``member`` no more."""
         self._told.pop(member, None)
+        self._fresh.pop(member, None)
         if not self._told:
             self._engine.unwatch(self._name)
             if self._timer is not None:
@@ -89,7 +93,7 @@ class Watch:
         for joined, left in pending:
             self._note(joined, left)
         self._joined, self._left = {}, {}
-        self._report(MembersChanged(list(self._known.values())))
+        self._report_all(self._known)
 
     def take(self, joined: Sequence[Member], left: Sequence[str]) -> None:
         """Take who has joined and left."""
@@ -113,15 +117,27 @@ class Watch:
 
     def _report_changes(self) -> None:
         self._timer = None
-        joined, self._joined = list(self._joined.values()), {}
-        left, self._left = list(self._left.values()), {}
-        if joined or left:
-            self._report(MembersChanged(None, joined, left))
-
-    def _report(self, change: MembersChanged) -> None:
+        fresh, self._fresh = self._fresh, {}
+        change = MembersChanged(None, list(self._joined.values()), list(self._left.values()))
+        self._joined, self._left = {}, {}
         self._reported_at = asyncio.get_running_loop().time()
         for member, on_change in self._told.items():
-            tell(member, on_change, change)
+            # Who has come since the last report knows of a part of this already.
+            changed = self._since(fresh[member]) if member in fresh else change
+            if changed.joined or changed.left:
+                tell(member, on_change, changed)
+
+    def _since(self, told: Dict[str, Member]) -> MembersChanged:
+        """Return what has changed since a member was told of all."""
+        known = self._known or {}
+        joined = [member for id, member in known.items() if id not in told]
+        return MembersChanged(None, joined, [member for id, member in told.items() if id not in known])
+
+    def _report_all(self, known: Dict[str, Member]) -> None:
+        self._fresh.clear()
+        self._reported_at = asyncio.get_running_loop().time()
+        for member, on_change in self._told.items():
+            tell(member, on_change, MembersChanged(list(known.values())))
 
 
 def tell(member: Membership, on_change: OnChange, change: MembersChanged) -> None:

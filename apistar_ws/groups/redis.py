@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from apistar_ws.groups.background import finished, start_task
+from apistar_ws.groups.background import all_done, finished, start_task
 from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
@@ -185,7 +185,8 @@ class RedisEngine:
 
     def _note_away(self, failure: Exception) -> None:
         if self.state != 'away':
-            logger.warning('The engine of the groups is away: %s. Members stay; what is sent now fails.', failure)
+            reason = str(failure).rstrip('.') or type(failure).__name__
+            logger.warning('The engine of the groups is away: %s. Members stay; what is sent now fails.', reason)
             self._change('away')
 
     def _change(self, state: str) -> None:
@@ -375,8 +376,7 @@ class RedisEngine:
             self._prefix, self._lease, self._lease_ms, KEPT_LONGER,
             self._probe_channel, b'', self._channel('members', ''), *used,
         )  # fmt: skip
-        await asyncio.wait({self._probe}, timeout=PROBE_TIMEOUT)
-        if not self._probe.done():
+        if not await all_done([self._probe], PROBE_TIMEOUT):
             session.fail(TimeoutError('what is sent to Redis does not come back'))
         return bool(alive)
 

@@ -9,7 +9,7 @@ from apistar.exceptions import ConfigurationError
 from redis.asyncio import ConnectionPool
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from apistar_ws.groups.background import Turn, start_task
+from apistar_ws.groups.background import GRACE, Turn, all_done, start_task
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.scripts import Script
 
@@ -37,6 +37,7 @@ class Line:
         #: Who waits for an answer, and until when.
         self._replies: Deque[Tuple['asyncio.Future[Any]', float]] = deque()
         self._timer: Optional[asyncio.TimerHandle] = None
+        self._overdue: Optional['asyncio.Future[Any]'] = None
         self._unsent: List[bytes] = []
         self._is_writing = False
         self._is_closed = False
@@ -65,10 +66,17 @@ class Line:
     def _look(self) -> None:
         """Give the connection up if the oldest answer is overdue."""
         self._timer = None
-        if self._replies and self._replies[0][1] <= self._loop.time():
-            self._failed(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
-        elif self._replies:
+        if not self._replies:
+            return
+        reply, deadline = self._replies[0]
+        if deadline > self._loop.time():
             self._look_later()
+        elif self._overdue is not reply:
+            # Where the event loop was blocked, the answer is still to be read.
+            self._overdue = reply
+            self._timer = self._loop.call_later(GRACE, self._look)
+        else:
+            self._failed(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
 
     def write(self, *args: Any) -> None:
         """Send a command, after those that were sent before; those of one moment together."""
@@ -168,8 +176,7 @@ class Subscriber:
             self._line.write('SUBSCRIBE', *channels[begin : begin + CHANNELS_PER_COMMAND])
         if not futures:
             return
-        _, waiting = await asyncio.wait(futures, timeout=timeout)
-        if waiting:
+        if not await all_done(futures, timeout):
             raise self._unconfirmed(timeout)
         if any(future.cancelled() for future in futures):
             raise GroupsUnavailable()

@@ -1,7 +1,6 @@
 """A chat with rooms, for one process or for many: the demo that ``make run`` serves."""
 
 import datetime
-import json
 import os
 import pathlib
 import re
@@ -74,12 +73,9 @@ async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody',
         joined, left = people(change.joined), people(change.left)
         await ws.send({'type': 'people', 'everybody': everybody, 'joined': joined, 'left': left})
 
-    # Who comes back says where it was; who is new is shown the last messages, and goes on behind them.
-    for earlier in [] if since else await groups.history(group_name, limit=50):
-        await ws.send_json({**json.loads(earlier.data), 'position': earlier.position})
-        since = earlier.position
+    # Who comes back says where it was; who is new is shown the last messages.
     async with groups.join(
-        group_name, ws, since=since, info=me, on_change=tell_people, position_key='position'
+        group_name, ws, since=since, info=me, on_change=tell_people, last=50, position_key='position'
     ) as group:
         async for post in ws:
             text = post.text.encode('utf-8', 'replace').decode()

@@ -10,7 +10,7 @@ from apistar_ws.groups.hubs import Hubs
 from tests.conversations import Peer, opened
 
 #: Seconds that a test waits for a message; far more than it takes.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def new_prefix() -> str:

@@ -365,6 +365,43 @@ async def test_a_thousand_that_come_back_at_once_share_what_is_read(engine):
         assert len(reads) < 20
 
 
+async def test_who_comes_for_the_first_time_may_be_shown_the_last_messages(engine):
+    async with process(**engine, history=10, namespaces={'plain': {'history': 0}}) as groups:
+        first, second, plain = Inbox(), Inbox(), Inbox()
+        async with groups.join('a', first, last=5) as group:
+            assert group.position.endswith('-0')
+            for number in range(12):
+                await groups.send('a', str(number))
+            async with groups.join('a', second, last=3), groups.join('plain:a', plain, last=3):
+                await groups.send('a', 'next')
+                await second.until('9', '10', '11', 'next')
+        back = Inbox()
+        async with groups.join('a', back, since=group.position, last=3):
+            await groups.send('a', 'more')
+            await back.count(1)
+        assert back.messages[-1] == 'more' and plain.messages == []
+
+
+async def test_what_is_shown_first_has_no_hole_and_nothing_twice_while_others_send(engine):
+    async with process(**engine, history=1000) as groups:
+        stopping, number = asyncio.Event(), 0
+
+        async def send():
+            nonlocal number
+            while not stopping.is_set():
+                number += 1
+                await groups.send('a', str(number))
+
+        sending = asyncio.ensure_future(send())
+        for _ in range(20):
+            inbox = Inbox()
+            async with groups.join('a', inbox, last=5):
+                got = [int(text) for text in await inbox.count(10)]
+            assert got == list(range(got[0], got[0] + len(got)))
+        stopping.set()
+        await sending
+
+
 async def test_the_position_travels_in_json_objects_under_the_key_that_the_route_names(engine):
     async with process(**engine, history=10) as groups:
         member, plain = await client(), await client()

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from apistar_ws import WebSocketState
+from apistar_ws.groups import background
 from apistar_ws.groups.mailbox import MESSAGES_PER_TURN, Mailbox, Membership
 from apistar_ws.groups.payload import Incoming, Position
 from apistar_ws.groups.sequence import put
@@ -54,7 +55,7 @@ async def turns(count=5):
 
 
 async def test_what_comes_while_a_member_is_held_is_given_behind_the_replay():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox, released=False)
     put(message('live', 3), [member])
     member.replay.extend([message('1', 1), message('2', 2)])
@@ -69,7 +70,7 @@ async def test_what_comes_while_a_member_is_held_is_given_behind_the_replay():
 
 
 async def test_a_busy_group_leaves_turns_to_the_others_of_its_connection():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     busy, quiet = member_of(mailbox), member_of(mailbox, 'b')
     for number in range(3 * MESSAGES_PER_TURN):
         put(message('busy'), [busy])
@@ -83,7 +84,7 @@ async def test_a_busy_group_leaves_turns_to_the_others_of_its_connection():
 
 
 async def test_a_held_member_that_is_lost_is_told_by_its_join():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox, released=False)
     member.lose('gone')
     assert member.lost is not None and member.lost.reason == 'gone'
@@ -91,7 +92,7 @@ async def test_a_held_member_that_is_lost_is_told_by_its_join():
 
 
 async def test_a_loss_is_told_once_and_nothing_comes_after_it():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox)
     member.lose('gone')
     member.lose('gone')
@@ -104,7 +105,7 @@ async def test_a_loss_is_told_once_and_nothing_comes_after_it():
 
 @virtual
 async def test_leaving_waits_a_second_for_a_message_that_is_being_sent_and_cuts_it_then():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member, other = member_of(mailbox), member_of(mailbox, 'b')
     mailbox.receiving.is_stuck = True
     put(message('1'), [member])
@@ -128,7 +129,7 @@ async def test_leaving_waits_a_second_for_a_message_that_is_being_sent_and_cuts_
 
 @virtual
 async def test_leaving_that_is_cancelled_leaves_nothing_either():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox)
     mailbox.receiving.is_stuck = True
     put(message('1'), [member])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apistar_ws import GroupsUnavailable
+from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost
 from apistar_ws.groups import background
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Member, Window
@@ -232,7 +232,7 @@ ANN, BOB, EVE = [Member(name, name, 0.0) for name in ('ann', 'bob', 'eve')]
 
 
 def watcher():
-    mailbox = Mailbox(Receiver(), 'me')
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = Membership('a', GroupSettings(), mailbox, 'me')
     mailbox.memberships['a'] = member
     member.release()
@@ -261,6 +261,29 @@ async def test_changes_are_gathered_for_a_second_and_what_is_undone_is_not_told(
     await asyncio.sleep(5)
     assert len(told.messages) == 3
     await member.mailbox.leave(member)
+
+
+@virtual
+async def test_who_comes_between_two_reports_is_told_of_nothing_twice():
+    watch, (member, told), (late, late_told) = Watch('a', Listing([ANN])), watcher(), watcher()
+    await watch.add(member, told)
+    await told.count(1)
+    watch.take([BOB, EVE], [])
+    await watch.add(late, late_told)
+    watch.take([], ['eve'])
+    await told.count(2)
+    await late_told.count(2)
+    watch.take([EVE], [])
+    await late_told.count(3)
+    assert [tuple(change) for change in told.messages[1:2]] == [(None, [BOB], [])]
+    assert [tuple(change) for change in late_told.messages] == [
+        ([ANN, BOB, EVE], [], []),
+        (None, [], [EVE]),
+        (None, [EVE], []),
+    ]
+    for one in (member, late):
+        watch.remove(one)
+        await one.mailbox.leave(one)
 
 
 @virtual
@@ -296,7 +319,24 @@ async def test_a_member_that_is_lost_is_told_of_no_changes():
     watch.remove(member)
 
 
+# Errors
+
+
+def test_errors_are_sentences():
+    assert str(GroupsUnavailable()) == 'The groups are unavailable'
+    assert str(PositionLost()) == 'The position is lost'
+    assert str(MessagesLost('a', 'the queue is full')) == "Messages of the group 'a' were lost: the queue is full."
+
+
 # Tasks
+
+
+async def test_what_is_late_because_the_loop_was_blocked_is_waited_for():
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.call_later(0.05, future.set_result, None)
+    assert await background.all_done([future], 0.01)
+    assert not await background.all_done([loop.create_future()], 0.01)
 
 
 async def test_a_task_of_groups_has_nothing_of_the_context_of_who_was_first():

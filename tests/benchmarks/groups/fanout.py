@@ -13,6 +13,7 @@ from tests.benchmarks.groups.members import TEXT, Broadcast, Crowd
 from tests.benchmarks.groups.table import CHANNELS, GATHER, LOOP, MEMORY, PUBSUB, SECTION, STREAM
 from tests.benchmarks.in_process import why
 from tests.benchmarks.results import Row
+from tests.benchmarks.scripted import Wrong
 
 #: Seconds that a sample may take.
 PATIENCE = 30.0
@@ -78,7 +79,11 @@ async def measure(broadcast: Broadcast, crowd: Crowd, size: Size, count: int, ti
         done = crowd.expect(count * size.members)
         await broadcast([TEXT] * count)
         await asyncio.wait_for(done, PATIENCE)
-    return (time.process_time_ns() - begun) / (count * times) / 1e6
+    taken = time.process_time_ns() - begun
+    await asyncio.sleep(0)
+    if crowd.left:
+        raise Wrong('%d sends were called too often' % -crowd.left)
+    return taken / (count * times) / 1e6
 
 
 class Entry(NamedTuple):

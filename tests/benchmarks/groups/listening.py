@@ -28,16 +28,19 @@ TIME = 17
 
 
 class Counter:
-    """Counts frames, and notes when the last one has come."""
+    """Counts frames, so many on each connection, and notes when the last one has come.
 
-    def __init__(self) -> None:
-        self.left = 0
-        self.last: 'asyncio.Future[float]' = asyncio.get_running_loop().create_future()
+    :param connections: on which they come.
+    :param count: how many.
+    """
 
-    def expect(self, count: int) -> None:
-        """Count so many from now on."""
+    def __init__(self, connections: List['Listener'], count: int) -> None:
+        self.connections = connections
+        self.share = count // len(connections)
         self.left = count
-        self.last = asyncio.get_running_loop().create_future()
+        self.last: 'asyncio.Future[float]' = asyncio.get_running_loop().create_future()
+        for connection in connections:
+            connection.counter, connection.frames = self, 0
 
     def add(self) -> None:
         """Count one."""
@@ -45,11 +48,23 @@ class Counter:
         if not self.left:
             self.last.set_result(time.monotonic())
 
+    def fail(self, reason: str) -> None:
+        """Count no more."""
+        if not self.last.done():
+            self.last.set_exception(RuntimeError(reason))
+
+    def require_shares(self) -> None:
+        """Raise unless each connection has got what was sent to all, and nothing else."""
+        found = {connection.frames for connection in self.connections}
+        if found != {self.share}:
+            raise RuntimeError('connections got %s messages where %d were sent' % (sorted(found), self.share))
+
 
 class Listener(Connection):
     """A member: takes whatever comes."""
 
     counter: Optional[Counter] = None
+    frames = 0
     times: Optional[List[float]] = None
 
     def data_received(self, data: bytes) -> None:
@@ -80,7 +95,14 @@ class Listener(Connection):
         elif self.times is not None:
             self.times.append(time.monotonic() - float(payload[:TIME]))
         elif self.counter is not None:
+            self.frames += 1
             self.counter.add()
+
+    def fail(self, reason: str) -> None:
+        """Note what went wrong, also with what is counted: a member that is closed gets nothing."""
+        super().fail(reason)
+        if self.counter is not None:
+            self.counter.fail(reason)
 
 
 def percentile(values: List[float], share: float) -> float:
@@ -93,7 +115,7 @@ class Client:
 
     def __init__(self) -> None:
         self.crowds: Dict[int, List[Any]] = {}
-        self.counter = Counter()
+        self.counter: Optional[Counter] = None
 
     async def open(self, port: str, count: str, path: str) -> Dict[str, float]:
         """Open so many connections."""
@@ -107,15 +129,16 @@ class Client:
 
     async def expect(self, ports: str, count: str) -> Dict[str, float]:
         """Count frames from now on."""
-        self.counter.expect(int(count))
-        for port in ports.split(','):
-            for connection in self.crowds[int(port)]:
-                connection.counter = self.counter
+        crowds = [self.crowds[int(port)] for port in ports.split(',')]
+        self.counter = Counter(sum(crowds, []), int(count))
         return {}
 
     async def got(self) -> Dict[str, float]:
         """Wait for the last one."""
-        return {'at': await asyncio.wait_for(self.counter.last, PATIENCE)}
+        assert self.counter is not None
+        at = await asyncio.wait_for(self.counter.last, PATIENCE)
+        self.counter.require_shares()
+        return {'at': at}
 
     async def stall(self, port: str) -> Dict[str, float]:
         """Have the first connection read no more, as a client that hangs."""
@@ -135,6 +158,8 @@ class Client:
         while time.monotonic() < end and any(len(connection.times) < number for connection in crowd):
             await asyncio.sleep(0.05)
         now = time.monotonic()
+        if any(connection.transport.is_closing() for connection in crowd):
+            raise RuntimeError('a member that reads was closed')
         found = [taken for connection in crowd for taken in connection.times]
         late = [
             now - float(begun) - missing * float(interval)

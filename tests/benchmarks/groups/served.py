@@ -41,7 +41,8 @@ def ours(url: Optional[str], **options: Any) -> Contender:
     """Use groups."""
     from apistar_ws import ASyncApp, Groups, GroupsComponent, WebSocket, collect_routes, websocket_route
 
-    component = GroupsComponent(url, **options)
+    # Contenders that share a prefix would share their groups.
+    component = GroupsComponent(url, prefix='bench-%d' % options.get('history', 0), **options)
 
     @websocket_route('/lobby')
     async def lobby(ws: WebSocket, groups: Groups) -> None:

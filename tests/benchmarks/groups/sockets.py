@@ -125,6 +125,33 @@ def drop(rows: List[Row], contender: str, exc: Exception) -> None:
         row.drop(contender, str(exc)[:160] or type(exc).__name__)
 
 
+def take_local(contender: str, servers: Dict[str, Server], client: Process, one: Row, burst: Row, size: Size) -> None:
+    """Take a sample of one worker."""
+    server = servers[contender]
+    try:
+        one.add(contender, measure(server, client, size, 1, size.messages).core)
+        burst.add(contender, measure(server, client, size, size.burst, size.bursts).core)
+    except Exception as exc:
+        drop([one, burst], contender, exc)
+        del servers[contender]
+
+
+def take_workers(
+    contender: str, servers: Dict[str, Server], client: Process, plain: List[Row], kept: List[Row], size: Size
+) -> None:
+    """Take a sample of several workers; the others stand beside ours without and with history."""
+    rows = ([] if contender == HISTORY else plain) + ([] if contender == OURS else kept)
+    name = OURS if contender == HISTORY else contender
+    try:
+        taken = measure(servers[contender], client, size, size.burst, size.bursts)
+    except Exception as exc:
+        drop(rows, name, exc)
+        del servers[contender]
+        return
+    for row in rows:
+        row.add(name, 1000 * taken.seconds if row.unit == 'ms' else taken.core)
+
+
 def run_local(size: Size, tell: Callable[[str], None]) -> List[Row]:
     """Return the rows of one worker, measured."""
     title = '{:,} sockets, one worker, server time of a member and message, '.format(size.connections)
@@ -134,8 +161,7 @@ def run_local(size: Size, tell: Callable[[str], None]) -> List[Row]:
         for number in range(size.rounds):
             tell('Groups: sockets, round %d of %d' % (number + 1, size.rounds))
             for contender in random.sample(list(servers), len(servers)):
-                one.add(contender, measure(servers[contender], client, size, 1, size.messages).core)
-                burst.add(contender, measure(servers[contender], client, size, size.burst, size.bursts).core)
+                take_local(contender, servers, client, one, burst, size)
     return [one, burst]
 
 
@@ -150,13 +176,7 @@ def run_workers(size: Size, url: str, tell: Callable[[str], None]) -> List[Row]:
         for number in range(size.worker_rounds):
             tell('Groups: workers, round %d of %d' % (number + 1, size.worker_rounds))
             for contender in random.sample(list(servers), len(servers)):
-                taken = measure(servers[contender], client, size, size.burst, size.bursts)
-                if contender != HISTORY:
-                    core.add(contender, taken.core)
-                    seconds.add(contender, 1000 * taken.seconds)
-                if contender != OURS:
-                    kept_core.add(OURS if contender == HISTORY else contender, taken.core)
-                    kept_seconds.add(OURS if contender == HISTORY else contender, 1000 * taken.seconds)
+                take_workers(contender, servers, client, [core, seconds], [kept_core, kept_seconds], size)
     return [core, seconds, kept_core, kept_seconds]
 
 

@@ -23,7 +23,7 @@ class Size(NamedTuple):
     patience: float
 
 
-FULL = Size(rounds=5, connections=200, messages=125, interval=0.02, bytes=4096, patience=1.0)
+FULL = Size(rounds=3, connections=200, messages=125, interval=0.02, bytes=4096, patience=1.0)
 QUICK = Size(rounds=1, connections=20, messages=100, interval=0.02, bytes=4096, patience=0.5)
 #: Of each socket, in bytes: some of a client's messages fill it.
 SEND_BUFFER = 32_768

@@ -138,8 +138,8 @@ def text(rows: Sequence[Row], has_redis: bool) -> str:
     """Return the tables for the terminal."""
     lines = [SECTION]
     for row in rows:
-        lines += ['  %-66s %s' % (row.title, show(row, OURS)), *['      ' + line for line in peers(row)]]
+        lines += ['  %-84s %s' % (row.title, show(row, OURS)), *['      ' + line for line in peers(row)]]
     lines += ['', 'Goals of the groups']
-    lines += ['  %-66s %-36s %7s  %s' % (*verdict[:3], verdict.word) for verdict in verdicts(rows)]
+    lines += ['  %-84s %-36s %7s  %s' % (*verdict[:3], verdict.word) for verdict in verdicts(rows)]
     missing = ([] if has_redis else [NO_REDIS]) + absences(rows)
     return '\n'.join(lines + (['', *missing] if missing else []))
