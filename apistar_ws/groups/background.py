@@ -73,6 +73,10 @@ class Turn:
         self.begin()
 
 
+#: What begins between two looks at the time.
+BEGUN_AT_ONCE = 20
+
+
 class Beginner(Protocol):
     """Whoever has something to do."""
 
@@ -97,9 +101,9 @@ class Pump:
 
     def _run(self) -> None:
         turn = Turn()
-        while self._waiting:
-            self._waiting.popleft().begin()
-            if turn.is_over and self._waiting:
-                self._loop.call_soon(self._run)
-                return
-        self._is_scheduled = False
+        while self._waiting and not turn.is_over:
+            for _ in range(min(len(self._waiting), BEGUN_AT_ONCE)):
+                self._waiting.popleft().begin()
+        self._is_scheduled = bool(self._waiting)
+        if self._is_scheduled:
+            self._loop.call_soon(self._run)

@@ -163,7 +163,7 @@ class Mailbox:
         self._waiting: Deque[Membership] = deque()
         self._serving: Optional[Membership] = None
         self._task: Optional['asyncio.Task[None]'] = None
-        self._is_awake = False
+        self._is_awake = self._is_open = False
         #: Whether there is nobody any more to give messages to.
         self.is_over = False
 
@@ -184,26 +184,26 @@ class Mailbox:
     async def _run(self) -> None:
         self._task = asyncio.current_task()
         try:
-            await self.receiving.is_open()
+            if not self._is_open:
+                await self.receiving.is_open()
+                self._is_open = True
             while self._waiting:
-                self._serving = self._waiting.popleft()
-                await self._serve(self._serving)
-                self._note_served()
+                member = self._serving = self._waiting.popleft()
+                await self._serve(member)
+                self._serving = None
+                if member.served is not None:
+                    note_served(member)
         except BaseException as exc:
             self._end(exc)
             if not isinstance(exc, Exception):
                 raise
         self._task, self._is_awake = None, False
 
-    def _note_served(self) -> None:
-        member, self._serving = self._serving, None
-        if member is not None and member.served is not None and not member.served.done():
-            member.served.set_result(None)
-
     def _end(self, exc: BaseException) -> None:
         """Give nothing more, since that has failed."""
         self.is_over = True
-        self._note_served()
+        if self._serving is not None:
+            note_served(self._serving)
         for member in list(self.memberships.values()):
             member.shut()
         if isinstance(exc, Exception):
@@ -248,3 +248,9 @@ class Mailbox:
         self._waiting.clear()
         if self._task is not None and not is_inside:
             self._task.cancel()
+
+
+def note_served(member: Membership) -> None:
+    """Tell who waits for that: nothing is being given to ``member`` any more."""
+    if member.served is not None and not member.served.done():
+        member.served.set_result(None)
