@@ -239,17 +239,14 @@ class Groups:
         :raises GroupsUnavailable: if the engine is away.
         """
         hub = self._require_hub('join')
-        settings = hub.namespaces.of(check_name(name))
         check_position_key(position_key)
         to_function = None if isinstance(ws, WebSocket) else ToFunction(require_function(ws))
-        mailbox = self._mailbox(hub, ws, to_function)
-        if name in mailbox.memberships:
-            raise ValueError('The connection is in the group %r already: leave it before it joins again.' % name)
+        mailbox = self._mailbox(hub, ws, check_name(name), to_function)
         exclude_id = mailbox.exclude_id if key is None else key_id(key)
-        member = Membership(name, settings, mailbox, exclude_id, position_key, on_lost)
-        member.on_drop = hub.note_drop
-        mailbox.memberships[name] = member
+        settings = hub.namespaces.of(name)
         entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
+        member = Membership(name, settings, mailbox, exclude_id, position_key, on_lost)
+        mailbox.memberships[name] = member
         try:
             sequence = await hub.join(member, position_of(since), last, entry)
             try:
@@ -272,11 +269,14 @@ class Groups:
         if failure is not None:
             raise failure
 
-    def _mailbox(self, hub: Hub, ws: Any, to_function: Optional[ToFunction]) -> Mailbox:
+    def _mailbox(self, hub: Hub, ws: Any, name: str, to_function: Optional[ToFunction]) -> Mailbox:
+        """Return the mailbox of a connection, which is not in the group ``name`` yet."""
         mailbox = hub.mailboxes.get(ws)
         if mailbox is None or mailbox.is_over:
             receiving: Receiving = ToWebSocket(ws, hub) if to_function is None else to_function
             mailbox = hub.mailboxes[ws] = Mailbox(receiving, new_id(), hub.pump)
+        if name in mailbox.memberships:
+            raise ValueError('The connection is in the group %r already: leave it before it joins again.' % name)
         return mailbox
 
     def _release(self, hub: Hub, member: Membership) -> None:

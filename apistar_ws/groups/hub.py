@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from apistar_ws.groups.background import Pump, start_task
 from apistar_ws.groups.closing import Closing
@@ -62,6 +62,7 @@ class Hub:
         """
         sequence = self._sequence(member.group, member.settings)
         sequence.users += 1
+        member.on_drop = self._note_drop
         try:
             await sequence.ready()
             sequence.add(member)
@@ -153,7 +154,7 @@ class Hub:
             del self._sequences[sequence.name]
             self.engine.unsubscribe(sequence.name)
 
-    def note_drop(self, member: Membership) -> None:
+    def _note_drop(self, member: Membership) -> None:
         """Note that a message was dropped for want of room, as the settings have it."""
         self.counters.dropped += 1
         self._log.tell(logging.INFO, 'The group %r: messages are dropped, a member does not read.', member.group)
@@ -198,14 +199,6 @@ class Hub:
     def present(self) -> Dict[str, Dict[str, Member]]:
         """Return the members of this process, by group and id."""
         return self._present
-
-    def subscribed(self) -> List[str]:
-        """Return the groups that have members here."""
-        return list(self._sequences)
-
-    def watched(self) -> List[str]:
-        """Return the groups whose members are watched here."""
-        return list(self._watches)
 
     def gone_away(self) -> None:
         """Note that nothing is received from now on."""

@@ -1,7 +1,6 @@
 """The engine of many processes and machines: Redis or Valkey."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -17,9 +16,11 @@ from apistar_ws.groups.background import all_done, finished, start_task
 from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
+from apistar_ws.groups.redis_presence import RedisPresence
 from apistar_ws.groups.redis_session import Session, check_server, is_evicting
-from apistar_ws.groups.scripts import ANNOUNCE, COUNT, HISTORY, MEMBERS, PUBLISH, READ, RETIRE, TICK, WITHDRAW
+from apistar_ws.groups.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.settings import GroupSettings, Namespaces
+from apistar_ws.interruption import TimeLimit
 
 logger = logging.getLogger('apistar_ws')
 
@@ -30,13 +31,9 @@ FIRST_DELAY, LAST_DELAY = 0.05, 0.5
 #: Seconds between two ticks at most, and in which the probe of one has to come back.
 INTERVAL = 5.0
 PROBE_TIMEOUT = 4.0
-#: Milliseconds that a record is kept longer than its messages, and that presence is kept; renewed while it is used.
-KEPT_LONGER = 3_600_000
 #: Ticks in which all that is used is renewed, and how many of it at least in one.
 TICKS_TO_RENEW = 120
 LEAST_RENEWED = 500
-#: Members that are announced by one command.
-MEMBERS_PER_COMMAND = 500
 #: Seconds that it may take to leave the list of members at the end.
 TIME_TO_RETIRE = 0.3
 #: Seconds before another try, where Redis is there and refuses.
@@ -58,13 +55,12 @@ class RedisEngine:
         self, url: str, prefix: str, lease: float, publish_timeout: float, namespaces: Namespaces, receiver: Receiver
     ) -> None:
         self._pool = connection_pool(url)
-        self._prefix = prefix
-        self._lease_ms = int(lease * 1000)
+        self._names = Names(prefix, int(self._pool.connection_kwargs.get('db') or 0))
+        self.presence = RedisPresence(self._names, lease, receiver.present)
         self._interval = min(INTERVAL, lease / 2)
         self._timeout = publish_timeout
         self._namespaces = namespaces
         self._receiver = receiver
-        self._channels = '%s:%s:' % (prefix, self._pool.connection_kwargs.get('db') or 0)
         self.state = 'stopped'
         self._session: Optional[Session] = None
         self._task: Optional['asyncio.Task[None]'] = None
@@ -80,12 +76,11 @@ class RedisEngine:
         #: Channels that are subscribed, and the group of each.
         self._groups: Dict[bytes, str] = {}
         self._watched: Dict[bytes, str] = {}
-        self._lease = ''
         self._renewed = 0
         #: Set for a tick before its time.
         self._tick_now = asyncio.Event()
         self._probe: Optional['asyncio.Future[None]'] = None
-        self._probe_channel = self._channel('probe', new_id())
+        self._probe_channel = self._names.channel('probe', new_id())
 
     # Its life
 
@@ -124,8 +119,8 @@ class RedisEngine:
         """Leave nothing running, and nobody listed."""
         self._is_over = True
         task, session = self._task, self._session
-        if session is not None and self._lease and not session.has_failed:
-            await asyncio.wait({start_task(self._retire(session, self._lease))}, timeout=1.0)
+        if session is not None and not session.has_failed:
+            await asyncio.wait({start_task(self.presence.leave(session))}, timeout=TIME_TO_RETIRE)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
@@ -147,7 +142,7 @@ class RedisEngine:
                         self._refusal = exc
                         return
                     failure = exc
-                except (RedisError, OSError, asyncio.TimeoutError, GroupsUnavailable) as exc:
+                except (RedisError, OSError, GroupsUnavailable) as exc:
                     failure = exc
                 finally:
                     self._session = None
@@ -160,7 +155,8 @@ class RedisEngine:
             self._task = None
 
     async def _open(self, session: Session) -> None:
-        info = await asyncio.wait_for(session.open(), CONNECT_TIMEOUT)
+        with TimeLimit(CONNECT_TIMEOUT):
+            info = await session.open()
         check_server(info)
         if is_evicting(info) and self.state == 'starting':
             logger.warning(
@@ -207,14 +203,6 @@ class RedisEngine:
             raise GroupsUnavailable()
         return self._session
 
-    # Names
-
-    def _channel(self, kind: str, name: str) -> bytes:
-        return (self._channels + kind + ':' + name).encode()
-
-    def _key(self, *parts: str) -> str:
-        return ':'.join((self._prefix, *parts))
-
     def _record_ms(self, settings: GroupSettings) -> int:
         return int(settings.history_ttl * 1000) + KEPT_LONGER
 
@@ -227,9 +215,9 @@ class RedisEngine:
         args: List[Any] = [session.run]
         for outgoing in batch:
             name, settings = outgoing.name, self._namespaces.of(outgoing.name)
-            keys += (self._key('record', name), self._key('stream', name))
+            keys += (self._names.key('record', name), self._names.key('stream', name))
             args += (
-                new_id(), self._channel('group', name), settings.history, int(settings.history_ttl * 1000),
+                new_id(), self._names.channel('group', name), settings.history, int(settings.history_ttl * 1000),
                 self._record_ms(settings), outgoing.head, outgoing.tail,
             )  # fmt: skip
         answers = await session.publishing.script(PUBLISH, keys, *args)
@@ -247,13 +235,13 @@ class RedisEngine:
     async def subscribe(self, name: str) -> None:
         """Return when what is sent to the group from now on comes here."""
         session = await self._open_session()
-        channel = self._channel('group', name)
+        channel = self._names.channel('group', name)
         self._groups[channel] = name
         await session.subscriber.subscribe([channel], self._timeout)
 
     def unsubscribe(self, name: str) -> None:
         """Let it come no more."""
-        self._drop(self._groups, self._channel('group', name))
+        self._drop(self._groups, self._names.channel('group', name))
 
     def _drop(self, channels: Dict[bytes, str], channel: bytes) -> None:
         if channels.pop(channel, None) is not None and self._session is not None:
@@ -274,7 +262,7 @@ class RedisEngine:
         """Return the messages after an offset, or none for None."""
         session = await self._open_session()
         epoch, top, entries = await session.asking.script(
-            READ, [self._key('record', name), self._key('stream', name)],
+            READ, [self._names.key('record', name), self._names.key('stream', name)],
             session.run, new_id(), self._record_ms(self._namespaces.of(name)), '' if since is None else since,
         )  # fmt: skip
         if since is None:
@@ -285,7 +273,7 @@ class RedisEngine:
         """Return what the window holds after a position, or of all of it the last ones."""
         session = await self._open_session()
         epoch, top, entries = await session.asking.script(
-            HISTORY, [self._key('record', name), self._key('stream', name)],
+            HISTORY, [self._names.key('record', name), self._names.key('stream', name)],
             session.run, '' if since is None else since.offset, '' if limit is None else limit,
         )  # fmt: skip
         messages = decode_entries(entries)
@@ -299,82 +287,65 @@ class RedisEngine:
     async def watch(self, name: str) -> None:
         """Return when changes of the members come here."""
         session = await self._open_session()
-        channel = self._channel('members', name)
+        channel = self._names.channel('members', name)
         self._watched[channel] = name
         await session.subscriber.subscribe([channel], self._timeout)
 
     def unwatch(self, name: str) -> None:
         """Let them come no more."""
-        self._drop(self._watched, self._channel('members', name))
+        self._drop(self._watched, self._names.channel('members', name))
 
     async def announce(self, name: str, members: Iterable[Member]) -> None:
         """Add members of this process."""
-        session = await self._open_session()
-        await self._announce(session, name, list(members))
-
-    async def _announce(self, session: Session, name: str, members: List[Member]) -> None:
-        pairs = [part for member in members for part in (member.id, json.dumps(member))]
-        await session.asking.whole_script(
-            ANNOUNCE, self._presence_keys(name), self._lease, name, KEPT_LONGER,
-            self._channel('members', name), json.dumps([members, []]), *pairs,
-        )  # fmt: skip
-
-    def _presence_keys(self, name: str) -> List[str]:
-        return [
-            self._key('present', name),
-            self._key('members', self._lease, name),
-            self._key('groups', self._lease),
-        ]
+        await self.presence.announce(await self._open_session(), name, members)
 
     async def withdraw(self, name: str, ids: Sequence[str]) -> None:
         """Remove members of this process."""
-        session = await self._open_session()
-        await session.asking.whole_script(
-            WITHDRAW, self._presence_keys(name), self._lease, name,
-            self._channel('members', name), json.dumps([[], ids]), *ids,
-        )  # fmt: skip
+        await self.presence.withdraw(await self._open_session(), name, ids)
 
     async def members(self, name: str, limit: Optional[int]) -> List[Member]:
         """Return the members in all processes, or so many of them."""
-        session = await self._open_session()
-        found = await session.asking.script(
-            MEMBERS, [self._key('present', name)], self._prefix, name, '' if limit is None else limit
-        )
-        return [Member(*json.loads(entry)) for entry in found]
+        return await self.presence.members(await self._open_session(), name, limit)
 
     async def count(self, name: str) -> int:
         """Return how many there are."""
-        session = await self._open_session()
-        return int(await session.asking.script(COUNT, [self._key('present', name)], self._prefix, name))
+        return await self.presence.count(await self._open_session(), name)
 
     # What keeps it alive
 
     async def _tick_forever(self, session: Session) -> None:
         """Renew what is used, and see that what is sent also comes; it is the only thing that an idle process does."""
         try:
-            await self._take_lease(session)
+            await self.presence.take_lease(session)
             while True:
                 self._is_used = False
-                self._tick_now.clear()
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._tick_now.wait(), self._interval)
+                await self._until_tick()
                 if not (self.is_held or self._is_used or self._groups or self._watched):
                     return session.fail(Unused())
                 if not await self._tick(session):
-                    await self._take_lease(session)
+                    await self.presence.take_lease(session)
         except GroupsUnavailable as exc:
             session.fail(exc)
 
+    async def _until_tick(self) -> None:
+        timer = asyncio.get_running_loop().call_later(self._interval, self._tick_now.set)
+        try:
+            await self._tick_now.wait()
+        finally:
+            timer.cancel()
+            self._tick_now.clear()
+
     async def _tick(self, session: Session) -> bool:
+        names, lease = self._names, self.presence.lease
         self._probe = asyncio.get_running_loop().create_future()
         used: List[Any] = []
         for name in self._to_renew():
             settings = self._namespaces.of(name)
             used += (name, self._record_ms(settings) if settings.history else 0)
         alive = await session.publishing.script(
-            TICK, [self._key('leases'), self._key('lease', self._lease), self._key('groups', self._lease)],
-            self._prefix, self._lease, self._lease_ms, KEPT_LONGER,
-            self._probe_channel, b'', self._channel('members', ''), *used,
+            TICK, [names.key('leases'), names.key('lease', lease), names.key('groups', lease)],
+            names.prefix, lease, self.presence.lease_ms, KEPT_LONGER,
+            self._probe_channel, b'', names.channel('members', ''), *used,
         )  # fmt: skip
         if not await all_done([self._probe], PROBE_TIMEOUT):
             session.fail(TimeoutError('what is sent to Redis does not come back'))
@@ -388,27 +359,6 @@ class RedisEngine:
             self._renewed = 0
         begin, self._renewed = self._renewed, self._renewed + count
         return names[begin : begin + count]
-
-    async def _take_lease(self, session: Session) -> None:
-        """Announce all members of this process under a new lease, and then let the old one go."""
-        before, self._lease = self._lease, new_id()
-        try:
-            await session.asking.call('SET', self._key('lease', self._lease), 1, 'PX', self._lease_ms)
-            await session.asking.call('SADD', self._key('leases'), self._lease)
-            for name in list(self._receiver.present()):
-                members = list(self._receiver.present().get(name, {}).values())
-                for begin in range(0, len(members), MEMBERS_PER_COMMAND):
-                    await self._announce(session, name, members[begin : begin + MEMBERS_PER_COMMAND])
-        except (RedisError, GroupsUnavailable) as exc:
-            # At the limit of its memory, say: the next tick tries again, and what is announced stays.
-            self._lease = before
-            return logger.warning('The engine of the groups does not take the list of members: %s', exc)
-        if before:
-            await self._retire(session, before)
-
-    async def _retire(self, session: Session, lease: str) -> None:
-        with contextlib.suppress(GroupsUnavailable):
-            await session.asking.whole_script(RETIRE, [self._key('leases')], self._prefix, lease)
 
 
 class Unused(Exception):

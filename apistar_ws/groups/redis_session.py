@@ -174,8 +174,6 @@ class Subscriber:
             self._confirming.setdefault(channel, deque()).append(future)
         for begin in range(0, len(channels), CHANNELS_PER_COMMAND):
             self._line.write('SUBSCRIBE', *channels[begin : begin + CHANNELS_PER_COMMAND])
-        if not futures:
-            return
         if not await all_done(futures, timeout):
             raise self._unconfirmed(timeout)
         if any(future.cancelled() for future in futures):
@@ -207,8 +205,7 @@ class Subscriber:
         future = waiting.popleft()
         if not waiting:
             del self._confirming[channel]
-        if not future.done():
-            future.set_result(None)
+        future.set_result(None)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -5,6 +5,29 @@ record of another run, or none, begins a new epoch: what was sent before cannot 
 """
 
 import hashlib
+from typing import NamedTuple
+
+#: Milliseconds that a record is kept longer than its messages, and that presence is kept; renewed while it is used.
+KEPT_LONGER = 3_600_000
+
+
+class Names(NamedTuple):
+    """What keys and channels are called.
+
+    A channel has the number of the database, which its subscribers would not see otherwise.
+    """
+
+    prefix: str
+    database: int
+
+    def key(self, *parts: str) -> str:
+        """Return the name of a key."""
+        return ':'.join((self.prefix, *parts))
+
+    def channel(self, kind: str, name: str) -> bytes:
+        """Return the name of a channel."""
+        return ('%s:%d:%s:%s' % (self.prefix, self.database, kind, name)).encode()
+
 
 PLACE = """
 local function place(record, stream, run, epoch, ttl)

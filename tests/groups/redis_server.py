@@ -95,8 +95,6 @@ def is_whole(answer: bytes) -> bool:
         return False
     if head[:1] == b'$':
         return head == b'$-1' or len(rest) >= int(head[1:]) + 2
-    if head[:1] == b'*':
-        return rest.count(b'\r\n') >= 2 * int(head[1:])
     return True
 
 
@@ -137,11 +135,7 @@ class Proxy:
         self._writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            to_reader, to_writer = await asyncio.open_connection('127.0.0.1', self._target)
-        except OSError:
-            writer.transport.abort()
-            return
+        to_reader, to_writer = await asyncio.open_connection('127.0.0.1', self._target)
         self._writers += (writer, to_writer)
         await asyncio.gather(
             self._pass(reader, to_writer, 'passes_commands'), self._pass(to_reader, writer, 'passes_answers')

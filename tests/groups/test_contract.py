@@ -10,6 +10,7 @@ from apistar import types, validators
 
 from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost, WebSocketDisconnect
 from tests.groups.members import PATIENCE, Inbox, client, process
+from tests.groups.redis_server import until
 
 
 class Note(types.Type):
@@ -185,7 +186,7 @@ async def test_what_the_function_of_a_member_raises_is_raised_in_the_block(engin
 
         with pytest.raises(LookupError, match='boom'):
             async with groups.join('a', fail):
-                await groups.send('a', 'boom')
+                groups.send('a', 'boom')
                 await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
         assert groups.stats()['members'] == 0
 
@@ -201,7 +202,7 @@ async def test_an_exception_of_the_block_goes_before_one_of_the_function(engine)
         with pytest.raises(KeyError):
             async with groups.join('a', fail):
                 try:
-                    await groups.send('a', 'boom')
+                    groups.send('a', 'boom')
                     await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
                 except asyncio.CancelledError:
                     raise KeyError from None
@@ -441,8 +442,7 @@ async def test_a_message_that_excludes_a_member_moves_its_position(engine):
             assert group.position == other.position
             position = await group.send('1', exclude=member.ws)
             await inbox.until('1')
-            while group.position != position:
-                await asyncio.sleep(0)
+            await until(lambda: group.position == position, 'the position to move')
             assert member.got == []
 
 
@@ -588,10 +588,10 @@ async def test_a_failure_of_the_function_is_raised_also_where_the_block_just_end
 
         async def wait_and_go():
             async with groups.join('a', fail):
-                await groups.send('a', 'boom')
-                while not failed.is_set():
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await asyncio.sleep(0)
+                groups.send('a', 'boom')
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+                assert failed.is_set()
 
         with pytest.raises(LookupError):
             await wait_and_go()
@@ -660,16 +660,19 @@ async def test_a_function_that_does_not_keep_up_is_told_in_the_block(engine):
         async def slow(message):
             began.set()
             await unblock.wait()
+            raise LookupError('after it was told')
 
         with pytest.raises(MessagesLost, match="of the group 'a' were lost: the queue of the member is full") as caught:
             async with groups.join('a', slow) as group:
                 since = group.position
                 await groups.send('a', '0')
                 await asyncio.wait_for(began.wait(), PATIENCE)
-                await groups.send('a', '1')
-                await groups.send('a', '2')
-                unblock.set()
-                await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+                groups.send('a', '1')
+                groups.send('a', '2')
+                try:
+                    await asyncio.wait_for(asyncio.Event().wait(), PATIENCE)
+                finally:
+                    unblock.set()
         assert (caught.value.group, caught.value.position) == ('a', since)
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from apistar_ws import Groups, GroupsUnavailable, PositionLost
-from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
+from tests.groups.members import Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
 from tests.servers import free_port
 
@@ -252,7 +252,7 @@ async def test_a_lease_that_is_deleted_is_taken_again(shared_redis):
     async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
         async with receiving.join('a', Inbox(), info='ann'):
             await members_are(sending, 'a', 'ann')
-            shared_redis.command('DEL', '%s:lease:%s' % (prefix, receiving._hub.engine._lease))
+            shared_redis.command('DEL', '%s:lease:%s' % (prefix, receiving._hub.engine.presence.lease))
             assert await sending.members('a') == []
             receiving._hub.engine._tick_now.set()
             await members_are(sending, 'a', 'ann')
@@ -263,7 +263,7 @@ async def test_presence_that_is_deleted_alone_comes_back_with_the_next_lease(sha
     prefix = new_prefix()
     async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
         async with receiving.join('a', Inbox(), info='ann'):
-            for kind in ('present:a', 'lease:' + receiving._hub.engine._lease):
+            for kind in ('present:a', 'lease:' + receiving._hub.engine.presence.lease):
                 shared_redis.command('DEL', '%s:%s' % (prefix, kind))
             receiving._hub.engine._tick_now.set()
             await members_are(sending, 'a', 'ann')
@@ -307,6 +307,90 @@ async def test_out_of_memory_is_told_to_who_sends_and_nobody_leaves(redis):
             await witness.until('0', '2')
 
 
+async def test_a_gap_that_redis_refuses_to_read_is_read_when_it_does(redis, monkeypatch):
+    monkeypatch.setattr('apistar_ws.groups.redis.PAUSE', 0.1)
+    witness, prefix = Witness(), new_prefix()
+    async with two_processes(redis.url, prefix=prefix) as (receiving, sending):
+        async with receiving.join('a', witness, on_lost=witness.on_lost):
+            await sending.send('a', '0')
+            await witness.until('0')
+            redis.command('DEL', prefix + ':record:a')
+            redis.command('ACL', 'SETUSER', 'default', '-hmget')
+            redis.command('PUBLISH', prefix + ':0:group:a', '1t0123456789abcdef.7.\n7')
+            await until(lambda: receiving._hub._sequences['a']._catching is not None, 'the gap to be noticed')
+            with pytest.raises(GroupsUnavailable, match='has refused'):
+                async with receiving.join('b', Inbox()):
+                    """It is not entered."""
+            redis.command('ACL', 'SETUSER', 'default', '+hmget')
+            await witness.until('0', LOST)
+            await sending.send('a', '1')
+            await witness.until('0', LOST, '1')
+
+
+async def test_members_stay_listed_when_connections_are_killed_at_the_limit_of_memory(redis, caplog):
+    changes = Inbox()
+    async with two_processes(redis.url, lease=4.0) as (receiving, sending):
+        async with receiving.join('a', Inbox(), info='ann', on_change=changes):
+            await changes.count(1)
+            redis.command('CONFIG', 'SET', 'maxmemory', '1')
+            redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+            redis.command('CLIENT', 'KILL', 'TYPE', 'normal')
+            await until(lambda: 'does not take the list of members' in caplog.text, 'the list to be refused')
+            await members_are(sending, 'a', 'ann')
+            redis.command('CONFIG', 'SET', 'maxmemory', '0')
+            engine = receiving._hub.engine
+            refused = engine.presence.former[-1]
+            redis.command('DEL', '%s:lease:%s' % (engine._names.prefix, engine.presence.lease))
+            engine._tick_now.set()
+            await until(lambda: engine.presence.lease != refused and not engine.presence.former, 'a new lease')
+            await members_are(sending, 'a', 'ann')
+            await changes.count(2)
+            assert [member.info for member in changes.messages[1].members] == ['ann']
+            assert all(not change.left for change in changes.messages)
+
+
+async def test_a_tick_that_finds_a_replica_makes_it_away(tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    one.mkdir(), two.mkdir()
+    with redis_server(one) as first, redis_server(two) as second:
+        async with process(first.url) as groups:
+            await groups.count('a')
+            first.command('REPLICAOF', '127.0.0.1', str(second.port))
+            groups._hub.engine._tick_now.set()
+            await until(lambda: groups.stats()['engine'] == 'away', 'it to be noticed')
+            with pytest.raises(GroupsUnavailable):
+                await groups.count('a')
+
+
+async def test_a_line_that_is_closed_refuses_and_who_waits_is_told(shared_redis):
+    async with process(shared_redis.url, prefix=new_prefix()) as groups:
+        session = groups._hub.engine._session
+        waiting = asyncio.ensure_future(session.asking.call('PING'))
+        await asyncio.sleep(0)
+        await session.asking.close()
+        with pytest.raises(GroupsUnavailable) as caught:
+            await waiting
+        assert caught.value.maybe_sent
+        with pytest.raises(GroupsUnavailable) as caught:
+            await session.asking.call('PING')
+        assert not caught.value.maybe_sent
+
+
+def test_a_sentinel_is_refused():
+    from apistar.exceptions import ConfigurationError
+
+    from apistar_ws.groups.redis_session import check_server
+
+    with pytest.raises(ConfigurationError, match='this is a Sentinel'):
+        check_server({'redis_mode': 'sentinel'})
+
+
+async def test_what_comes_for_a_group_that_all_have_left_is_nobodys(shared_redis):
+    async with process(shared_redis.url, prefix=new_prefix()) as groups:
+        await groups._hub.take('a', b'1t..\nx')
+        assert groups.stats()['groups'] == 0
+
+
 async def test_a_subscriber_that_lags_behind_is_cut_and_recovers(redis):
     redis.command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 100000 100000 1')
     witness = Witness()
@@ -342,7 +426,7 @@ async def test_answers_that_are_swallowed_end_the_connection_and_leave_nothing(s
 
 async def enter(groups, name):
     async with groups.join(name, Inbox(), info='gone'):
-        await asyncio.sleep(PATIENCE)
+        """It is not entered."""
 
 
 async def test_a_client_that_leaves_while_its_join_waits_leaves_nothing(shared_redis):
@@ -484,7 +568,8 @@ async def test_a_member_without_history_hears_who_sends_with_it(shared_redis):
 
 
 async def test_a_group_that_rests_longer_than_every_time_to_live_loses_nobody(shared_redis, monkeypatch):
-    monkeypatch.setattr('apistar_ws.groups.redis.KEPT_LONGER', 200)
+    for module in ('redis', 'redis_presence'):
+        monkeypatch.setattr('apistar_ws.groups.%s.KEPT_LONGER' % module, 200)
     prefix, witness = new_prefix(), Witness()
     async with process(shared_redis.url, prefix=prefix, history=10, history_ttl=0.2) as groups:
         async with groups.join('a', witness, info='ann', on_lost=witness.on_lost) as group:
@@ -582,9 +667,11 @@ async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path):
     groups = component.resolve()
     with pytest.raises(GroupsUnavailable):
         await groups.send('a', 'x')
+    back = asyncio.ensure_future(groups._hub.engine.back())
     server.start()
     try:
-        await opened(groups)
+        await asyncio.wait_for(back, 30)
+        assert groups.stats()['engine'] == 'open'
         async with groups.join('a', inbox):
             await groups.send('a', 'y')
             await inbox.until('y')

@@ -77,7 +77,8 @@ async def test_messages_in_memory_are_forgotten_once_their_time_is_over_and_the_
 
 @needs_redis
 async def test_many_joins_and_leaves_over_redis_leave_nothing_once_their_time_is_over(shared_redis, monkeypatch):
-    monkeypatch.setattr('apistar_ws.groups.redis.KEPT_LONGER', 500)
+    for module in ('redis', 'redis_presence'):
+        monkeypatch.setattr('apistar_ws.groups.%s.KEPT_LONGER' % module, 500)
     prefix = new_prefix()
     async with process(shared_redis.url, prefix=prefix, history=10, history_ttl=0.1, lease=2) as groups:
         await join_and_leave(groups, NAMES, 500)
@@ -88,7 +89,7 @@ async def test_many_joins_and_leaves_over_redis_leave_nothing_once_their_time_is
         gc.collect()
         assert len(gc.get_objects()) - before < SOME
         assert not groups._hub.engine._groups
-        lease = groups._hub.engine._lease
+        lease = groups._hub.engine.presence.lease
         expected = {'%s:leases' % prefix, '%s:lease:%s' % (prefix, lease)}
         await until(lambda: set(shared_redis.keys(prefix)) <= expected, 'the keys to expire')
     await until(lambda: not shared_redis.keys(prefix), 'the last keys to expire')

@@ -83,6 +83,22 @@ async def test_a_busy_group_leaves_turns_to_the_others_of_its_connection():
         await mailbox.leave(member)
 
 
+async def test_what_fails_where_a_message_is_given_is_told_and_ends_the_mailbox():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+    member, other = member_of(mailbox), member_of(mailbox, 'b')
+
+    async def fail(data):
+        raise LookupError(data)
+
+    mailbox.receiving.give = fail
+    put(message('1'), [member, other])
+    await turns()
+    assert [repr(exc) for exc in mailbox.receiving.told] == ["LookupError('1')"]
+    put(message('2'), [member, other])
+    await turns()
+    assert mailbox.is_over and not member.queue and not other.queue
+
+
 async def test_a_held_member_that_is_lost_is_told_by_its_join():
     mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox, released=False)

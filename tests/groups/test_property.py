@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, PositionLost
@@ -82,7 +82,8 @@ class World:
             except PositionLost:
                 await log.on_lost(None)
                 since = None
-            except GroupsUnavailable:
+            except GroupsUnavailable:  # pragma: no cover
+                # Whether it is noticed by then is a matter of milliseconds.
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.02)
 
@@ -143,6 +144,8 @@ def test_in_one_process_every_log_is_a_contiguous_run_or_its_owner_was_told(step
 @needs_redis
 @settings(max_examples=15)
 @given(steps=steps_of(STEPS + FAULTS, 25))
+@example(steps=[(JOIN, 0), (BURST, 0), (FLUSH, 0), (SEND, 0), (SEND, 0), (RESUME, 1), (SEND, 0)])
+@example(steps=[(JOIN, 0), (JOIN, 1), (BURST, 0), (LEAVE, 0), (FLUSH, 0), (RESUME, 1), (BURST, 1), (RESTART, 0)])
 def test_through_faults_of_redis_every_log_is_a_contiguous_run_or_its_owner_was_told(tmp_path_factory, steps):
     async def main():
         with redis_server(tmp_path_factory.mktemp('redis')) as redis:
