@@ -16,7 +16,7 @@ from apistar_ws.groups.engine import Member
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.hubs import Hubs
-from apistar_ws.groups.mailbox import Mailbox, Membership, Receiving
+from apistar_ws.groups.mailbox import Mailbox, Membership
 from apistar_ws.groups.outbox import Sent
 from apistar_ws.groups.payload import (
     Incoming,
@@ -30,7 +30,7 @@ from apistar_ws.groups.payload import (
     parse_position,
 )
 from apistar_ws.groups.presence import MembersChanged
-from apistar_ws.groups.settings import check_name
+from apistar_ws.groups.settings import GroupSettings, check_name, is_amount
 from apistar_ws.interruption import Interruption
 from apistar_ws.types import Data
 from apistar_ws.websocket import WebSocket
@@ -97,6 +97,9 @@ class ToWebSocket:
             ws: Closing = self._ws
             ws._abort(*INTERNAL_ERROR)
 
+    def tell_cancelled(self) -> None:
+        """Do nothing: whoever ends the connection cancels what is being sent."""
+
 
 class ToFunction:
     """Gives messages to a function of the handler, and raises in its body what has gone wrong.
@@ -108,6 +111,7 @@ class ToFunction:
         self.give = function
         self._interruption = Interruption(asyncio.current_task())
         self.failure: Optional[Exception] = None
+        self._is_released = False
 
     async def is_open(self) -> None:
         """Return at once."""
@@ -118,12 +122,17 @@ class ToFunction:
 
     def tell_failed(self, exc: Exception) -> None:
         """Raise ``exc`` in the body."""
-        if self.failure is None:
+        if self.failure is None and not self._is_released:
             self.failure = exc
             self._interruption.cancel_again()
 
+    def tell_cancelled(self) -> None:
+        """Raise in the body that the function cannot go on."""
+        self.tell_failed(RuntimeError('The function of a member of a group awaits a task that was cancelled.'))
+
     async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
         """Let the body go its own way; return what is to be raised in place of ``exc``, which has ended it."""
+        self._is_released = True
         if self.failure is None:
             return None
         owner = self._interruption.owner
@@ -239,14 +248,15 @@ class Groups:
         :raises GroupsUnavailable: if the engine is away.
         """
         hub = self._require_hub('join')
-        check_position_key(position_key)
-        to_function = None if isinstance(ws, WebSocket) else ToFunction(require_function(ws))
-        mailbox = self._mailbox(hub, ws, check_name(name), to_function)
-        exclude_id = mailbox.exclude_id if key is None else key_id(key)
-        settings = hub.namespaces.of(name)
+        settings = hub.namespaces.of(check_name(name))
+        check_options(key, position_key, last)
+        require_listed(name, settings, on_change is not None)
         entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
-        member = Membership(name, settings, mailbox, exclude_id, position_key, on_lost)
+        to_function = None if isinstance(ws, WebSocket) else ToFunction(require_function(ws))
+        mailbox = self._mailbox(hub, ws, name, to_function)
+        member = Membership(name, settings, mailbox, key_id(key) if key else mailbox.exclude_id, position_key, on_lost)
         mailbox.memberships[name] = member
+        hub.joined.setdefault(identity(ws), []).append(member)
         try:
             sequence = await hub.join(member, position_of(since), last, entry)
             try:
@@ -262,22 +272,20 @@ class Groups:
                 raise failure from None
             raise
         finally:
-            mailbox.memberships.pop(name, None)
-            if not mailbox.memberships:
-                hub.mailboxes.pop(ws, None)
+            forget(hub, ws, member)
         failure = None if to_function is None else await to_function.released(None)
         if failure is not None:
             raise failure
 
     def _mailbox(self, hub: Hub, ws: Any, name: str, to_function: Optional[ToFunction]) -> Mailbox:
-        """Return the mailbox of a connection, which is not in the group ``name`` yet."""
-        mailbox = hub.mailboxes.get(ws)
-        if mailbox is None or mailbox.is_over:
-            receiving: Receiving = ToWebSocket(ws, hub) if to_function is None else to_function
-            mailbox = hub.mailboxes[ws] = Mailbox(receiving, new_id(), hub.pump)
-        if name in mailbox.memberships:
+        """Return the mailbox of a connection that is not in the group ``name``; a function has one for each join."""
+        joined = hub.joined.get(identity(ws), [])
+        if to_function is not None:
+            return Mailbox(to_function, joined[0].mailbox.exclude_id if joined else new_id(), hub.pump)
+        open_ones = [member.mailbox for member in joined if not member.mailbox.is_over]
+        if any(mailbox.memberships.get(name) for mailbox in open_ones):
             raise ValueError('The connection is in the group %r already: leave it before it joins again.' % name)
-        return mailbox
+        return open_ones[0] if open_ones else Mailbox(ToWebSocket(ws, hub), new_id(), hub.pump)
 
     def _release(self, hub: Hub, member: Membership) -> None:
         """Let the member get messages; the first one says where it stands, if it wants to know."""
@@ -317,11 +325,10 @@ class Groups:
         return hub.outbox.put(outgoing)
 
     def _excluded(self, hub: Hub, name: str, exclude: Optional[Joining]) -> str:
-        mailbox = None if exclude is None else hub.mailboxes.get(exclude)
-        if mailbox is None:
-            return ''
-        member = mailbox.memberships.get(name)
-        return mailbox.exclude_id if member is None else member.exclude_id
+        joined = [] if exclude is None else hub.joined.get(identity(exclude), [])
+        ids = [member.exclude_id for member in joined if member.group == name]
+        ids += [member.mailbox.exclude_id for member in joined]
+        return ids[0] if ids else ''
 
     async def members(self, name: str, limit: Optional[int] = None) -> List[Member]:
         """Return who is in a group, in every process.
@@ -343,8 +350,7 @@ class Groups:
 
     def _listed(self, name: str) -> Hub:
         hub = self._require_hub('members')
-        if not hub.namespaces.of(check_name(name)).presence:
-            raise ValueError('The members of the group %r are not listed: its namespace has presence=False.' % name)
+        require_listed(name, hub.namespaces.of(check_name(name)))
         return hub
 
     async def history(self, name: str, since: Optional[str] = None, limit: Optional[int] = None) -> List[GroupMessage]:
@@ -357,6 +363,8 @@ class Groups:
         :raises GroupsUnavailable: if the engine is away.
         """
         hub = self._require_hub('history')
+        if limit is not None and not is_amount(limit, int):
+            raise ValueError('limit=%r has to be a whole number above 0, or None for all.' % (limit,))
         if not hub.namespaces.of(check_name(name)).history:
             raise ValueError('The group %r keeps no history: its namespace has history=0.' % name)
         position = position_of(since)
@@ -405,13 +413,41 @@ def plain(hub: Hub, info: Any) -> Any:
     return None if info is None else hub.codec.loads(hub.codec.dumps(info))
 
 
-def check_position_key(key: Optional[str]) -> None:
-    """Refuse a key that would need an escape in JSON.
+def check_options(key: Optional[str], position_key: Optional[str], last: int) -> None:
+    """Refuse options of a join that cannot be meant.
 
-    :raises ValueError: naming it.
+    :raises ValueError: naming the option.
     """
-    if key is not None and not (isinstance(key, str) and POSITION_KEY.fullmatch(key)):
-        raise ValueError('position_key=%r has to be a name of letters, digits, _, . and -.' % (key,))
+    if key is not None and (not isinstance(key, str) or not key):
+        raise ValueError('key=%r has to be a text, such as the name of a user.' % (key,))
+    if position_key is not None and not (isinstance(position_key, str) and POSITION_KEY.fullmatch(position_key)):
+        raise ValueError('position_key=%r has to be a name of letters, digits, _, . and -.' % (position_key,))
+    if last != 0 and not is_amount(last, int):
+        raise ValueError('last=%r has to be a whole number, 0 for none.' % (last,))
+
+
+def require_listed(name: str, settings: GroupSettings, is_asked: bool = True) -> None:
+    """Refuse to ask for the members of a group that does not list them.
+
+    :raises ValueError: naming the group.
+    """
+    if is_asked and not settings.presence:
+        raise ValueError('The members of the group %r are not listed: its namespace has presence=False.' % name)
+
+
+def identity(ws: Any) -> Any:
+    """Return what tells a WebSocket or function from others; a method is another object each time."""
+    return (id(getattr(ws, '__self__', None)), id(getattr(ws, '__func__', ws)))
+
+
+def forget(hub: Hub, ws: Any, member: Membership) -> None:
+    """Take a membership out of what its connection has joined."""
+    joined = hub.joined[identity(ws)]
+    joined.remove(member)
+    if not joined:
+        del hub.joined[identity(ws)]
+    if member.mailbox.memberships.get(member.group) is member:
+        del member.mailbox.memberships[member.group]
 
 
 def require_function(function: Any) -> OnMessage:

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from typing import Deque, Optional, Protocol, Tuple
 
+from apistar_ws.ending import WebSocketState
 from apistar_ws.groups.background import start_task
 
 #: Closes in one process within a second.
@@ -14,6 +15,8 @@ INTERVAL = 0.05
 
 class Closable(Protocol):
     """What is asked of a WebSocket."""
+
+    state: WebSocketState
 
     def _abort(self, code: int, reason: str) -> None:
         """Close it, and end its handler."""
@@ -38,9 +41,14 @@ class Closing:
         try:
             while self._waiting:
                 for _ in range(min(len(self._waiting), int(CLOSES_PER_SECOND * INTERVAL))):
-                    ws, code, reason = self._waiting.popleft()
-                    self.closed += 1
-                    ws._abort(code, reason)
+                    self._close(*self._waiting.popleft())
                 await asyncio.sleep(INTERVAL)
         finally:
             self._task = None
+
+    def _close(self, ws: Closable, code: int, reason: str) -> None:
+        if ws.state is WebSocketState.CONNECTING:
+            # It is told what has happened once it is accepted.
+            return self._waiting.append((ws, code, reason))
+        self.closed += 1
+        ws._abort(code, reason)

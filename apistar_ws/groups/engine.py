@@ -34,11 +34,14 @@ Result = Union[Position, None, GroupsUnavailable]
 class Receiver(Protocol):
     """What an engine tells."""
 
-    async def take(self, name: str, payload: bytes) -> None:
+    def take(self, name: str, payload: bytes) -> None:
         """Take what was sent to a group, in the engine's order."""
 
     def take_change(self, name: str, joined: Sequence[Member], left: Sequence[str]) -> None:
         """Take who has joined and who has left."""
+
+    def refresh(self, name: Optional[str] = None) -> None:
+        """Read anew who is in a group, or in each that is watched: what came is not enough to know."""
 
     def present(self) -> Dict[str, Dict[str, Member]]:
         """Return the members of this process, by group and id."""

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import logging
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from apistar_ws.groups.background import Pump, start_task
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Engine, Member
 from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionLost
-from apistar_ws.groups.mailbox import Mailbox, Membership
+from apistar_ws.groups.mailbox import Membership
 from apistar_ws.groups.outbox import Outbox
 from apistar_ws.groups.payload import Position, decode
 from apistar_ws.groups.presence import OnChange, Watch
@@ -43,8 +43,8 @@ class Hub:
         self.closing = Closing()
         self.pump = Pump()
         self.counters = Counters()
-        #: Of each WebSocket and function that is in a group.
-        self.mailboxes: Dict[Any, Mailbox] = {}
+        #: By the identity of a WebSocket or function, what it has joined.
+        self.joined: Dict[Any, List[Membership]] = {}
         self._sequences: Dict[str, GroupSequence] = {}
         self._watches: Dict[str, Watch] = {}
         self._present: Dict[str, Dict[str, Member]] = {}
@@ -65,10 +65,12 @@ class Hub:
         member.on_drop = self._note_drop
         try:
             await sequence.ready()
+            if since is not None and sequence.offset < since.offset:
+                await self._require_reached(sequence, since)
             sequence.add(member)
             member.position = member.joined = sequence.position
             if since is not None:
-                await self._replay(sequence, member, since)
+                await self._replay(member, since)
             elif last:
                 await self._show(member, last)
             if entry is not None:
@@ -92,10 +94,18 @@ class Hub:
     def _tell_lost(self, name: str, reason: str) -> None:
         self._log.tell(logging.WARNING, 'The group %r: messages were lost: %s. Its members are told.', name, reason)
 
-    async def _replay(self, sequence: GroupSequence, member: Membership, since: Position) -> None:
+    async def _require_reached(self, sequence: GroupSequence, since: Position) -> None:
+        """Wait for messages that a client has got in another process, and that are still on their way to this one."""
+        if not sequence.settings.history or since.epoch != sequence.epoch:
+            raise PositionLost()
+        window = await self.reads.read(sequence.name, since.offset)
+        if window.epoch != since.epoch or window.top < since.offset or not await sequence.reached(since.offset):
+            raise PositionLost()
+
+    async def _replay(self, member: Membership, since: Position) -> None:
         """Queue for ``member`` what was sent after ``since`` and before it has joined."""
-        joined = sequence.position
-        if joined is None or since.epoch != joined.epoch or since.offset > joined.offset:
+        joined = member.joined
+        if joined is None or since.epoch != joined.epoch:
             raise PositionLost()
         member.position = since
         while since.offset < joined.offset:
@@ -151,6 +161,7 @@ class Hub:
     def _release(self, sequence: GroupSequence) -> None:
         sequence.users -= 1
         if not sequence.users:
+            sequence.close()
             del self._sequences[sequence.name]
             self.engine.unsubscribe(sequence.name)
 
@@ -179,7 +190,7 @@ class Hub:
 
     # What the engine tells
 
-    async def take(self, name: str, payload: bytes) -> None:
+    def take(self, name: str, payload: bytes) -> None:
         """Take what was sent to a group."""
         sequence = self._sequences.get(name)
         if sequence is None:
@@ -188,13 +199,18 @@ class Hub:
             message = decode(payload)
         except ValueError:
             return sequence.lose('a process sends what this version cannot read')
-        await sequence.take(message)
+        sequence.take(message)
 
     def take_change(self, name: str, joined: Sequence[Member], left: Sequence[str]) -> None:
         """Take who has joined and who has left."""
         watch = self._watches.get(name)
         if watch is not None:
             watch.take(joined, left)
+
+    def refresh(self, name: Optional[str] = None) -> None:
+        """Read anew who is in a group, or in each that is watched."""
+        for watch in [watch for group, watch in self._watches.items() if name in (None, group)]:
+            watch.refresh()
 
     def present(self) -> Dict[str, Dict[str, Member]]:
         """Return the members of this process, by group and id."""
@@ -210,8 +226,6 @@ class Hub:
         """Note that all groups are subscribed again."""
         for sequence in list(self._sequences.values()):
             sequence.returned()
-        for watch in self._watches.values():
-            watch.refresh()
 
     # The end
 

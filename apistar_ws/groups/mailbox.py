@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol
+from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Optional, Protocol
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.groups.background import Pump, begin_task
@@ -35,6 +35,9 @@ class Receiving(Protocol):
     def tell_failed(self, exc: Exception) -> None:
         """Tell what has been raised where messages were given."""
 
+    def tell_cancelled(self) -> None:
+        """Tell that giving a message was cancelled, and not because the member has left."""
+
 
 class Membership:
     """One member of one group: what waits for it, and where it stands.
@@ -50,7 +53,7 @@ class Membership:
     __slots__ = (
         'group', 'settings', 'mailbox', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'replay', 'notices',
         'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting', 'lost', 'on_detach', 'on_drop',
-        'served',
+        'served', '_is_told',
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +86,7 @@ class Membership:
         self.is_held = True
         self.is_waiting = False
         self.lost: Optional[MessagesLost] = None
+        self._is_told = False
         #: Takes it out of what is sent to the group.
         self.on_detach: Callable[[Membership], None] = nothing
         #: Notes a message that was dropped.
@@ -108,6 +112,7 @@ class Membership:
                 self.size -= self.queue.popleft().size
             self.queue.append(message)
             self.size += message.size
+            self.mailbox.wake(self)
 
     def lose(self, reason: str, is_overflow: bool = False) -> None:
         """Tell the member that messages did not reach it; unless it is told by ``on_lost``, there are no more."""
@@ -118,7 +123,10 @@ class Membership:
         lost = MessagesLost(self.group, reason, position, code)
         self.clear()
         if self.on_lost is not None and not self.is_held:
-            self.notices.append(lambda: self._call_on_lost(lost))
+            if not self._is_told:
+                # While it was not called yet, the first loss stands for all.
+                self._is_told = True
+                self.notices.append(lambda: self._call_on_lost(lost))
             return self.mailbox.wake(self)
         self.lost = lost
         self.shut()
@@ -127,6 +135,7 @@ class Membership:
 
     async def _call_on_lost(self, lost: MessagesLost) -> None:
         assert self.on_lost is not None
+        self._is_told = False
         await self.on_lost(lost)
 
     def shut(self) -> None:
@@ -135,6 +144,16 @@ class Membership:
         # A message that is on its way through the members finds no room.
         self.max_queue = 0
         self.on_detach(self)
+
+    def recover(self, messages: Iterable[Incoming]) -> None:
+        """Take what was missed: behind what waits, whatever room there is."""
+        if self.max_queue == 0:
+            return
+        self.replay.extend(self.queue)
+        self.replay.extend(messages)
+        self.queue.clear()
+        self.size = 0
+        self.mailbox.wake(self)
 
     def clear(self) -> None:
         """Drop what waits."""
@@ -201,13 +220,15 @@ class Mailbox:
 
     def _end(self, exc: BaseException) -> None:
         """Give nothing more, since that has failed."""
-        self.is_over = True
+        was_over, self.is_over = self.is_over, True
         if self._serving is not None:
             note_served(self._serving)
         for member in list(self.memberships.values()):
             member.shut()
         if isinstance(exc, Exception):
             self.receiving.tell_failed(exc)
+        elif not was_over:
+            self.receiving.tell_cancelled()
 
     async def _serve(self, member: Membership) -> None:
         """Give ``member`` what waits for it, but not for ever."""
@@ -233,7 +254,8 @@ class Mailbox:
         """Give ``member`` nothing more; a message that is being sent has a second."""
         member.shut()
         member.notices.clear()
-        self.memberships.pop(member.group, None)
+        if self.memberships.get(member.group) is member:
+            del self.memberships[member.group]
         is_inside = self._task is not None and asyncio.current_task() is self._task
         try:
             if self._serving is member and not is_inside:

@@ -85,6 +85,7 @@ class MemoryEngine:
         """Forget everything."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._records.clear()
         self._looks.clear()
 
@@ -102,7 +103,7 @@ class MemoryEngine:
             else:
                 payload = outgoing.placed(None)
             if outgoing.name in self._subscribed:
-                await self._receiver.take(outgoing.name, payload)
+                self._receiver.take(outgoing.name, payload)
             results.append(position)
             if turn.is_over:
                 await turn.give()

@@ -5,6 +5,8 @@ import logging
 from collections import deque
 from typing import Any, Awaitable, Callable, Deque, Generator, List, Optional, Sequence, Tuple
 
+from apistar.exceptions import ConfigurationError
+
 from apistar_ws.groups.background import start_task
 from apistar_ws.groups.engine import Result
 from apistar_ws.groups.errors import GroupsUnavailable
@@ -75,6 +77,7 @@ class Outbox:
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._waiting: Deque[Tuple[Outgoing, Sent, float]] = deque()
+        self._taken: List[Tuple[Outgoing, Sent, float]] = []
         self._size = 0
         self._task: Optional['asyncio.Task[None]'] = None
         self._is_told = False
@@ -100,19 +103,21 @@ class Outbox:
 
     async def flush(self) -> None:
         """Return when all that was put before has been sent, or has failed."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        last = next(reversed(self._waiting or self._taken), None)
+        if last is not None:
+            await last[1].settled()
 
     async def _run(self) -> None:
-        taken: List[Tuple[Outgoing, Sent, float]] = []
         try:
             while self._waiting:
-                taken = self._take()
-                await self._send(taken)
+                self._taken = self._take()
+                await self._send(self._taken)
+                self._taken = []
         finally:
             self._task = None
             # Cancelled, it is unknown what has become of these.
-            self._fail(taken, GroupsUnavailable('The groups were stopped', maybe_sent=True))
+            self._fail(self._taken, GroupsUnavailable('The groups were stopped', maybe_sent=True))
+            self._taken = []
             self._fail_waiting('The groups were stopped')
 
     def _take(self) -> List[Tuple[Outgoing, Sent, float]]:
@@ -131,6 +136,9 @@ class Outbox:
         except GroupsUnavailable as exc:
             self._fail(taken, exc)
             return self._fail_waiting(str(exc.detail))
+        except ConfigurationError as exc:
+            logger.error('Nothing can be sent to groups. %s', exc)
+            return self._fail([*taken, *self._take_all()], GroupsUnavailable())
         now = asyncio.get_running_loop().time()
         for (_, sent, begun), result in zip(taken, results):
             self._settle(sent, result)
@@ -144,8 +152,11 @@ class Outbox:
 
     def _fail_waiting(self, detail: str) -> None:
         """Fail what was not sent yet: it never will be."""
-        waiting, self._waiting, self._size = self._waiting, deque(), 0
-        self._fail(list(waiting), GroupsUnavailable(detail))
+        self._fail(self._take_all(), GroupsUnavailable(detail))
+
+    def _take_all(self) -> List[Tuple[Outgoing, Sent, float]]:
+        waiting, self._waiting, self._size = list(self._waiting), deque(), 0
+        return waiting
 
     def _settle(self, sent: Sent, result: Result) -> None:
         if isinstance(result, GroupsUnavailable):

@@ -146,6 +146,7 @@ def tell(member: Membership, on_change: OnChange, change: MembersChanged) -> Non
     async def call() -> None:
         await on_change(change)
 
-    if member.max_queue:
-        member.notices.append(call)
-        member.mailbox.wake(member)
+    if len(member.notices) >= member.max_queue:
+        return member.lose('it does not take what it is told of other members', is_overflow=True)
+    member.notices.append(call)
+    member.mailbox.wake(member)

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 from typing import Any, Dict, Iterable, List, Optional, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from apistar.exceptions import ConfigurationError
 from redis.asyncio import ConnectionPool
@@ -36,6 +37,11 @@ TICKS_TO_RENEW = 120
 LEAST_RENEWED = 500
 #: Seconds that it may take to leave the list of members at the end.
 TIME_TO_RETIRE = 0.3
+#: What of redis-py's connections is not to be set otherwise.
+FIXED = frozenset(
+    ['protocol', 'decode_responses', 'encoding', 'socket_timeout', 'socket_connect_timeout', 'health_check_interval',
+     'retry_on_timeout', 'max_connections', 'client_name']
+)  # fmt: skip
 #: Seconds before another try, where Redis is there and refuses.
 PAUSE = 1.0
 
@@ -70,7 +76,8 @@ class RedisEngine:
         #: Whether it stays although nobody uses it, and whether somebody did since the last tick.
         self.is_held = False
         self._is_used = False
-        #: Whether it was stopped for good.
+        #: Whether it is ending because nobody uses it, and whether it was stopped for good.
+        self._is_ending = False
         self._is_over = False
         self._refusal: Optional[ConfigurationError] = None
         #: Channels that are subscribed, and the group of each.
@@ -90,6 +97,8 @@ class RedisEngine:
         :raises ConfigurationError: for a Redis that cannot be used.
         :raises GroupsUnavailable: if it is away.
         """
+        if self._is_ending and self._task is not None:
+            await asyncio.wait({self._task})
         if self.state == 'open':
             return
         if self._is_over:
@@ -135,8 +144,8 @@ class RedisEngine:
                     await self._open(session)
                     delay = 0.0
                     failure = await self._serve(session)
-                    if isinstance(failure, Unused):
-                        return
+                    if self._is_ending:
+                        return await self.presence.leave(session)
                 except ConfigurationError as exc:
                     if self.state == 'starting':
                         self._refusal = exc
@@ -152,7 +161,7 @@ class RedisEngine:
                 delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
         finally:
             self._change('stopped')
-            self._task = None
+            self._task, self._is_ending = None, False
 
     async def _open(self, session: Session) -> None:
         with TimeLimit(CONNECT_TIMEOUT):
@@ -224,11 +233,11 @@ class RedisEngine:
         return [self._result(session, answer) for answer in answers]
 
     def _result(self, session: Session, answer: bytes) -> Result:
-        if answer[:1] == b'-':
+        if answer[:1] != b'+':
             text = answer[1:].decode('utf-8', 'replace')
             if 'READONLY' in text:
                 session.fail(RedisError(text))
-            return GroupsUnavailable('The engine of the groups has refused: %s' % text)
+            return GroupsUnavailable('The engine of the groups has refused: %s' % text, answer[:1] == b'?')
         epoch, _, offset = answer[1:].decode().partition('.')
         return Position(epoch, int(offset)) if epoch else None
 
@@ -247,16 +256,24 @@ class RedisEngine:
         if channels.pop(channel, None) is not None and self._session is not None:
             self._session.subscriber.unsubscribe(channel)
 
-    async def _take(self, channel: bytes, data: bytes) -> None:
+    def _take(self, channel: bytes, data: bytes) -> None:
         name = self._groups.get(channel)
         if name is not None:
-            return await self._receiver.take(name, data)
+            return self._receiver.take(name, data)
         name = self._watched.get(channel)
         if name is not None:
-            joined, left = json.loads(data)
-            self._receiver.take_change(name, [Member(*entry) for entry in joined], left)
+            self._take_change(name, data)
         elif channel == self._probe_channel and self._probe is not None and not self._probe.done():
             self._probe.set_result(None)
+
+    def _take_change(self, name: str, data: bytes) -> None:
+        try:
+            joined, left = json.loads(data)
+            members = [Member(*entry[:3]) for entry in joined]
+        except (ValueError, TypeError):
+            # Of another version, say.
+            return self._receiver.refresh(name)
+        self._receiver.take_change(name, members, left)
 
     async def read(self, name: str, since: Optional[int]) -> Window:
         """Return the messages after an offset, or none for None."""
@@ -317,10 +334,12 @@ class RedisEngine:
         """Renew what is used, and see that what is sent also comes; it is the only thing that an idle process does."""
         try:
             await self.presence.take_lease(session)
+            self._receiver.refresh()
             while True:
                 self._is_used = False
                 await self._until_tick()
                 if not (self.is_held or self._is_used or self._groups or self._watched):
+                    self._is_ending = True
                     return session.fail(Unused())
                 if not await self._tick(session):
                     await self.presence.take_lease(session)
@@ -371,11 +390,14 @@ def connection_pool(url: str) -> ConnectionPool:
     :raises ConfigurationError: for a URL that is none of a single Redis; without the URL, which may hold a password.
     """
     try:
+        fixed = FIXED.intersection(parse_qs(urlsplit(url).query))
+        if fixed:
+            raise ConfigurationError('GroupsComponent: the URL sets %s, which is not for it to set.' % ', '.join(fixed))
         return ConnectionPool.from_url(
             url, protocol=2, decode_responses=False, socket_timeout=None, socket_connect_timeout=CONNECT_TIMEOUT,
             health_check_interval=0, retry=Retry(NoBackoff(), 0), retry_on_error=[], client_name='apistar-ws',
         )  # fmt: skip
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         raise ConfigurationError(
             'GroupsComponent: the URL is not one of redis-py for a single Redis: redis://, rediss:// or unix://, '
             'and a Sentinel has none.'

@@ -45,10 +45,9 @@ class RedisPresence:
         try:
             await session.asking.call('SET', self._names.key('lease', self.lease), 1, 'PX', self.lease_ms)
             await session.asking.call('SADD', self._names.key('leases'), self.lease)
+            await session.asking.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER)
             for name in list(self._present()):
-                members = list(self._present().get(name, {}).values())
-                for begin in range(0, len(members), MEMBERS_PER_COMMAND):
-                    await self.announce(session, name, members[begin : begin + MEMBERS_PER_COMMAND])
+                await self._announce_again(session, name)
         except (RedisError, GroupsUnavailable) as exc:
             # At the limit of its memory, say: the next tick tries again, and what is announced stays.
             self.former.append(self.lease)
@@ -59,8 +58,20 @@ class RedisPresence:
             await self._retire(session, self.former[-1])
             self.former.pop()
 
+    async def _announce_again(self, session: Session, name: str) -> None:
+        ids = list(self._present().get(name, ()))
+        for begin in range(0, len(ids), MEMBERS_PER_COMMAND):
+            # Who has left meanwhile is withdrawn already.
+            present = self._present().get(name, {})
+            members = [present[id] for id in ids[begin : begin + MEMBERS_PER_COMMAND] if id in present]
+            if members:
+                await self.announce(session, name, members)
+
     async def _retire(self, session: Session, lease: str) -> None:
-        await session.asking.whole_script(RETIRE, [self._names.key('leases')], self._names.prefix, lease)
+        names = self._names
+        await session.asking.whole_script(
+            RETIRE, [names.key('leases')], names.prefix, lease, names.channel('members', '')
+        )
 
     async def leave(self, session: Session) -> None:
         """Let the lease go, at the end; without an answer it runs out by itself."""
@@ -92,7 +103,7 @@ class RedisPresence:
         found = await session.asking.script(
             MEMBERS, [self._names.key('present', name)], self._names.prefix, name, '' if limit is None else limit
         )
-        return [Member(*json.loads(entry)) for entry in found]
+        return [Member(*json.loads(entry)[:3]) for entry in found]
 
     async def count(self, session: Session, name: str) -> int:
         """Return how many there are."""

@@ -158,8 +158,9 @@ class Subscriber:
     :param failed: is told what has gone wrong.
     """
 
-    def __init__(self, connection: Any, take: Callable[[bytes, bytes], Awaitable[None]], failed: Failed) -> None:
+    def __init__(self, connection: Any, take: Callable[[bytes, bytes], None], failed: Failed) -> None:
         self._line = Line(connection, 0, failed)
+        self._failed = failed
         self._take = take
         self._confirming: Dict[bytes, Deque['asyncio.Future[None]']] = {}
 
@@ -180,7 +181,7 @@ class Subscriber:
             raise GroupsUnavailable()
 
     def _unconfirmed(self, timeout: float) -> GroupsUnavailable:
-        self._line._failed(TimeoutError('Redis did not confirm a subscription within %g seconds' % timeout))
+        self._failed(TimeoutError('Redis did not confirm a subscription within %g seconds' % timeout))
         return GroupsUnavailable('The engine of the groups did not answer in time')
 
     def unsubscribe(self, channel: bytes) -> None:
@@ -194,7 +195,7 @@ class Subscriber:
         while True:
             kind, channel, data = await read()
             if kind == b'message':
-                await self._take(channel, data)
+                self._take(channel, data)
             elif kind == b'subscribe':
                 self._confirm(channel)
             if turn.is_over:
@@ -223,7 +224,7 @@ class Session:
     :param take: takes what comes on a channel.
     """
 
-    def __init__(self, pool: ConnectionPool, timeout: float, take: Callable[[bytes, bytes], Awaitable[None]]) -> None:
+    def __init__(self, pool: ConnectionPool, timeout: float, take: Callable[[bytes, bytes], None]) -> None:
         self._failure: 'asyncio.Future[Exception]' = asyncio.get_running_loop().create_future()
         make: Callable[[], Any] = pool.make_connection
         self._connections = [make() for _ in range(3)]

@@ -41,6 +41,27 @@ end
 """
 
 
+#: Removes what is announced in a group under one lease, and tells who has gone: who is not there under another one.
+REMOVE = """
+local function remove(prefix, lease, name, channels)
+  local key = prefix .. ':members:' .. lease .. ':' .. name
+  local ids, gone = redis.call('HKEYS', key), {}
+  redis.call('DEL', key)
+  redis.call('SREM', prefix .. ':present:' .. name, lease)
+  local others = redis.call('SMEMBERS', prefix .. ':present:' .. name)
+  for _, id in ipairs(ids) do
+    local is_there = false
+    for _, other in ipairs(others) do
+      is_there = is_there or redis.call('HEXISTS', prefix .. ':members:' .. other .. ':' .. name, id) == 1
+    end
+    if not is_there then gone[#gone + 1] = id end
+  end
+  if #gone > 0 then redis.call('PUBLISH', channels .. name, cjson.encode({{}, gone})) end
+  return #ids
+end
+"""
+
+
 class Script:
     """A script, and the digest by which Redis knows it.
 
@@ -54,19 +75,22 @@ class Script:
 
 #: Sends messages. KEYS: the record and the stream of each. ARGV: the run, a new epoch for each, then of each: channel,
 #: how many messages are kept, for how many milliseconds, for how many the record, and what comes before and after the
-#: place. Returns for each '+epoch.offset', '+' in a group without history, or '-' and the error.
+#: place. Returns for each '+epoch.offset', '+' in a group without history, or the error behind '-', or behind '?' where
+#: the message may reach somebody all the same.
 PUBLISH = Script(
     PLACE
     + """
-local run = ARGV[1]
+local run, is_added = ARGV[1], false
 local function send(i)
   local at = 2 + (i - 1) * 7
   local channel, history, ttl = ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
+  local record, stream = KEYS[i * 2 - 1], KEYS[i * 2]
   if history == 0 then
+    -- Whoever keeps a history of this group has a hole now.
+    redis.call('DEL', record, stream)
     redis.call('PUBLISH', channel, ARGV[at + 5] .. '.' .. ARGV[at + 6])
     return '+'
   end
-  local record, stream = KEYS[i * 2 - 1], KEYS[i * 2]
   local epoch, top = place(record, stream, run, ARGV[at], ARGV[at + 4])
   local offset = string.format('%.0f', top + 1)
   local where = epoch .. '.' .. offset
@@ -77,6 +101,7 @@ local function send(i)
     redis.call('DEL', record)
     return send(i)
   end
+  is_added = true
   redis.call('HSET', record, 'top', offset)
   redis.call('PEXPIRE', stream, ttl)
   redis.call('PEXPIRE', record, ARGV[at + 4])
@@ -85,8 +110,10 @@ local function send(i)
 end
 local results = {}
 for i = 1, #KEYS / 2 do
+  is_added = false
   local done, result = pcall(send, i)
-  results[i] = done and result or '-' .. (type(result) == 'table' and result.err or tostring(result))
+  local mark = is_added and '?' or '-'
+  results[i] = done and result or mark .. (type(result) == 'table' and result.err or tostring(result))
 end
 return results
 """
@@ -154,14 +181,14 @@ return removed
 """
 )
 
-#: Removes what was announced under an older lease of this process, and tells nobody: its members are still there.
-#: KEYS: all leases. ARGV: the prefix, the lease.
+#: Removes what was announced under an older lease of this process, or at its end. KEYS: all leases. ARGV: the prefix,
+#: the lease, the channels of changes up to the group.
 RETIRE = Script(
-    """
+    REMOVE
+    + """
 local prefix, lease = ARGV[1], ARGV[2]
 for _, name in ipairs(redis.call('SMEMBERS', prefix .. ':groups:' .. lease)) do
-  redis.call('DEL', prefix .. ':members:' .. lease .. ':' .. name)
-  redis.call('SREM', prefix .. ':present:' .. name, lease)
+  remove(prefix, lease, name, ARGV[3])
 end
 redis.call('DEL', prefix .. ':groups:' .. lease, prefix .. ':lease:' .. lease)
 redis.call('SREM', KEYS[1], lease)
@@ -213,7 +240,8 @@ return count
 #: presence, the channel of the probe, the probe, the channels of changes up to the group, then of groups that are used:
 #: the name, and milliseconds that its record is kept or 0. Returns 0 if the lease was lost.
 TICK = Script(
-    """
+    REMOVE
+    + """
 local prefix, lease = ARGV[1], ARGV[2]
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 local alive = redis.call('PEXPIRE', KEYS[2], ARGV[3])
@@ -230,12 +258,7 @@ for _, dead in ipairs(redis.call('SMEMBERS', KEYS[1])) do
     local groups = prefix .. ':groups:' .. dead
     local name = redis.call('SPOP', groups)
     while name do
-      local key = prefix .. ':members:' .. dead .. ':' .. name
-      local ids = redis.call('HKEYS', key)
-      redis.call('DEL', key)
-      redis.call('SREM', prefix .. ':present:' .. name, dead)
-      if #ids > 0 then redis.call('PUBLISH', ARGV[7] .. name, cjson.encode({{}, ids})) end
-      budget = budget - 1 - #ids
+      budget = budget - 1 - remove(prefix, dead, name, ARGV[7])
       name = budget > 0 and redis.call('SPOP', groups)
     end
     if redis.call('EXISTS', groups) == 0 then redis.call('SREM', KEYS[1], dead) end

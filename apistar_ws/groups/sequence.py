@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Optional, Protocol, Tuple
+from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Optional, Protocol, Sequence, Tuple
 
 from apistar_ws.groups.background import Turn, start_task
 from apistar_ws.groups.engine import Engine, Window
@@ -15,6 +15,8 @@ from apistar_ws.groups.settings import GroupSettings
 MEMBERS_PER_TURN = 500
 #: Messages that wait while the place of the group is read; what is beyond is read too.
 MAX_PENDING = 10_000
+#: Seconds that a message may take from one process to another, and between two looks whether it has come.
+TIME_TO_REACH, INTERVAL = 2.0, 0.005
 WITHOUT_HISTORY = 'a process sends to it without history, where this one has some'
 
 
@@ -63,12 +65,17 @@ class GroupSequence:
         #: Where it stands: the last message that the members were given.
         self.epoch = ''
         self.offset = 0
-        #: What comes while the place of the group is read; None once it is known.
-        self._pending: Optional[Deque[Incoming]] = deque()
-        self._catching: Optional['asyncio.Task[None]'] = None
+        #: What comes while messages are read, or given to many; None where it can be given at once.
+        self._pending: Optional[Deque[Incoming]] = None
+        #: Who is at it then.
+        self._working: Optional['asyncio.Task[None]'] = None
+        #: Whether its place is known.
+        self._is_placed = False
         #: Whether the engine was away since its place was read.
         self._is_stale = False
-        self._failure: Optional[GroupsUnavailable] = None
+        #: Whether the members were told already of what the next epoch leaves out.
+        self._is_told = False
+        self._failure: Optional[Exception] = None
         self._gone: Optional['asyncio.Future[None]'] = None
 
     @property
@@ -91,39 +98,54 @@ class GroupSequence:
 
     # Messages
 
-    async def take(self, message: Incoming) -> None:
-        """Take the next message of the engine."""
+    def take(self, message: Incoming) -> None:
+        """Take the next message of the engine; where it has many members, they get it in a task, in several turns."""
         if self._pending is not None:
             self._pend(message)
-        elif not self.settings.history:
-            await self._give(message)
-        elif message.position is None:
-            self.lose(WITHOUT_HISTORY)
-        elif message.position.offset == self.offset + 1 and message.position.epoch == self.epoch:
-            self.offset += 1
-            await self._give(message)
+        elif self.settings.history and message.position is None:
+            self._lose_place()
+        elif self.settings.history and not self._is_next(message):
+            self._go(self._catch_up(), message)
+        elif len(self.members) > MEMBERS_PER_TURN:
+            self._go(self._spread(message, self._tuple()))
         else:
-            self._pending = deque([message])
-            self._catching = start_task(self._catch_up())
+            self._counters.queued += len(self.members)
+            put(message, self._tuple())
+
+    def _go(self, work: Coroutine[Any, Any, None], *pending: Incoming) -> None:
+        """Have what comes meanwhile wait for ``work``."""
+        self._pending = deque(pending)
+        self._working = start_task(work)
 
     def _pend(self, message: Incoming) -> None:
         assert self._pending is not None
         self._pending.append(message)
         if len(self._pending) > MAX_PENDING:
             self._pending.popleft()
+            if not self.settings.history:
+                self._counters.dropped += len(self.members)
+                self._tell(self.name, 'more comes than its members can be given')
 
-    async def _give(self, message: Incoming) -> None:
-        members = self._snapshot
-        if members is None:
-            members = self._snapshot = tuple(self.members)
+    async def _spread(self, message: Incoming, members: Tuple[Membership, ...]) -> None:
+        await self._give(message, members)
+        await self._go_on()
+
+    async def _give(self, message: Incoming, members: Tuple[Membership, ...]) -> None:
         self._counters.queued += len(members)
-        if len(members) <= MEMBERS_PER_TURN:
-            return put(message, members)
+        await self._in_turns(members, lambda some: put(message, some))
+
+    async def _in_turns(self, members: Tuple[Membership, ...], do: Callable[[Sequence[Membership]], None]) -> None:
+        """Do something for those who were members when it was decided, and give way to others in between."""
         turn = Turn()
         for begin in range(0, len(members), MEMBERS_PER_TURN):
-            put(message, members[begin : begin + MEMBERS_PER_TURN])
+            do(members[begin : begin + MEMBERS_PER_TURN])
             if turn.is_over:
                 await turn.give()
+
+    def _tuple(self) -> Tuple[Membership, ...]:
+        if self._snapshot is None:
+            self._snapshot = tuple(self.members)
+        return self._snapshot
 
     def lose(self, reason: str) -> None:
         """Tell all members that messages were lost."""
@@ -134,22 +156,31 @@ class GroupSequence:
         for member in members:
             member.lose(reason)
 
+    def _lose_place(self) -> None:
+        """Tell all members of a message that has no place; what follows begins a new epoch, and is behind that loss."""
+        self.lose(WITHOUT_HISTORY)
+        self._is_told = True
+
     # Its place
 
     async def ready(self) -> None:
         """Subscribe, if nobody has, and return when the place of the group is known.
 
         :raises GroupsUnavailable: if the engine is away.
+        :raises Exception: what else has kept it from that.
         """
-        while self._pending is not None:
-            if self._catching is None:
-                self._catching = start_task(self._open())
+        if self._is_placed and self._engine.state != 'open':
+            raise GroupsUnavailable()
+        while not self._is_placed:
+            if self._working is None:
+                self._go(self._open())
             elif self._engine.state == 'away':
                 raise GroupsUnavailable()
+            assert self._working is not None
             gone = self._gone = self._gone or asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._catching, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._working, gone}, return_when=asyncio.FIRST_COMPLETED)
             if self._failure is not None:
-                raise GroupsUnavailable(self._failure.detail)
+                raise self._failure
             if gone.done():
                 raise GroupsUnavailable()
 
@@ -159,10 +190,23 @@ class GroupSequence:
             await self._engine.subscribe(self.name)
             if self.settings.history:
                 self._move(await self._reads.read(self.name, None))
-        except GroupsUnavailable as exc:
-            self._failure, self._catching = exc, None
+        except Exception as exc:
+            self._failure, self._working = exc, None
             return
+        self._is_placed = True
         await self._go_on()
+
+    def close(self) -> None:
+        """Do nothing more: nobody needs it."""
+        if self._working is not None:
+            self._working.cancel()
+
+    async def reached(self, offset: int) -> bool:
+        """Return when it has come so far, and whether that is so: others may have got messages a moment before."""
+        deadline = asyncio.get_running_loop().time() + TIME_TO_REACH
+        while self.offset < offset and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(INTERVAL)
+        return self.offset >= offset
 
     def gone_away(self) -> None:
         """Note that messages are missed from now on."""
@@ -175,8 +219,8 @@ class GroupSequence:
 
     def returned(self) -> None:
         """Find out what was missed, now that the engine is back."""
-        if self._pending is not None and self._catching is None and self.members:
-            self._catching = start_task(self._catch_up())
+        if self._is_stale and self._working is None and self.users:
+            self._go(self._catch_up(), *(self._pending or ()))
 
     async def _catch_up(self) -> None:
         """Read what is missing, give it to the members or tell them, and go on with what came meanwhile."""
@@ -185,7 +229,7 @@ class GroupSequence:
 
     async def _read_on(self) -> None:
         """Go on to where the engine is; what it cannot prove whole is told, once."""
-        is_told = False
+        is_told, self._is_told = self._is_told, False
         while True:
             self._is_stale = False
             try:
@@ -204,25 +248,32 @@ class GroupSequence:
             # What was sent since is behind the loss.
             self.epoch, self.offset = window.epoch, 0
 
-    async def _give_read(self, messages: Iterable[Incoming]) -> None:
-        for message in messages:
-            self._counters.recovered += 1
-            self.offset += 1
-            await self._give(message)
+    async def _give_read(self, messages: Sequence[Incoming]) -> None:
+        """Give what was read; it may be more than a queue has room for, and counts in none."""
+        self._counters.recovered += len(messages)
+        self._counters.queued += len(messages) * len(self.members)
+        self.offset += len(messages)
+
+        def recover(members: Sequence[Membership]) -> None:
+            for member in members:
+                member.recover(messages)
+
+        if messages:
+            await self._in_turns(self._tuple(), recover)
 
     async def _go_on(self) -> None:
         """Give the members what came while the place of the group was read."""
         while self._pending:
             message = self._pending.popleft()
             if not self.settings.history or self._is_next(message):
-                await self._give(message)
+                await self._give(message, self._tuple())
             else:
                 await self._clear_up(message)
             if self._is_stale:
                 await self._read_on()
         if self._is_stale:
             return await self._catch_up()
-        self._pending = self._catching = None
+        self._pending = self._working = None
 
     def _is_next(self, message: Incoming) -> bool:
         if message.position != Position(self.epoch, self.offset + 1):
@@ -234,7 +285,7 @@ class GroupSequence:
         """Deal with a message that does not follow: it was read already, is of a time before, or there is a gap."""
         where = message.position
         if where is None:
-            return self.lose(WITHOUT_HISTORY)
+            return self._lose_place()
         if where.epoch != self.epoch or where.offset > self.offset:
             await self._read_on()
 

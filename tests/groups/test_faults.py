@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from apistar_ws import Groups, GroupsUnavailable, PositionLost
 from tests.groups.members import Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
-from tests.servers import free_port
+from tests.servers import ROOT, free_port
 
 pytestmark = needs_redis
 
@@ -317,7 +318,7 @@ async def test_a_gap_that_redis_refuses_to_read_is_read_when_it_does(redis, monk
             redis.command('DEL', prefix + ':record:a')
             redis.command('ACL', 'SETUSER', 'default', '-hmget')
             redis.command('PUBLISH', prefix + ':0:group:a', '1t0123456789abcdef.7.\n7')
-            await until(lambda: receiving._hub._sequences['a']._catching is not None, 'the gap to be noticed')
+            await until(lambda: receiving._hub._sequences['a']._working is not None, 'the gap to be noticed')
             with pytest.raises(GroupsUnavailable, match='has refused'):
                 async with receiving.join('b', Inbox()):
                     """It is not entered."""
@@ -387,7 +388,7 @@ def test_a_sentinel_is_refused():
 
 async def test_what_comes_for_a_group_that_all_have_left_is_nobodys(shared_redis):
     async with process(shared_redis.url, prefix=new_prefix()) as groups:
-        await groups._hub.take('a', b'1t..\nx')
+        groups._hub.take('a', b'1t..\nx')
         assert groups.stats()['groups'] == 0
 
 
@@ -712,3 +713,36 @@ async def test_an_application_that_ends_while_redis_is_frozen_ends_within_two_se
             await groups.send('a', '3')
         redis.thaw()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_the_commands_that_the_guide_names_are_enough(redis):
+    page = (ROOT / 'docs' / 'groups.rst').read_text(encoding='utf-8')
+    listed = page.partition('An ACL needs:')[2].partition('; all keys')[0]
+    commands = ['+' + name.lower() for name in re.findall('``([A-Z|]+)``', listed)]
+    allowed = ('on', '>secret', '~apistar-ws:*', '&apistar-ws:*', '-@all', *commands)
+    assert redis.command('ACL', 'SETUSER', 'groups', *allowed) == b'+OK\r\n'
+    url = redis.url.replace('://', '://groups:secret@') + '/0'
+    inbox, changes = Inbox(), Inbox()
+    async with Groups.connect(url, history=10) as groups:
+        async with groups.join('a', inbox, info='ann', last=5, on_change=changes) as group:
+            since = await groups.send('a', '1')
+            await inbox.until('1')
+            await changes.count(1)
+            assert await group.count() == len(await group.members()) == len(await group.members(5)) == 1
+            assert len(await groups.history('a')) == 1
+            await redis_tick(groups)
+            async with groups.join('a', Inbox(), since=since):
+                assert groups.stats()['engine'] == 'open'
+        await groups.send('plain', 'x')
+        groups._hub.engine.presence.lease_ms = 1
+        await groups._hub.engine.presence.take_lease(groups._hub.engine._session)
+        await redis_tick(groups)
+        assert groups.stats()['gaps'] == 0
+
+
+async def redis_tick(groups):
+    """Have the engine do what it does every few seconds."""
+    engine = groups._hub.engine
+    engine._probe = None
+    engine._tick_now.set()
+    await until(lambda: engine._probe is not None and engine._probe.done(), 'the probe')

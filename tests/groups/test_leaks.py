@@ -34,7 +34,7 @@ async def join_and_leave(groups, count, at_once=1):
 def what_is_held(groups):
     """Return how many of each thing the process holds."""
     hub = groups._hub
-    held = [hub.mailboxes, hub._sequences, hub._watches, hub._present, hub.reads._gathering]
+    held = [hub.joined, hub._sequences, hub._watches, hub._present, hub.reads._gathering]
     return [len(things) for things in held]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from apistar_ws import WebSocketState
 from apistar_ws.groups import background
+from apistar_ws.groups.api import identity
 from apistar_ws.groups.mailbox import MESSAGES_PER_TURN, Mailbox, Membership
 from apistar_ws.groups.payload import Incoming, Position
 from apistar_ws.groups.sequence import put
@@ -35,6 +36,9 @@ class Receiver:
 
     def tell_failed(self, exc):
         self.told.append(exc)
+
+    def tell_cancelled(self):
+        self.told.append('cancelled')
 
 
 def message(text, offset=None):
@@ -167,7 +171,7 @@ async def test_what_a_websocket_raises_unexpectedly_ends_its_connection_and_nobo
             raise LookupError(data)
 
         async with groups.join('a', broken.ws), groups.join('a', other.ws):
-            groups._hub.mailboxes[broken.ws].receiving.give = give
+            groups._hub.joined[identity(broken.ws)][0].mailbox.receiving.give = give
             await groups.send('a', '1')
             await other.until('1')
             assert broken.ws.state is WebSocketState.DISCONNECTED

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost
+from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost, WebSocketState
 from apistar_ws.groups import background
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Member, Window
@@ -175,6 +175,8 @@ async def test_who_leaves_takes_nobody_elses_answer_away_and_a_failure_is_everyb
 
 
 class Closed:
+    state = WebSocketState.OPEN
+
     def __init__(self, closes):
         self.closes = closes
 
