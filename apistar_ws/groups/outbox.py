@@ -147,8 +147,7 @@ class Outbox:
 
     def _fail(self, taken: List[Tuple[Outgoing, Sent, float]], exc: GroupsUnavailable) -> None:
         for _, sent, _ in taken:
-            if not sent.is_done:
-                self._settle(sent, exc)
+            self._settle(sent, exc)
 
     def _fail_waiting(self, detail: str) -> None:
         """Fail what was not sent yet: it never will be."""

@@ -131,10 +131,16 @@ async def test_who_leaves_while_members_are_announced_again_is_no_ghost(shared_r
         for join in joins:
             await join.__aenter__()
         engine = receiving._hub.engine
-        announcing = asyncio.ensure_future(engine.presence.take_lease(engine._session))
-        await asyncio.sleep(0)
-        await asyncio.gather(*[join.__aexit__(None, None, None) for join in joins[1000:]])
-        await announcing
+        announce, leaving = engine.presence.announce, []
+
+        async def announce_and_leave(session, name, members):
+            for join in joins[1000:] if not leaving else ():
+                leaving.append(asyncio.ensure_future(join.__aexit__(None, None, None)))
+            await announce(session, name, members)
+
+        engine.presence.announce = announce_and_leave
+        await engine.presence.take_lease(engine._session)
+        await asyncio.gather(*leaving)
         assert await sending.count('a') == len(receiving._hub._present['a']) == 1000
         await asyncio.gather(*[join.__aexit__(None, None, None) for join in joins[:1000]])
         assert await sending.count('a') == 0
@@ -348,6 +354,19 @@ async def test_a_redis_that_cannot_be_used_is_said_at_the_first_use(tmp_path, sh
                 await sent
             assert not caught.value.maybe_sent
     assert caplog.text.count('Nothing can be sent to groups. GroupsComponent: this Redis is a replica') == 1
+
+
+@needs_redis
+async def test_who_comes_at_the_moment_in_which_an_unused_engine_ends_is_served(shared_redis):
+    from apistar_ws.groups.redis import Unused
+
+    groups = GroupsComponent(shared_redis.url, prefix=new_prefix()).resolve()
+    await groups.send('a', '1')
+    engine = groups._hub.engine
+    engine._is_ending = True
+    engine._session.fail(Unused())
+    await groups.send('a', '2')
+    await groups._hub.stop()
 
 
 @needs_redis

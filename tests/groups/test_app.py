@@ -174,6 +174,12 @@ def test_without_redis_py_a_url_is_refused_with_what_to_install():
     assert "needs redis-py: pip install 'apistar-ws[redis]'" in done.stderr
 
 
+def test_without_redis_py_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'apistar_ws.groups.redis', None)
+    with pytest.raises(ConfigurationError, match='needs redis-py: pip install'):
+        GroupsComponent('redis://localhost')
+
+
 @pytest.mark.parametrize(
     'argv, environ, expected',
     [

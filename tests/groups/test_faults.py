@@ -6,8 +6,10 @@ import re
 import time
 
 import pytest
+from apistar.exceptions import ConfigurationError
 
-from apistar_ws import Groups, GroupsUnavailable, PositionLost
+from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
+from apistar_ws.groups.redis_session import check_server
 from tests.groups.members import Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
 from tests.servers import ROOT, free_port
@@ -378,10 +380,6 @@ async def test_a_line_that_is_closed_refuses_and_who_waits_is_told(shared_redis)
 
 
 def test_a_sentinel_is_refused():
-    from apistar.exceptions import ConfigurationError
-
-    from apistar_ws.groups.redis_session import check_server
-
     with pytest.raises(ConfigurationError, match='this is a Sentinel'):
         check_server({'redis_mode': 'sentinel'})
 
@@ -428,6 +426,43 @@ async def test_answers_that_are_swallowed_end_the_connection_and_leave_nothing(s
 async def enter(groups, name):
     async with groups.join(name, Inbox(), info='gone'):
         """It is not entered."""
+
+
+async def test_a_subscription_that_is_not_confirmed_ends_the_connection(shared_redis):
+    async with Proxy(shared_redis.port) as proxy:
+        async with process(proxy.url, prefix=new_prefix(), publish_timeout=0.3) as groups:
+            await groups.count('a')
+            proxy.passes_answers = False
+            with pytest.raises(GroupsUnavailable):
+                await enter(groups, 'a')
+            proxy.passes_answers = True
+            proxy.cut()
+            await members_are(groups, 'a')
+
+
+async def test_a_connection_that_is_gone_when_something_is_written_ends_the_session(shared_redis):
+    async with process(shared_redis.url, prefix=new_prefix()) as groups:
+        await groups.count('a')
+        session = groups._hub.engine._session
+
+        async def fail(*args, **options):
+            raise OSError('for the test')
+
+        session.publishing.connection.send_packed_command = fail
+        with pytest.raises(GroupsUnavailable) as caught:
+            await groups.send('a', 'x')
+        assert caught.value.maybe_sent
+        await opened(groups)
+        await members_are(groups, 'a')
+
+
+async def test_two_subscriptions_of_one_group_are_confirmed_in_turn(shared_redis):
+    async with process(shared_redis.url, prefix=new_prefix()) as groups:
+        engine, inbox = groups._hub.engine, Inbox()
+        await asyncio.gather(engine.subscribe('a'), engine.subscribe('a'))
+        async with groups.join('a', inbox):
+            await groups.send('a', 'x')
+            await inbox.until('x')
 
 
 async def test_a_client_that_leaves_while_its_join_waits_leaves_nothing(shared_redis):
@@ -484,7 +519,17 @@ async def test_a_replica_that_is_promoted_is_a_told_loss(tmp_path):
                 await witness.until('0', '1', LOST, '2')
 
 
-async def test_a_primary_that_becomes_a_replica_is_away(tmp_path):
+async def test_a_primary_that_becomes_a_replica_is_away(tmp_path, monkeypatch):
+    refused = []
+
+    def check(info):
+        try:
+            check_server(info)
+        except ConfigurationError as exc:
+            refused.append(exc)
+            raise
+
+    monkeypatch.setattr('apistar_ws.groups.redis.check_server', check)
     one, two = tmp_path / 'one', tmp_path / 'two'
     one.mkdir(), two.mkdir()
     with redis_server(one) as first, redis_server(two) as second:
@@ -494,7 +539,8 @@ async def test_a_primary_that_becomes_a_replica_is_away(tmp_path):
             with pytest.raises(GroupsUnavailable) as caught:
                 await groups.send('a', '1')
             assert not caught.value.maybe_sent
-            await until(lambda: groups.stats()['engine'] == 'away', 'it to be away')
+            await until(lambda: refused, 'it to be refused')
+            assert groups.stats()['engine'] == 'away'
             first.command('REPLICAOF', 'NO', 'ONE')
             await opened(groups)
             await groups.send('a', '2')
@@ -627,8 +673,6 @@ async def test_a_hot_group_leaves_time_for_others(shared_redis):
 
 
 async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
-    from apistar.exceptions import ConfigurationError
-
     for url in ('http://localhost', 'redis+sentinel://localhost', 'nonsense'):
         with pytest.raises(ConfigurationError, match='the URL is not one of redis-py'):
             async with Groups.connect(url):
@@ -641,8 +685,6 @@ async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
 
 
 async def test_a_cluster_is_refused(tmp_path):
-    from apistar.exceptions import ConfigurationError
-
     with redis_server(tmp_path, '--cluster-enabled', 'yes', '--cluster-port', str(free_port())) as cluster:
         with pytest.raises(ConfigurationError, match='this is a Redis Cluster'):
             async with Groups.connect(cluster.url):
@@ -661,14 +703,12 @@ async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path):
     with pytest.raises(GroupsUnavailable):
         async with Groups.connect(server.url):
             """It is not entered."""
-    from apistar_ws.groups.component import GroupsComponent
-
     component, inbox = GroupsComponent(server.url), Inbox()
     await component.on_startup()
     groups = component.resolve()
     with pytest.raises(GroupsUnavailable):
         await groups.send('a', 'x')
-    back = asyncio.ensure_future(groups._hub.engine.back())
+    back = asyncio.gather(groups._hub.engine.back(), groups._hub.engine.back())
     server.start()
     try:
         await asyncio.wait_for(back, 30)
@@ -693,8 +733,6 @@ async def test_what_nobody_awaits_is_counted_and_said_once_for_an_outage(redis, 
 
 
 async def test_an_application_that_ends_while_redis_is_frozen_ends_within_two_seconds(redis):
-    from apistar_ws.groups.component import GroupsComponent
-
     component, inbox = GroupsComponent(redis.url), Inbox()
     await component.on_startup()
     groups = component.resolve()

@@ -103,6 +103,59 @@ async def test_what_fails_where_a_message_is_given_is_told_and_ends_the_mailbox(
     assert mailbox.is_over and not member.queue and not other.queue
 
 
+async def test_who_has_left_or_is_lost_recovers_nothing():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+    member = member_of(mailbox)
+    await mailbox.leave(member)
+    member.recover([message('1')])
+    await turns()
+    assert mailbox.receiving.given == [] and not member.replay
+
+
+async def test_what_is_recovered_comes_behind_what_waits_and_before_what_comes():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+    member = member_of(mailbox, max_queue=1)
+    put(message('1'), [member])
+    member.recover([message('2'), message('3')])
+    put(message('4'), [member])
+    await turns()
+    assert (mailbox.receiving.given, member.size) == (['1', '2', '3', '4'], 0)
+    await mailbox.leave(member)
+
+
+async def test_a_receiver_that_never_opens_is_told_why():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+
+    async def fail():
+        raise LookupError('closed')
+
+    mailbox.receiving.is_open = fail
+    put(message('1'), [member_of(mailbox)])
+    await turns()
+    assert [repr(exc) for exc in mailbox.receiving.told] == ["LookupError('closed')"]
+
+
+@virtual
+async def test_who_cancels_what_is_being_given_ends_the_mailbox_and_that_is_told():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+    member = member_of(mailbox)
+    mailbox.receiving.is_stuck = True
+    put(message('1'), [member])
+    await turns()
+    mailbox._task.cancel()
+    await turns()
+    assert mailbox.receiving.told == ['cancelled'] and mailbox.is_over
+
+
+async def test_a_membership_that_another_has_followed_leaves_that_alone():
+    mailbox = Mailbox(Receiver(), 'me', background.Pump())
+    first, second = member_of(mailbox), member_of(mailbox)
+    await mailbox.leave(first)
+    assert mailbox.memberships == {'a': second} and not mailbox.is_over
+    await mailbox.leave(second)
+    assert mailbox.is_over
+
+
 async def test_a_held_member_that_is_lost_is_told_by_its_join():
     mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox, released=False)

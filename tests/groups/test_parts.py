@@ -19,7 +19,7 @@ from apistar_ws.groups.presence import Watch
 from apistar_ws.groups.reads import SharedReads
 from apistar_ws.groups.settings import GroupSettings
 from tests.clock import virtual
-from tests.groups.members import Inbox
+from tests.groups.members import Inbox, process
 from tests.groups.test_mailbox import Receiver
 
 EPOCH = '0123456789abcdef'
@@ -331,6 +331,26 @@ def test_errors_are_sentences():
 
 
 # Tasks
+
+
+async def test_an_engine_with_much_to_send_gives_way_to_others(monkeypatch):
+    monkeypatch.setattr(background, 'LONGEST_TURN', -1.0)
+    turns = []
+
+    async def others():
+        while len(turns) < 50:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async with process(None) as groups:
+        inbox = Inbox()
+        async with groups.join('a', inbox):
+            running = asyncio.ensure_future(others())
+            sends = [groups.send('a', str(number)) for number in range(50)]
+            await sends[-1]
+            assert len(turns) == 50
+            await inbox.count(50)
+            await running
 
 
 async def test_what_is_late_because_the_loop_was_blocked_is_waited_for():

@@ -242,6 +242,24 @@ async def test_who_waits_for_the_place_learns_that_the_engine_is_away():
     sequence._working.cancel()
 
 
+async def test_it_goes_away_while_the_place_is_read():
+    engine = Engine(window(0), window(2, 1, 2))
+    sequence, member = sequence_of(engine), Member()
+    sequence.add(member)
+    engine.gate.clear()
+    waiting = asyncio.ensure_future(sequence.ready())
+    await asyncio.sleep(0)
+    sequence.gone_away()
+    with pytest.raises(GroupsUnavailable):
+        await waiting
+    engine.gate.set()
+    await settled(sequence)
+    assert (engine.asked, member.got) == ([None, 0], ['1', '2'])
+    engine.state = 'away'
+    with pytest.raises(GroupsUnavailable):
+        await sequence.ready()
+
+
 async def test_a_subscription_that_fails_is_tried_again_by_the_next():
     engine = Engine(window(0))
     sequence = sequence_of(engine)
