@@ -97,8 +97,13 @@ async def test_it_is_bounded_by_bytes_too():
 
 
 async def test_one_result_may_be_awaited_by_many_and_one_of_them_may_give_up():
-    box, _ = outbox([Position(EPOCH, 7)])
-    sent = box.put(outgoing())
+    gate = asyncio.Event()
+
+    async def publish(batch):
+        await gate.wait()
+        return [Position(EPOCH, 7)] * len(batch)
+
+    sent = Outbox(publish).put(outgoing())
 
     async def wait():
         return await sent
@@ -106,6 +111,8 @@ async def test_one_result_may_be_awaited_by_many_and_one_of_them_may_give_up():
     waiting = [asyncio.ensure_future(wait()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
+    await asyncio.wait({waiting[0]})
+    gate.set()
     assert await asyncio.gather(*waiting[1:]) == [EPOCH + '-7'] * 2
     assert await sent == EPOCH + '-7'
 
