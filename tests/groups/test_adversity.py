@@ -390,7 +390,7 @@ def test_a_url_that_sets_what_must_be_as_it_is_is_refused(option):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason='Python 3.12 has the first eager tasks.')
 @pytest.mark.parametrize('engine', ['memory', pytest.param('redis', marks=needs_redis)], indirect=True)
-async def test_tasks_that_begin_at_once_change_nothing(engine):
+async def test_tasks_that_begin_at_once_change_nothing(engine):  # pragma: no cover
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     async with process(**engine, history=10) as groups:
         inbox, changes = Inbox(), Inbox()
