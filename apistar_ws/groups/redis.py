@@ -18,7 +18,7 @@ from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.redis_presence import RedisPresence
-from apistar_ws.groups.redis_session import Session, check_server, is_evicting
+from apistar_ws.groups.redis_session import Session, check_server, is_evicting, refusal
 from apistar_ws.groups.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.interruption import TimeLimit
@@ -237,7 +237,7 @@ class RedisEngine:
             text = answer[1:].decode('utf-8', 'replace')
             if 'READONLY' in text:
                 session.fail(RedisError(text))
-            return GroupsUnavailable('The engine of the groups has refused: %s' % text, answer[:1] == b'?')
+            return refusal(text, answer[:1] == b'?')
         epoch, _, offset = answer[1:].decode().partition('.')
         return Position(epoch, int(offset)) if epoch else None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, List, Optional, Tuple
 
@@ -12,6 +13,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from apistar_ws.groups.background import GRACE, Turn, all_done, start_task
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.scripts import Script
+from apistar_ws.log import RouteLog
+
+log = RouteLog()
 
 #: Channels that are subscribed by one command.
 CHANNELS_PER_COMMAND = 500
@@ -135,7 +139,7 @@ class Line:
         """Return what callers are told of an error of Redis; one that cannot be written to is not the right one."""
         if isinstance(exc, ReadOnlyError):
             self._failed(exc)
-        return GroupsUnavailable('The engine of the groups has refused: %s' % exc)
+        return refusal(str(exc))
 
     async def close(self) -> None:
         """Close the connection; who waits for an answer learns that there is none."""
@@ -276,6 +280,12 @@ class Session:
             await asyncio.wait(self._tasks)
         for part in (self.publishing, self.asking, self.subscriber):
             await part.close()
+
+
+def refusal(text: str, maybe_sent: bool = False) -> GroupsUnavailable:
+    """Return what callers are told of an error of Redis: its text is for the log, and not for clients."""
+    log.tell(logging.WARNING, 'The engine of the groups has refused: %s', text)
+    return GroupsUnavailable('The engine of the groups has refused', maybe_sent)
 
 
 def parse_info(text: bytes) -> Dict[str, str]:
