@@ -302,7 +302,7 @@ def check_server(info: Dict[str, str]) -> None:
     if info.get('redis_mode') == 'cluster':
         raise ConfigurationError(
             'GroupsComponent: this is a Redis Cluster, in which each message goes to every node. Give the URL of a '
-            'single Redis, or one for each of several components.'
+            'single Redis.'
         )
     if info.get('redis_mode') == 'sentinel':
         raise ConfigurationError('GroupsComponent: this is a Sentinel. Give the URL of the Redis that it watches.')
