@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -18,7 +19,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from websockets.sync.client import connect
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from tests.servers import ROOT, eventually, serving
+from tests.groups.redis_server import needs_redis
+from tests.servers import ROOT, eventually, free_port, process, serving
 
 #: Seconds for the page to show what a test waits for; far more than it takes.
 PATIENCE = 20.0
@@ -584,6 +586,28 @@ def test_a_page_says_what_it_is_and_loads_nothing_from_elsewhere(ann, server):  
         response = requests.get(server.http_url + url, timeout=PATIENCE)
         assert response.headers['content-type'] == 'text/%s; charset=utf-8' % kind
         assert response.text == (ROOT / 'docs' / 'examples' / name).read_text(encoding='utf-8')
+
+
+@needs_redis
+def test_four_workers_with_a_redis_between_them_are_one_room(driver, shared_redis):  # pragma: no cover
+    port = free_port()
+    command = ['-m', 'uvicorn', '--app-dir', 'docs/examples', '--port', str(port), '--workers', '4', 'chat:app']
+    with process(command, port, {'REDIS': shared_redis.url}), contextlib.ExitStack() as stack:
+        ann = Tab(driver, 'http://127.0.0.1:%d' % port)
+        ann.join('Ann', 'test')
+        server = SimpleNamespace(ws_url='ws://127.0.0.1:%d' % port)
+        names = ['Bob', 'Eve', 'Ian', 'Joe', 'Kim', 'Lea', 'Max', 'Zoe']
+        peers = [stack.enter_context(joined(server, name)) for name in names]
+        ann.until(lambda: ann.texts('#people li') == ['Ann (you)', *names], 'the people of all workers')
+        for name, peer in zip(names, peers):
+            peer.say('I am %s' % name)
+        ann.until_said(*['I am %s' % name for name in names])
+        ann.say('Hello all')
+        for peer in peers:
+            peer.until_said('Hello all')
+        ann.reload()
+        ann.until_state('open')
+        ann.until_said(*['I am %s' % name for name in names], 'Hello all')
 
 
 @pytest.mark.skipif(shutil.which('make') is None, reason='It runs make: install it.')

@@ -18,7 +18,7 @@ from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.redis_presence import RedisPresence
-from apistar_ws.groups.redis_session import Session, check_server, is_evicting, refusal
+from apistar_ws.groups.redis_session import Session, check_server, is_evicting, refusal, refuses_writes
 from apistar_ws.groups.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.interruption import TimeLimit
@@ -172,6 +172,8 @@ class RedisEngine:
                 'GroupsComponent: Redis has the policy %s, by which it may drop the keys of groups: members are told '
                 'then that messages were lost. Use noeviction or volatile-ttl.', is_evicting(info),
             )  # fmt: skip
+        # Fails where nothing can be written, and passes at the limit of memory.
+        await session.publishing.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER)
         await session.subscriber.subscribe([self._probe_channel, *self._groups, *self._watched], CONNECT_TIMEOUT)
 
     async def _serve(self, session: Session) -> Exception:
@@ -235,7 +237,7 @@ class RedisEngine:
     def _result(self, session: Session, answer: bytes) -> Result:
         if answer[:1] != b'+':
             text = answer[1:].decode('utf-8', 'replace')
-            if 'READONLY' in text:
+            if refuses_writes(text):
                 session.fail(RedisError(text))
             return refusal(text, answer[:1] == b'?')
         epoch, _, offset = answer[1:].decode().partition('.')

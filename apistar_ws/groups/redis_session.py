@@ -136,8 +136,8 @@ class Line:
             raise self.refused(exc) from None
 
     def refused(self, exc: ResponseError) -> GroupsUnavailable:
-        """Return what callers are told of an error of Redis; one that cannot be written to is not the right one."""
-        if isinstance(exc, ReadOnlyError):
+        """Return what callers are told of an error of Redis; one that cannot be written to counts as away."""
+        if isinstance(exc, ReadOnlyError) or refuses_writes(str(exc)):
             self._failed(exc)
         return refusal(str(exc))
 
@@ -286,6 +286,11 @@ def refusal(text: str, maybe_sent: bool = False) -> GroupsUnavailable:
     """Return what callers are told of an error of Redis: its text is for the log, and not for clients."""
     log.tell(logging.WARNING, 'The engine of the groups has refused: %s', text)
     return GroupsUnavailable('The engine of the groups has refused', maybe_sent)
+
+
+def refuses_writes(text: str) -> bool:
+    """Tell whether an error of Redis stands for all that is written: it is a replica, or its disk is full."""
+    return 'READONLY' in text or 'MISCONF' in text
 
 
 def parse_info(text: bytes) -> Dict[str, str]:

@@ -86,8 +86,8 @@ def group_settings(given: Mapping[str, Any], where: str) -> GroupSettings:
     unknown = sorted(set(given) - set(SETTING_NAMES))
     if unknown:
         raise ConfigurationError(
-            '%s does not know the setting %s; those of a group are %s.'
-            % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
+            '%s does not know the setting %s; those of a group are %s. The lease and the publish_timeout '
+            'are those of all groups.' % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
         )
     try:
         return GroupSettings(**given)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -66,6 +67,23 @@ class RedisServer:
         """Return the keys that begin with a prefix, without blanks in their names."""
         script = "return table.concat(redis.call('KEYS', ARGV[1]), ' ')"
         return self.command('EVAL', script, '0', prefix + ':*').decode().split()[1:]
+
+    def flood(self, channel: str, payload: str, times: int, messages: int) -> None:
+        """Publish so many messages in each tenth of a second, so many times."""
+        once = ''.join('$%d\r\n%s\r\n' % (len(part), part) for part in ('PUBLISH', channel, payload))
+        batch, answers = ('*3\r\n' + once).encode() * messages, 0
+        with contextlib.closing(socket.create_connection(('127.0.0.1', self.port), PATIENCE)) as sock:
+            began = time.monotonic()
+            for number in range(times):
+                time.sleep(max(0.0, began + number / 10 - time.monotonic()))
+                sock.sendall(batch)
+                while answers < (number + 1) * messages:
+                    answers += sock.recv(65536).count(b'\n')
+
+    def errors(self, kind: str) -> int:
+        """Return how many commands it has answered with an error that begins so."""
+        found = re.search(r'errorstat_%s:count=(\d+)' % kind, self.command('INFO', 'errorstats').decode())
+        return int(found[1]) if found else 0
 
     def kill(self) -> None:
         """End it at once, as a power cut does."""

@@ -7,6 +7,8 @@ import threading
 
 import pytest
 from apistar import types, validators
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost, WebSocketDisconnect
 from tests.groups.members import PATIENCE, Inbox, client, process
@@ -329,6 +331,18 @@ async def test_a_position_that_cannot_be_gone_on_from_is_refused(engine):
         for name, since in [*tries, ('plain:a', positions[4])]:
             with pytest.raises(PositionLost):
                 async with groups.join(name, Inbox(), since=since):
+                    """It is not entered."""
+        assert groups.stats()['members'] == groups.stats()['groups'] == 0
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(min_size=1) | st.from_regex(r'[0-9a-f]{15,17}[-.:]-?[0-9]{1,25}'), min_size=5, max_size=20))
+async def test_whatever_a_client_hands_in_as_its_position_is_refused_in_one_way(engine, tries):
+    async with process(**engine, history=3) as groups:
+        await groups.send('a', '0')
+        for since in tries:
+            with pytest.raises(PositionLost):
+                async with groups.join('a', Inbox(), since=since):
                     """It is not entered."""
         assert groups.stats()['members'] == groups.stats()['groups'] == 0
 
