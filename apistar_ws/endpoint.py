@@ -13,6 +13,7 @@ from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler
 from apistar_ws.log import RouteLog
 from apistar_ws.messages import Schema
+from apistar_ws.returned import Returned
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.settings import Settings
@@ -56,15 +57,11 @@ class Endpoint:
         self.connect = declaration.connect
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
-        if next(iter(inspect.signature(self.handler).parameters), '') == 'self' and not hasattr(
-            self.handler, '__self__'
-        ):
-            raise ConfigurationError(
-                'The handler %s is a method without its object: collect it from an instance.'
-                % describe_handler(self.handler)
-            )
+        require_object(self.handler)
         self.handler, receives, sends = declaration.serving(self.handler)
         require_coroutine_function(self.handler, 'Route(%r)' % url)
+        #: What becomes of what it returns.
+        self.returned = Returned(self.handler, sends)
         #: Makes the WebSocket of a connection.
         self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url)
@@ -157,6 +154,18 @@ class NoArguments(Arguments):
     def given(self, ws: Any) -> Dict[str, Any]:
         """Raise what refuses the handshake."""
         raise self._exc
+
+
+def require_object(handler: Handler) -> None:
+    """Refuse a method that was collected without its object.
+
+    :raises ConfigurationError: naming the handler.
+    """
+    first = next(iter(inspect.signature(handler).parameters), '')
+    if first == 'self' and not hasattr(handler, '__self__'):
+        raise ConfigurationError(
+            'The handler %s is a method without its object: collect it from an instance.' % describe_handler(handler)
+        )
 
 
 def maker(receives: Optional[Schema], sends: Optional[Schema]) -> Callable[..., WebSocket]:

@@ -139,10 +139,7 @@ class Lifecycle:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
-        try:
-            endpoint, params = self._router.lookup(scope['path'])
-        except HTTPException as exc:
-            endpoint, params = Refusal(exc, self._settings, self._log), {}
+        endpoint, params = self._find(scope['path'])
         watch = self.watches.current()
         ws: Conducted = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
         hooks, state = NO_HOOKS, NO_STATE
@@ -157,7 +154,9 @@ class Lifecycle:
             if state is None or await self._inject(ws, endpoint, hooks, state, arguments):
                 if endpoint.connect:
                     await ws.connect()
-                await endpoint.handler(**arguments)
+                returned = await endpoint.handler(**arguments)
+                if returned is not None:
+                    await endpoint.returned.take(ws, returned)
         except BaseException as exc:
             await self._end(ws, endpoint, deciding_exception(exc), hooks, state)
         else:
@@ -169,6 +168,13 @@ class Lifecycle:
             else:
                 watch.remove(ws)
                 endpoint.leave(ws)
+
+    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
+        """Return the endpoint of a path and its parameters, or one that refuses."""
+        try:
+            return self._router.lookup(path)
+        except HTTPException as exc:
+            return Refusal(exc, self._settings, self._log), {}
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""

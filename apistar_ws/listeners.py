@@ -6,10 +6,11 @@ from typing import Any, Callable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.adapters import CHANNEL, annotated_schema, encode_reply, keyword_only, stand_in
+from apistar_ws.adapters import CHANNEL, keyword_only, stand_in
 from apistar_ws.exceptions import UnsupportedMessage
 from apistar_ws.injection import PRIMITIVES, Deferred, Handler
 from apistar_ws.messages import MessageType, Schema
+from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket

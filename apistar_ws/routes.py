@@ -94,15 +94,16 @@ def call_handler(declaration: Declaration) -> Callable[..., Any]:
     return call
 
 
-async def conduct(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Connect, run a handler that was called by hand, and close, also when it raises."""
+async def conduct(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Connect, return what a handler returns that was called by hand, and close, also when it raises."""
     await ws.connect()
     try:
-        await handler(*args, **kwargs)
+        returned = await handler(*args, **kwargs)
     except BaseException as exc:
         await ws.close(*close_for(exc))
         raise
     await ws.close()
+    return returned
 
 
 def websocket_route(
@@ -206,6 +207,24 @@ class Route(apistar.Route):  # type: ignore[misc]
         return super().generate_link(url, method, readable(handler), name)
 
 
+class UnroutableMethod(str):
+    """A method that a router for HTTP cannot have in its set of methods."""
+
+    def __hash__(self) -> int:
+        raise ConfigurationError(
+            'A WebSocket route is among the routes of an application that serves HTTP only, such as apistar.ASyncApp: '
+            'use apistar_ws.ASyncApp in its place, with the same arguments.'
+        )
+
+
+class HandshakeMethod(str):
+    """``GET``, the method of a handshake (RFC 6455 section 4.1); made a rule for HTTP, it says what is wrong."""
+
+    def upper(self) -> UnroutableMethod:
+        """Return what API Star's own router fails with, in place of a path that fails at its first client."""
+        return UnroutableMethod(self)
+
+
 class WebSocketRoute(apistar.Route):  # type: ignore[misc]
     """API Star's ``Route`` for a WebSocket: standalone, and in no schema, since OpenAPI has no WebSockets.
 
@@ -217,7 +236,7 @@ class WebSocketRoute(apistar.Route):  # type: ignore[misc]
     """
 
     def __init__(self, url: str, handler: Any, name: Optional[str] = None) -> None:
-        super().__init__(url, 'GET', handler, name=name, documented=False, standalone=True)
+        super().__init__(url, HandshakeMethod('GET'), handler, name=name, documented=False, standalone=True)
 
     def generate_link(self, url: str, method: str, handler: Any, name: str) -> None:
         """Return None, which keeps a route out of API Star's schema, also inside an ``Include``."""

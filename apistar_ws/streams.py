@@ -7,8 +7,9 @@ from typing import Any, AsyncGenerator, Callable, Optional
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.adapters import CHANNEL, annotated_schema, encode_reply, stand_in
+from apistar_ws.adapters import CHANNEL, stand_in
 from apistar_ws.messages import MessageType
+from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket

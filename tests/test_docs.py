@@ -272,14 +272,14 @@ class TestGroups:
     def test_a_room_has_messages_people_and_a_history(self, client):
         with client.websocket_connect('/rooms/lobby?name=Ann') as ann, client.websocket_connect('/rooms/lobby') as bob:
             start = ann.receive_json()
-            assert bob.receive_json() == start and start['at'].endswith('-0')
+            assert bob.receive_json() == start and start['position'].endswith('-0')
             ann.send('hello')
-            assert bob.receive_json() == {'name': 'Ann', 'text': 'hello', 'at': start['at'][:-1] + '1'}
+            assert bob.receive_json() == {'name': 'Ann', 'text': 'hello', 'position': start['position'][:-1] + '1'}
             assert ann.receive_json()['text'] == 'hello'
             position = client.post('/rooms/lobby/notes', json={'text': 'news'}).json()['position']
-            assert bob.receive_json() == {'text': 'news', 'at': position}
+            assert bob.receive_json() == {'text': 'news', 'position': position}
             assert sorted(client.get('/rooms/lobby/people').json()) == ['Ann', 'somebody']
-        with client.websocket_connect('/rooms/lobby?since=' + start['at']) as ann:
+        with client.websocket_connect('/rooms/lobby?since=' + start['position']) as ann:
             assert [ann.receive_json().get('text') for _ in range(3)] == ['hello', 'news', None]
         assert client.get('/rooms/lobby/last').json() == ['{"name":"Ann","text":"hello"}', '{"text":"news"}']
 

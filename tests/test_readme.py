@@ -80,10 +80,10 @@ def test_the_resource_is_closed_after_each_message(capsys):
 def test_a_room_of_the_readme_has_members_announcements_and_a_memory():
     client = TestClient(run(GROUPS)['app'])
     with client.websocket_connect('/rooms/a?name=Ann') as ann, client.websocket_connect('/rooms/a') as other:
-        start = ann.receive_json()['at']
-        assert other.receive_json() == {'at': start}
+        start = ann.receive_json()['position']
+        assert other.receive_json() == {'position': start}
         ann.send('hello')
-        assert other.receive_json() == {'name': 'Ann', 'text': 'hello', 'at': start[:-1] + '1'}
+        assert other.receive_json() == {'name': 'Ann', 'text': 'hello', 'position': start[:-1] + '1'}
         assert sorted(client.get('/rooms/a/people').json()) == ['Ann', 'somebody']
         assert client.post('/rooms/a/announce?text=tea').json() == {'position': start[:-1] + '2'}
         assert other.receive_json()['text'] == 'tea'

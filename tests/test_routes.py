@@ -1,6 +1,7 @@
 import functools
 import inspect
 
+import apistar
 import pytest
 from apistar import Include, Route, exceptions, http, types, validators
 from apistar.exceptions import ConfigurationError
@@ -404,6 +405,16 @@ class TestStacked:
                 assert await ws.receive_json() == [3, 5]
             async with connect(app, prefix + '/old') as ws:
                 assert await ws.receive_json() == [0, 10_000]
+
+    @pytest.mark.parametrize('stock', [apistar.ASyncApp, apistar.App])
+    def test_an_application_of_api_star_itself_says_that_ours_is_needed(self, stock):
+        @websocket_route('/')
+        async def handler(ws: WebSocket):
+            """It is not run."""
+
+        for routes in (collect_routes(handler), [Include('/a', 'a', collect_routes(handler))]):
+            with pytest.raises(ConfigurationError, match='use apistar_ws.ASyncApp in its place'):
+                stock(routes)
 
     def test_a_route_whose_declaration_cannot_be_told_is_refused(self):
         @websocket_route('/old', name='old')

@@ -2,18 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
-import inspect
-import logging
 import re
 import time
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple, Optional, Union
 
-from apistar_ws.codes import CloseCode
-from apistar_ws.ending import WebSocketState
-from apistar_ws.exceptions import INTERNAL_ERROR, WebSocketDisconnect, WebSocketStateError
 from apistar_ws.groups.engine import Member
-from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
+from apistar_ws.groups.errors import MessagesLost, PositionLost
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.mailbox import Mailbox, Membership
@@ -30,23 +24,16 @@ from apistar_ws.groups.payload import (
     parse_position,
 )
 from apistar_ws.groups.presence import MembersChanged
-from apistar_ws.groups.settings import GroupSettings, check_name, is_amount
-from apistar_ws.interruption import Interruption
+from apistar_ws.groups.receivers import OnMessage, ToFunction, ToWebSocket, require_async
+from apistar_ws.groups.settings import GroupSettings, GroupsOptions, check_name, is_amount
 from apistar_ws.types import Data
 from apistar_ws.websocket import WebSocket
 
-logger = logging.getLogger('apistar_ws')
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-#: Seconds between two looks whether a handshake is accepted, which is what messages wait for.
-INTERVAL = 0.01
-#: What a client is told of lost messages, by close code.
-REASONS = {
-    CloseCode.TRY_AGAIN_LATER: 'Messages were lost: come back',
-    POSITION_LOST: PositionLost.default_detail,
-}
 POSITION_KEY = re.compile('[A-Za-z_][A-Za-z0-9_.-]*')
 
-OnMessage = Callable[[Data], Awaitable[Any]]
 Joining = Union[WebSocket, OnMessage]
 OnLost = Callable[[MessagesLost], Awaitable[Any]]
 OnChange = Callable[[MembersChanged], Awaitable[Any]]
@@ -59,87 +46,6 @@ class GroupMessage(NamedTuple):
     data: Data
     #: Where it stands.
     position: str
-
-
-class Closing(Protocol):
-    """What is asked of a connection whose messages were lost."""
-
-    def _abort(self, code: int, reason: str) -> None:
-        """Close it, and end its handler."""
-
-
-class ToWebSocket:
-    """Gives messages to a client.
-
-    :param ws: its WebSocket.
-    :param hub: closes it where messages were lost.
-    """
-
-    def __init__(self, ws: WebSocket, hub: Hub) -> None:
-        self._ws = ws
-        self._hub = hub
-        # Encoded already: what a route sends is checked by whoever sends it to the group.
-        self.give = functools.partial(WebSocket.send, ws)
-
-    async def is_open(self) -> None:
-        """Wait for the accept: what comes before is held."""
-        while self._ws.state is WebSocketState.CONNECTING:
-            await asyncio.sleep(INTERVAL)
-
-    def tell_lost(self, lost: MessagesLost) -> None:
-        """Close the connection, when it is its turn."""
-        self._hub.closing.close(self._ws, lost.close_code, REASONS[lost.close_code])
-
-    def tell_failed(self, exc: Exception) -> None:
-        """End the connection, unless it has ended: that is not an error to anybody else."""
-        if not isinstance(exc, (WebSocketDisconnect, WebSocketStateError)):
-            logger.error('%r: a message of a group could not be given to it.', self._ws, exc_info=exc)
-            ws: Closing = self._ws
-            ws._abort(*INTERNAL_ERROR)
-
-    def tell_cancelled(self) -> None:
-        """Do nothing: whoever ends the connection cancels what is being sent."""
-
-
-class ToFunction:
-    """Gives messages to a function of the handler, and raises in its body what has gone wrong.
-
-    :param function: the function.
-    """
-
-    def __init__(self, function: OnMessage) -> None:
-        self.give = function
-        self._interruption = Interruption(asyncio.current_task())
-        self.failure: Optional[Exception] = None
-        self._is_released = False
-
-    async def is_open(self) -> None:
-        """Return at once."""
-
-    def tell_lost(self, lost: MessagesLost) -> None:
-        """Raise ``lost`` in the body."""
-        self.tell_failed(lost)
-
-    def tell_failed(self, exc: Exception) -> None:
-        """Raise ``exc`` in the body."""
-        if self.failure is None and not self._is_released:
-            self.failure = exc
-            self._interruption.cancel_again()
-
-    def tell_cancelled(self) -> None:
-        """Raise in the body that the function cannot go on."""
-        self.tell_failed(RuntimeError('The function of a member of a group awaits a task that was cancelled.'))
-
-    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
-        """Let the body go its own way; return what is to be raised in place of ``exc``, which has ended it."""
-        self._is_released = True
-        if self.failure is None:
-            return None
-        owner = self._interruption.owner
-        if isinstance(exc, asyncio.CancelledError):
-            return self.failure if self._interruption.was_ours(owner) else None
-        await self._interruption.release()
-        return self.failure if exc is None else None
 
 
 class Group:
@@ -189,7 +95,7 @@ class Groups:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, url: str, **options: Any) -> 'AsyncIterator[Groups]':
+    async def connect(cls, url: str, **options: 'Unpack[GroupsOptions]') -> 'AsyncIterator[Groups]':
         """Supply the groups to a script, a cron job or a task queue: ``async with Groups.connect(url) as groups``.
 
         Leaving the block sends what still waits.
@@ -199,7 +105,7 @@ class Groups:
         :raises GroupsUnavailable: if Redis is away.
         :raises ConfigurationError: for a Redis or an option that cannot be used.
         """
-        hubs = Hubs(url, **options)
+        hubs = Hubs(url, options, 'Groups.connect()')
         hub = hubs.current()
         hub.engine.is_held = True
         try:
@@ -249,11 +155,11 @@ class Groups:
         """
         hub = self._require_hub('join')
         settings = hub.namespaces.of(check_name(name))
-        check_options(key, position_key, last)
+        check_options(key, position_key, on_lost, on_change)
+        require_kept(name, settings, last, position_key)
         require_listed(name, settings, on_change is not None)
         entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
-        to_function = None if isinstance(ws, WebSocket) else ToFunction(require_function(ws))
-        mailbox = self._mailbox(hub, ws, name, to_function)
+        mailbox = self._mailbox(hub, ws, name)
         member = Membership(name, settings, mailbox, key_id(key) if key else mailbox.exclude_id, position_key, on_lost)
         mailbox.memberships[name] = member
         hub.joined.setdefault(identity(ws), []).append(member)
@@ -267,25 +173,26 @@ class Groups:
             finally:
                 await hub.leave(sequence, member, entry)
         except BaseException as exc:
-            failure = None if to_function is None else await to_function.released(exc)
+            failure = await mailbox.receiving.released(exc)
             if failure is not None:
                 raise failure from None
             raise
         finally:
             forget(hub, ws, member)
-        failure = None if to_function is None else await to_function.released(None)
+        failure = await mailbox.receiving.released(None)
         if failure is not None:
             raise failure
 
-    def _mailbox(self, hub: Hub, ws: Any, name: str, to_function: Optional[ToFunction]) -> Mailbox:
+    def _mailbox(self, hub: Hub, ws: Any, name: str) -> Mailbox:
         """Return the mailbox of a connection that is not in the group ``name``; a function has one for each join."""
         joined = hub.joined.get(identity(ws), [])
-        if to_function is not None:
+        if not isinstance(ws, WebSocket):
+            to_function = ToFunction(require_async(ws, 'a WebSocket or an async function of (message)'))
             return Mailbox(to_function, joined[0].mailbox.exclude_id if joined else new_id(), hub.pump)
         open_ones = [member.mailbox for member in joined if not member.mailbox.is_over]
         if any(mailbox.memberships.get(name) for mailbox in open_ones):
             raise ValueError('The connection is in the group %r already: leave it before it joins again.' % name)
-        return open_ones[0] if open_ones else Mailbox(ToWebSocket(ws, hub), new_id(), hub.pump)
+        return open_ones[0] if open_ones else Mailbox(ToWebSocket(ws, hub.closing), new_id(), hub.pump)
 
     def _release(self, hub: Hub, member: Membership) -> None:
         """Let the member get messages; the first one says where it stands, if it wants to know."""
@@ -413,17 +320,33 @@ def plain(hub: Hub, info: Any) -> Any:
     return None if info is None else hub.codec.loads(hub.codec.dumps(info))
 
 
-def check_options(key: Optional[str], position_key: Optional[str], last: int) -> None:
+def check_options(key: Optional[str], position_key: Optional[str], on_lost: Any, on_change: Any) -> None:
     """Refuse options of a join that cannot be meant.
 
     :raises ValueError: naming the option.
+    :raises TypeError: for a function that cannot be awaited.
     """
     if key is not None and (not isinstance(key, str) or not key):
         raise ValueError('key=%r has to be a text, such as the name of a user.' % (key,))
     if position_key is not None and not (isinstance(position_key, str) and POSITION_KEY.fullmatch(position_key)):
         raise ValueError('position_key=%r has to be a name of letters, digits, _, . and -.' % (position_key,))
+    if on_lost is not None:
+        require_async(on_lost, 'an async function of (lost) as on_lost')
+    if on_change is not None:
+        require_async(on_change, 'an async function of (change) as on_change')
+
+
+def require_kept(name: str, settings: GroupSettings, last: int, position_key: Optional[str]) -> None:
+    """Refuse to ask for more messages than a group keeps, and for positions where it keeps none.
+
+    :raises ValueError: naming the group.
+    """
     if last != 0 and not is_amount(last, int):
         raise ValueError('last=%r has to be a whole number, 0 for none.' % (last,))
+    if last > settings.history:
+        raise ValueError('last=%d is more than the group %r keeps: history=%d.' % (last, name, settings.history))
+    if position_key is not None and not settings.history:
+        raise ValueError('The messages of the group %r have no position: its namespace has history=0.' % name)
 
 
 def require_listed(name: str, settings: GroupSettings, is_asked: bool = True) -> None:
@@ -448,15 +371,3 @@ def forget(hub: Hub, ws: Any, member: Membership) -> None:
         del hub.joined[identity(ws)]
     if member.mailbox.memberships.get(member.group) is member:
         del member.mailbox.memberships[member.group]
-
-
-def require_function(function: Any) -> OnMessage:
-    """Return ``function`` if it can take messages.
-
-    :raises TypeError: for what is neither a WebSocket nor an async function.
-    """
-    is_async = inspect.iscoroutinefunction(function)
-    if not is_async and not (callable(function) and inspect.iscoroutinefunction(type(function).__call__)):
-        raise TypeError('join() takes a WebSocket or an async function of (message), not %r.' % (function,))
-    found: OnMessage = function
-    return found

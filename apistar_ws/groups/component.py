@@ -1,14 +1,17 @@
 """The component that supplies ``Groups``."""
 
 import contextlib
-import json as standard_json
-from typing import Any, Mapping, Optional
+from typing import TYPE_CHECKING, Optional
 
 from apistar.server.components import Component
 
 from apistar_ws.groups.api import Groups
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.hubs import Hubs
+from apistar_ws.groups.settings import GroupsOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Seconds that what waits to be sent has when the application ends.
 TIME_TO_STOP = 0.7
@@ -22,35 +25,17 @@ class GroupsComponent(Component):  # type: ignore[misc]
     starts with the application or at its first use, and ends with the application.
 
     :param url: of a Redis or Valkey, as redis-py has it; None for this process alone.
+    :param options: as follows, and those of all groups; see :class:`GroupSettings`.
     :param namespaces: settings by namespace, which is what comes before the first colon of a name.
     :param prefix: what all keys and channels in Redis begin with.
     :param lease: seconds after which the members of a process count as gone that has not been heard of. Default: 10.
     :param publish_timeout: seconds that Redis may take to answer. Default: 5.
     :param json: the codec: the ``json`` module, ``orjson``, or an object with ``dumps`` and ``loads``.
-    :param settings: of all groups; see :class:`GroupSettings`.
     :raises ConfigurationError: for a setting or a value that is not known, or without redis-py.
     """
 
-    def __init__(
-        self,
-        url: Optional[str] = None,
-        *,
-        namespaces: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        prefix: str = 'apistar-ws',
-        lease: float = 10.0,
-        publish_timeout: float = 5.0,
-        json: Any = standard_json,
-        **settings: Any,
-    ) -> None:
-        self._hubs = Hubs(
-            url,
-            namespaces=namespaces,
-            prefix=prefix,
-            lease=lease,
-            publish_timeout=publish_timeout,
-            json=json,
-            **settings,
-        )
+    def __init__(self, url: Optional[str] = None, **options: 'Unpack[GroupsOptions]') -> None:
+        self._hubs = Hubs(url, options, 'GroupsComponent')
 
     def resolve(self) -> Groups:
         """Return the groups of this event loop."""

@@ -1,7 +1,6 @@
 """Where the groups of an event loop come from: one hub, and one engine, for each."""
 
 import asyncio
-import json as standard_json
 import logging
 import os
 import sys
@@ -12,7 +11,7 @@ from apistar.exceptions import ConfigurationError
 from apistar_ws.groups.engine import Engine
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.memory import MemoryEngine
-from apistar_ws.groups.settings import Namespaces, is_amount
+from apistar_ws.groups.settings import Namespaces
 from apistar_ws.messages import json_codec
 
 logger = logging.getLogger('apistar_ws')
@@ -21,29 +20,16 @@ logger = logging.getLogger('apistar_ws')
 class Hubs:
     """Makes the hub of each event loop when it is asked for.
 
-    :param url: of a Redis, or None; and the others, as for ``GroupsComponent``.
+    :param url: of a Redis, or None.
+    :param options: those of ``GroupsComponent``.
+    :param where: where they were given, for errors.
     :raises ConfigurationError: for a setting or a value that is not known, or without redis-py.
     """
 
-    def __init__(
-        self,
-        url: Optional[str] = None,
-        *,
-        namespaces: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        prefix: str = 'apistar-ws',
-        lease: float = 10.0,
-        publish_timeout: float = 5.0,
-        json: Any = standard_json,
-        **settings: Any,
-    ) -> None:
-        for name, value in [('lease', lease), ('publish_timeout', publish_timeout)]:
-            if not is_amount(value, (int, float)):
-                raise ConfigurationError(
-                    'GroupsComponent: %s=%r has to be a number of seconds above 0.' % (name, value)
-                )
-        self._namespaces = Namespaces(settings, namespaces)
-        self._codec = json_codec(json)
-        self._options = (url, prefix, lease, publish_timeout)
+    def __init__(self, url: Optional[str], options: Mapping[str, Any], where: str) -> None:
+        self._url = url
+        self._namespaces = Namespaces(options, where)
+        self._codec = json_codec(self._namespaces.shared.json)
         self._hubs: Dict[asyncio.AbstractEventLoop, Tuple[int, Hub]] = {}
         self._is_warned = False
         if url is not None:
@@ -61,13 +47,12 @@ class Hubs:
         return hub
 
     def _engine(self, hub: Hub) -> Engine:
-        url, prefix, lease, publish_timeout = self._options
-        if url is None:
+        if self._url is None:
             self._warn_of_siblings()
             return MemoryEngine(self._namespaces, hub)
         from apistar_ws.groups.redis import RedisEngine
 
-        return RedisEngine(url, prefix, lease, publish_timeout, self._namespaces, hub)
+        return RedisEngine(self._url, self._namespaces, hub)
 
     def _warn_of_siblings(self) -> None:
         if not self._is_warned and has_siblings(sys.argv, os.environ):

@@ -38,6 +38,9 @@ class Receiving(Protocol):
     def tell_cancelled(self) -> None:
         """Tell that giving a message was cancelled, and not because the member has left."""
 
+    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
+        """Return what is to be raised in the handler in place of ``exc``, with which it leaves a group."""
+
 
 class Membership:
     """One member of one group: what waits for it, and where it stands.

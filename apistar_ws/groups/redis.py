@@ -50,21 +50,17 @@ class RedisEngine:
     """Carries messages between all processes that have the same Redis and the same prefix.
 
     :param url: as redis-py has it: ``redis://``, ``rediss://`` or ``unix://``.
-    :param prefix: what all keys and channels begin with.
-    :param lease: seconds after which the members of a process count as gone that has not been heard of.
-    :param publish_timeout: seconds that an answer may take.
-    :param namespaces: the settings of groups.
+    :param namespaces: the settings of groups, and of the engine.
     :param receiver: is told what comes.
     """
 
-    def __init__(
-        self, url: str, prefix: str, lease: float, publish_timeout: float, namespaces: Namespaces, receiver: Receiver
-    ) -> None:
+    def __init__(self, url: str, namespaces: Namespaces, receiver: Receiver) -> None:
+        shared = namespaces.shared
         self._pool = connection_pool(url)
-        self._names = Names(prefix, int(self._pool.connection_kwargs.get('db') or 0))
-        self.presence = RedisPresence(self._names, lease, receiver.present)
-        self._interval = min(INTERVAL, lease / 2)
-        self._timeout = publish_timeout
+        self._names = Names(shared.prefix, int(self._pool.connection_kwargs.get('db') or 0))
+        self.presence = RedisPresence(self._names, shared.lease, receiver.present)
+        self._interval = min(INTERVAL, shared.lease / 2)
+        self._timeout = shared.publish_timeout
         self._namespaces = namespaces
         self._receiver = receiver
         self.state = 'stopped'

@@ -304,12 +304,14 @@ def check_server(info: Dict[str, str]) -> None:
 
     :raises ConfigurationError: saying why.
     """
-    if info.get('redis_mode') == 'cluster':
+    # As Redis calls it, and Valkey.
+    mode = info.get('redis_mode') or info.get('server_mode')
+    if mode == 'cluster':
         raise ConfigurationError(
             'GroupsComponent: this is a Redis Cluster, in which each message goes to every node. Give the URL of a '
             'single Redis.'
         )
-    if info.get('redis_mode') == 'sentinel':
+    if mode == 'sentinel':
         raise ConfigurationError('GroupsComponent: this is a Sentinel. Give the URL of the Redis that it watches.')
     if info.get('role') == 'slave':
         raise ConfigurationError('GroupsComponent: this Redis is a replica. Give the URL of its primary.')

@@ -1,14 +1,37 @@
 """What groups allow: settings of an application, and of a namespace, which is what comes before the first colon."""
 
 import dataclasses
+import json
 import math
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterable, Literal, Mapping, TypedDict
 
 from apistar.exceptions import ConfigurationError
 
 #: Bytes of UTF-8 that a name may have.
 MAX_NAME_BYTES = 200
 OVERFLOWS = ('close', 'drop_oldest', 'drop_newest')
+
+
+class GroupOptions(TypedDict, total=False):
+    """Options of a namespace of groups, as keywords; see :class:`GroupSettings`."""
+
+    history: int
+    history_ttl: float
+    presence: bool
+    max_queue: int
+    max_queue_size: int
+    max_message: int
+    overflow: Literal['close', 'drop_oldest', 'drop_newest']
+
+
+class GroupsOptions(GroupOptions, total=False):
+    """Options of all groups of an application, as keywords; see :class:`GroupsComponent`."""
+
+    namespaces: Mapping[str, GroupOptions]
+    prefix: str
+    lease: float
+    publish_timeout: float
+    json: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,45 +75,71 @@ class GroupSettings:
             raise ConfigurationError('%s=%r has to be %s.' % (name, getattr(self, name), expected))
 
 
-SETTING_NAMES = tuple(field.name for field in dataclasses.fields(GroupSettings))
+@dataclasses.dataclass(frozen=True)
+class EngineSettings:
+    """The settings that all groups of an application share; see :class:`GroupsComponent`.
+
+    :raises ConfigurationError: for a value that cannot be meant.
+    """
+
+    namespaces: Mapping[str, GroupOptions] = dataclasses.field(default_factory=dict)
+    prefix: str = 'apistar-ws'
+    lease: float = 10.0
+    publish_timeout: float = 5.0
+    json: Any = json
+
+    def __post_init__(self) -> None:
+        for name in ('lease', 'publish_timeout'):
+            value = getattr(self, name)
+            if not is_amount(value, (int, float)):
+                raise ConfigurationError('%s=%r has to be a number of seconds above 0.' % (name, value))
+
+
+ENGINE_NAMES = tuple(field.name for field in dataclasses.fields(EngineSettings))
 
 
 class Namespaces:
     """Finds the settings of a group by its name.
 
-    :param defaults: the settings of all groups.
-    :param namespaces: what differs for those of a namespace.
+    :param options: the settings of all groups, and ``namespaces``, what differs for those of each.
+    :param where: where they were given, for errors.
     :raises ConfigurationError: for a setting or a value that is not known.
     """
 
-    def __init__(
-        self, defaults: Mapping[str, Any], namespaces: Optional[Mapping[str, Mapping[str, Any]]] = None
-    ) -> None:
-        self._default = group_settings(defaults, 'GroupsComponent')
+    def __init__(self, options: Mapping[str, Any], where: str) -> None:
+        self.shared: EngineSettings = settings_of(EngineSettings, chosen(options, ENGINE_NAMES), where)
+        defaults = {name: value for name, value in options.items() if name not in ENGINE_NAMES}
+        self._default: GroupSettings = settings_of(GroupSettings, defaults, where)
         self._by_name: Dict[str, GroupSettings] = {}
-        for name, changes in (namespaces or {}).items():
+        for name, changes in self.shared.namespaces.items():
             if not isinstance(name, str) or ':' in name:
                 raise ConfigurationError('The namespace %r has to be a text without a colon.' % (name,))
-            self._by_name[name] = group_settings({**defaults, **changes}, 'The namespace %r' % name)
+            self._by_name[name] = settings_of(GroupSettings, {**defaults, **changes}, 'The namespace %r' % name)
 
     def of(self, name: str) -> GroupSettings:
         """Return the settings of the group ``name``."""
         return self._by_name.get(name.partition(':')[0], self._default) if self._by_name else self._default
 
 
-def group_settings(given: Mapping[str, Any], where: str) -> GroupSettings:
+def chosen(options: Mapping[str, Any], names: Iterable[str]) -> Dict[str, Any]:
+    """Return those of ``options`` that have one of ``names``."""
+    return {name: options[name] for name in names if name in options}
+
+
+def settings_of(kind: Any, given: Mapping[str, Any], where: str) -> Any:
     """Return the settings that ``given`` makes.
 
     :raises ConfigurationError: naming ``where`` they were given.
     """
-    unknown = sorted(set(given) - set(SETTING_NAMES))
+    names = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(given) - set(names))
     if unknown:
         raise ConfigurationError(
-            '%s does not know the setting %s; those of a group are %s. The lease and the publish_timeout '
-            'are those of all groups.' % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
+            '%s does not know the setting %s; those of a group are %s, and those of all groups together %s.'
+            % (where, ', '.join(unknown), ', '.join(names), ', '.join(ENGINE_NAMES))
         )
     try:
-        return GroupSettings(**given)
+        return kind(**given)
     except ConfigurationError as exc:
         raise ConfigurationError('%s: %s' % (where, exc)) from None
 

@@ -8,8 +8,8 @@ class Note(types.Type):
 
 
 @websocket_route('/rooms/{room}')
-async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody', since: str = None):
-    async with groups.join('room:' + room, ws, since=since, info={'name': name}, position_key='at') as group:
+async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody', since: str = ''):
+    async with groups.join('room:' + room, ws, since=since, info={'name': name}, position_key='position') as group:
         async for text in ws:
             await group.send_json({'name': name, 'text': text})
 

@@ -21,7 +21,7 @@ def new_prefix() -> str:
 @contextlib.asynccontextmanager
 async def process(url: Optional[str], **options: Any) -> AsyncIterator[Groups]:
     """Supply the groups of one process; several in one event loop do not know of each other."""
-    hubs = Hubs(url, **options)
+    hubs = Hubs(url, options, 'process')
     hub = hubs.current()
     hub.engine.is_held = True
     await hub.engine.ready()

@@ -213,11 +213,15 @@ async def test_changes_of_another_version_have_all_members_read_anew(shared_redi
         ({'key': 5}, ValueError, 'key=5 has to be a text'),
         ({'key': ''}, ValueError, "key='' has to be a text"),
         ({'last': -1}, ValueError, 'last=-1 has to be a whole number'),
+        ({'last': 11}, ValueError, "last=11 is more than the group 'a' keeps: history=10"),
         ({'on_change': Inbox()}, ValueError, 'presence=False'),
+        ({'on_change': print}, TypeError, r'takes an async function of \(change\) as on_change, not <built-in'),
+        ({'on_lost': 'x'}, TypeError, r"takes an async function of \(lost\) as on_lost, not 'x'"),
     ],
 )
 async def test_a_join_that_is_refused_leaves_nothing_and_the_next_one_works(engine, options, exc, text):
-    async with process(**engine, presence='on_change' not in options) as groups:
+    presence = not isinstance(options.get('on_change'), Inbox)
+    async with process(**engine, presence=presence, history=10) as groups:
         member = await client()
         with pytest.raises(exc, match=text):
             async with groups.join('a', member.ws, **options):
@@ -226,6 +230,14 @@ async def test_a_join_that_is_refused_leaves_nothing_and_the_next_one_works(engi
         async with groups.join('a', member.ws):
             await groups.send('a', 'x')
             await member.until('x')
+
+
+async def test_a_group_that_keeps_nothing_has_no_positions_and_says_so(engine):
+    async with process(**engine) as groups:
+        for options, text in [({'last': 1}, 'history=0'), ({'position_key': 'at'}, "group 'a' have no position")]:
+            with pytest.raises(ValueError, match=text):
+                async with groups.join('a', Inbox(), **options):
+                    """It is not entered."""
 
 
 @pytest.mark.parametrize('limit', [0, -1, 1.5, 'x'])

@@ -1,6 +1,7 @@
 """Groups in an application: the component, the close codes, the end; in process and on a real uvicorn."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from apistar_ws import (
     websocket_route,
 )
 from apistar_ws.groups.hubs import has_siblings
+from apistar_ws.groups.settings import EngineSettings, GroupOptions, GroupSettings, GroupsOptions
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient, connect, lifespan
 from tests.servers import ROOT
 
@@ -60,6 +62,24 @@ async def unavailable() -> dict:
     raise GroupsUnavailable()
 
 
+@websocket_route('/broken')
+async def broken(ws: WebSocket, groups: Groups, how: str = ''):
+    async def fail(change):
+        raise LookupError('boom')
+
+    async with groups.join('a', ws, on_change=fail):
+        if how == 'busy':
+            await asyncio.Event().wait()
+        elif how == 'asleep':
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        elif how == 'failing':
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            raise ValueError('other')
+        await ws.receive()
+
+
 def app(*components):
     routes = [
         Route('/announce/{room}', 'POST', announce),
@@ -67,7 +87,9 @@ def app(*components):
         Route('/who/{room}', 'GET', who),
         Route('/unavailable', 'GET', unavailable),
     ]
-    return ASyncApp(routes + collect_routes(chat, early, fails), components=list(components) or [GroupsComponent()])
+    return ASyncApp(
+        routes + collect_routes(chat, early, fails, broken), components=list(components) or [GroupsComponent()]
+    )
 
 
 def test_sockets_and_plain_requests_of_one_client_share_their_groups(engine):
@@ -111,6 +133,25 @@ async def test_an_engine_that_is_away_is_503_over_http_and_1013_after_the_accept
         assert (closed.value.code, closed.value.reason) == (1013, 'The engine is away')
 
 
+@pytest.mark.parametrize('how', ['', 'busy', 'asleep'])
+async def test_what_a_function_of_a_member_raises_is_raised_in_the_handler_and_the_client_is_told_1011(how, caplog):
+    with pytest.raises(LookupError, match='boom'):
+        async with connect(app(), '/broken?how=' + how) as client:
+            await client.receive()
+    caplog.clear()
+    async with connect(app(), '/broken?how=' + how, raises=False) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.receive()
+        assert (closed.value.code, closed.value.reason) == (1011, 'Internal error')
+    assert [record.exc_info[1].args for record in caplog.records] == [('boom',)]
+
+
+async def test_what_the_handler_raises_itself_comes_before_what_a_function_has_raised(caplog):
+    with pytest.raises(ValueError, match='other'):
+        async with connect(app(), '/broken?how=failing') as client:
+            await client.receive()
+
+
 async def test_hooks_do_not_change_what_it_is_closed_with():
     class Hook:
         def on_response(self):
@@ -152,12 +193,28 @@ async def test_the_groups_end_with_the_lifespan():
         ({'histroy': 1}, 'GroupsComponent does not know the setting histroy; those of a group are history,'),
         ({'namespaces': {'a:b': {}}}, "The namespace 'a:b' has to be a text without a colon"),
         ({'namespaces': {'a': {'histroy': 1}}}, "The namespace 'a' does not know the setting histroy"),
+        (
+            {'namespaces': {'a': {'lease': 1}}},
+            "The namespace 'a' does not know the setting lease; .* together namespaces, prefix, lease",
+        ),
         ({'json': object()}, 'needs the methods'),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options, text):
     with pytest.raises(ConfigurationError, match=text):
         GroupsComponent(**options)
+
+
+async def test_a_script_is_told_of_a_wrong_option_by_the_name_of_what_it_has_called():
+    with pytest.raises(ConfigurationError, match=r'^Groups.connect\(\) does not know the setting histroy'):
+        async with Groups.connect('redis://localhost', histroy=1):
+            """It is not entered."""
+
+
+def test_the_options_that_an_editor_knows_are_those_there_are():
+    assert GroupOptions.__annotations__.keys() == GroupSettings.__dataclass_fields__.keys()
+    names = {**GroupSettings.__dataclass_fields__, **EngineSettings.__dataclass_fields__}
+    assert GroupsOptions.__annotations__.keys() == names.keys()
 
 
 def test_without_redis_py_a_url_is_refused_with_what_to_install():

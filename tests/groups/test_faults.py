@@ -57,6 +57,10 @@ class Publishing:
                 await self._groups.send(self._name, number)
             except GroupsUnavailable as exc:
                 (self.unknown if exc.maybe_sent else self.refused).append(number)
+            except asyncio.CancelledError:
+                # It is over, and this one was on its way.
+                self.unknown.append(number)
+                raise
             else:
                 self.accepted.append(number)
             await asyncio.sleep(self._pause)
@@ -411,9 +415,10 @@ async def test_a_line_that_is_closed_refuses_and_who_waits_is_told(shared_redis)
         assert not caught.value.maybe_sent
 
 
-def test_a_sentinel_is_refused():
+@pytest.mark.parametrize('name', ['redis_mode', 'server_mode'])
+def test_a_sentinel_is_refused_also_one_of_valkey(name):
     with pytest.raises(ConfigurationError, match='this is a Sentinel'):
-        check_server({'redis_mode': 'sentinel'})
+        check_server({name: 'sentinel'})
 
 
 async def test_what_comes_for_a_group_that_all_have_left_is_nobodys(shared_redis):

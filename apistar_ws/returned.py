@@ -1,0 +1,72 @@
+"""What a function returns or yields, as a message: by its annotation, its schema and what it is on the wire."""
+
+import logging
+import typing
+from typing import Any, Optional
+
+from apistar import validators
+
+from apistar_ws.ending import WebSocketState
+from apistar_ws.injection import Handler
+from apistar_ws.messages import Schema, is_message_type, union_members
+from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.websocket import WebSocket
+
+logger = logging.getLogger('apistar_ws')
+
+#: What is sent as it is.
+SENDABLE = (str, bytes, bytearray, memoryview)
+#: What a message may be annotated with, beside API Star's types.
+MESSAGES = (str, bytes, dict, list, int, float, bool)
+
+
+class Returned:
+    """What becomes of the values that one handler returns.
+
+    :param handler: the handler.
+    :param sends: what the route declares to send.
+    """
+
+    def __init__(self, handler: Handler, sends: Optional[Schema]) -> None:
+        annotation = handler_signature(handler).return_annotation
+        self._name = describe_handler(handler)
+        self._is_message = is_message(annotation)
+        self._sends = sends or annotated_schema(annotation)
+        self._is_told = False
+
+    async def take(self, ws: Any, value: Any) -> None:
+        """Send ``value``, if it is a message and the connection is open, or say once that nobody gets it."""
+        if not self._is_message:
+            return self._tell(value, 'send it by ws.send(), or annotate the handler with it, as in -> dict')
+        if ws.state is not WebSocketState.OPEN:
+            return self._tell(value, 'the connection was %s' % ws.state.name.lower())
+        await WebSocket.send(ws, encode_reply(ws, self._sends, value))
+
+    def _tell(self, value: Any, why: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            kind = type(value).__name__
+            logger.warning('The handler %s has returned a value (%s) that nobody gets: %s.', self._name, kind, why)
+
+
+def is_message(annotation: Any) -> bool:
+    """Tell whether a return annotation says that there is a message."""
+    choices = [typing.get_origin(choice) or choice for choice in union_members(annotation)]
+    return bool(choices) and all(choice in MESSAGES or is_message_type(choice) for choice in choices)
+
+
+def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
+    """Return what ``reply`` is on the wire, as text or bytes, or None where there is no reply."""
+    if reply is None or (sends is None and isinstance(reply, SENDABLE)):
+        return reply
+    return ws.settings.codec.dumps(reply if sends is None else sends.encode(reply))
+
+
+def annotated_schema(annotation: Any) -> Optional[Schema]:
+    """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them."""
+    if typing.get_origin(annotation) is list and all(map(is_message_type, typing.get_args(annotation))):
+        return Schema(validators.Array(items=typing.get_args(annotation)[0]))
+    choices = union_members(annotation)
+    if not all(map(is_message_type, choices)):
+        return None
+    return Schema(choices[0] if len(choices) == 1 else choices)
