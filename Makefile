@@ -90,6 +90,7 @@ lint: $(VENV)/lint.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python --project tests/types
 	$(BIN)/python -m docutils --strict --report=2 README.rst /dev/null
 
 format: $(VENV)/lint.done

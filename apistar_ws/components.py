@@ -1,6 +1,6 @@
 """What the injector supplies on a handshake: the channel, and API Star's own values of the request."""
 
-from typing import Any, Tuple
+from typing import TYPE_CHECKING, Any, Tuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from apistar import http
@@ -10,8 +10,11 @@ from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
 
 from apistar_ws.handshake import connection_url, decode_headers
-from apistar_ws.settings import Settings, check_settings
+from apistar_ws.settings import Options, Settings, check_settings
 from apistar_ws.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class WebSocketComponent(Component):  # type: ignore[misc]
@@ -24,7 +27,7 @@ class WebSocketComponent(Component):  # type: ignore[misc]
     :raises ConfigurationError: for a setting or a value that is not known.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: 'Unpack[Options]') -> None:
         check_settings(settings, 'WebSocketComponent')
         self.settings = Settings(**settings)
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import Any, Callable, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 
@@ -12,8 +12,12 @@ from apistar_ws.injection import PRIMITIVES, Deferred, Handler
 from apistar_ws.messages import MessageType, Schema
 from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
+from apistar_ws.settings import Options
 from apistar_ws.signatures import describe_handler, handler_signature
 from apistar_ws.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def websocket_listener(
@@ -23,7 +27,7 @@ def websocket_listener(
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
     per_message: Sequence[str] = (),
-    **settings: Any,
+    **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
     """Make an async function a WebSocket route that is called with each message and replies what it returns.
 

@@ -2,7 +2,20 @@
 
 import inspect
 import types as python_types
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 import apistar
 import wrapt
@@ -12,9 +25,12 @@ from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import close_for
 from apistar_ws.injection import Handler
 from apistar_ws.messages import MessageType, Schema
-from apistar_ws.settings import check_settings
+from apistar_ws.settings import Options, check_settings
 from apistar_ws.signatures import describe_handler, readable
 from apistar_ws.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: A decorated function is, to a type checker, what it was.
 Function = TypeVar('Function', bound=Callable[..., Any])
@@ -113,7 +129,7 @@ def websocket_route(
     connect: bool = True,
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
-    **settings: Any,
+    **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
     """Make an async handler a WebSocket route, connected before it runs and closed after it.
 

@@ -3,14 +3,31 @@
 import dataclasses
 import json
 import math
-from typing import Any, Awaitable, Callable, Optional, Tuple, Union
+from typing import Any, Awaitable, Callable, Literal, Optional, Sequence, TypedDict, Union
 
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.messages import Codec, JSONCodec, json_codec
 from apistar_ws.origins import SAME_ORIGIN, AllowedOrigins, OriginCheck, origin_check
 
-OnInvalid = Union[str, Callable[..., Union[None, Awaitable[None]]]]
+OnInvalid = Union[Literal['close', 'reply'], Callable[..., Union[None, Awaitable[None]]]]
+
+
+class Options(TypedDict, total=False):
+    """The settings as keywords, as an editor knows them; see :class:`Settings`."""
+
+    allowed_origins: AllowedOrigins
+    max_message_size: Optional[int]
+    max_messages_per_second: Optional[int]
+    idle_timeout: Optional[float]
+    send_timeout: Optional[float]
+    backlog_timeout: Optional[float]
+    max_connections: Optional[int]
+    subprotocols: Sequence[str]
+    cancel_on_disconnect: bool
+    on_invalid: OnInvalid
+    error_key: str
+    json: Codec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +68,7 @@ class Settings:
     send_timeout: Optional[float] = 20.0
     backlog_timeout: Optional[float] = 20.0
     max_connections: Optional[int] = 10_000
-    subprotocols: Tuple[str, ...] = ()
+    subprotocols: Sequence[str] = ()
     cancel_on_disconnect: bool = True
     on_invalid: OnInvalid = 'close'
     error_key: str = 'error'

@@ -341,7 +341,7 @@ class WebSocket(Ending):
             raise exc
         if on_invalid == 'reply':
             return await self.send_json({self.settings.error_key: exc.detail})
-        answer = on_invalid(self, exc)  # type: ignore[operator]
+        answer = on_invalid(self, exc)
         if inspect.isawaitable(answer):
             await answer
 

@@ -5,7 +5,7 @@ import pytest
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Settings
-from apistar_ws.settings import check_settings
+from apistar_ws.settings import SETTING_NAMES, Options, check_settings
 
 
 def test_the_defaults_are_those_of_the_documentation():
@@ -77,3 +77,7 @@ def test_messages_that_need_no_further_look_are_known_by_their_length(settings, 
 def test_codecs_are_made_ready_once():
     assert Settings(json=orjson).codec.dumps({'a': 1}) == '{"a":1}'
     assert Settings().codec is Settings(json=json).codec
+
+
+def test_the_keywords_that_an_editor_knows_are_the_settings_there_are():
+    assert tuple(Options.__annotations__) == SETTING_NAMES
