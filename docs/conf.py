@@ -12,11 +12,14 @@ author = 'the apistar-ws developers'
 copyright = '2026, ' + author
 version = release = apistar_ws.__version__
 
-extensions = ['sphinx.ext.autodoc']
+extensions = ['sphinx.ext.autodoc', 'sphinx_copybutton']
 exclude_patterns = ['_build']
 autodoc_member_order = 'bysource'
 
-html_theme = 'alabaster'
-html_theme_options = {'description': 'WebSockets for API Star, by decorating a handler', 'page_width': '1000px'}
-html_static_path = []
+html_theme = 'furo'
+html_title = 'apistar-ws'
+html_theme_options = {'footer_icons': []}
+html_static_path = ['_static']
+html_css_files = ['pages.css']
 html_show_sourcelink = False
+html_copy_source = False

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.browser import chromium
 from tests.groups.redis_server import redis_server
 
 # The machines are noisy: how long an example takes says nothing.
@@ -15,3 +16,10 @@ def shared_redis(tmp_path_factory):
     """A Redis that nobody kills."""
     with redis_server(tmp_path_factory.mktemp('redis')) as server:
         yield server
+
+
+@pytest.fixture(scope='session')
+def browser(tmp_path_factory):  # pragma: no cover
+    """A browser that all tests share; each opens tabs of its own."""
+    with chromium(tmp_path_factory.mktemp('profile')) as running:
+        yield running

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -12,35 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 from websockets.sync.client import connect
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from tests.browser import needs_browser, resize
 from tests.groups.redis_server import needs_redis
 from tests.servers import ROOT, eventually, free_port, process, serving
 
 #: Seconds for the page to show what a test waits for; far more than it takes.
 PATIENCE = 20.0
-CHROME = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-CHROMEDRIVER = shutil.which('chromedriver')
-OPTIONS = [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-]
-
-pytestmark = pytest.mark.skipif(
-    not (CHROME and CHROMEDRIVER) and not os.environ.get('REQUIRE_BROWSER'),
-    reason='The demo is tested in Chromium: install chromium and chromedriver.',
-)
+pytestmark = needs_browser
 
 
 # No coverage is asked of what a machine without a browser does not run.
@@ -226,20 +209,6 @@ def chat(monkeypatch):  # pragma: no cover
 def server(chat):  # pragma: no cover
     with serving(chat.app) as running:
         yield running
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):  # pragma: no cover
-    assert CHROME and CHROMEDRIVER, 'REQUIRE_BROWSER is set, but chromium or chromedriver is missing.'
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROME
-    for option in [*OPTIONS, '--user-data-dir=%s' % tmp_path_factory.mktemp('profile')]:
-        options.add_argument(option)
-    with pytest.MonkeyPatch.context() as patch:
-        # Selenium would ask the proxy of the environment for its own driver.
-        patch.setenv('no_proxy', '*')
-        with webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER)) as running:
-            yield running
 
 
 @pytest.fixture
@@ -566,8 +535,7 @@ CUT_OFF = """
 
 @pytest.mark.parametrize('width, height', [(1280, 800), (390, 844)])
 def test_no_focus_ring_is_cut_off(ann, server, width, height):  # pragma: no cover
-    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
-    ann.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+    resize(ann.driver, width, height)
     assert ann.run(CUT_OFF) == []
     ann.join('Ann', 'test')
     assert ann.run(CUT_OFF) == []

@@ -18,7 +18,9 @@ class ReaderComponent(Component):
 
 
 @websocket_route('/books/{book}/pages/{number}')
-async def page(book: str, number: int, ws: WebSocket, size: int = 10, mark: Optional[str] = None):
+async def page(
+    book: str, number: int, ws: WebSocket, size: int = 10, mark: Optional[str] = None
+):
     await ws.send_json({'book': book, 'number': number, 'size': size, 'mark': mark})
 
 

@@ -35,7 +35,9 @@ async def leaks_task(ws: WebSocket):
         await ws.send(message)
 
 
-client = TestClient(ASyncApp(collect_routes(never_answers, returns, raises_late, leaks_task)))
+client = TestClient(
+    ASyncApp(collect_routes(never_answers, returns, raises_late, leaks_task))
+)
 
 
 def echo(url):

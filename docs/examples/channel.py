@@ -1,6 +1,13 @@
 from apistar import exceptions
 
-from apistar_ws import ASyncApp, CloseCode, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    CloseCode,
+    WebSocket,
+    WebSocketDisconnect,
+    collect_routes,
+    websocket_route,
+)
 
 ends = []
 

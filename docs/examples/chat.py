@@ -42,7 +42,8 @@ class Message(types.Type):
 
 
 class Person(types.Type):
-    """Somebody in the room; ``id`` is of the connection, ``client`` of the page that comes back with another one."""
+    """Somebody in the room: ``id`` is the connection, ``client`` the page, which may
+    come back with another one."""
 
     id = validators.String()
     name = validators.String()
@@ -62,8 +63,21 @@ def people(members: List[Member]) -> List[Dict[str, Any]]:
     return [{'id': member.id, **member.info} for member in members]
 
 
-@websocket_route('/rooms/{room}', receives=Post, sends=[Message, People], on_invalid='reply', send_timeout=2)
-async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody', client: str = '', since: str = ''):
+@websocket_route(
+    '/rooms/{room}',
+    receives=Post,
+    sends=[Message, People],
+    on_invalid='reply',
+    send_timeout=2,
+)
+async def chat(
+    room: str,
+    ws: WebSocket,
+    groups: Groups,
+    name: str = 'somebody',
+    client: str = '',
+    since: str = '',
+):
     if not ROOM.fullmatch(room):
         raise exceptions.BadRequest('There is no such room')
     group_name, me = 'room:' + room, {'name': name[:40], 'client': client[:40]}
@@ -71,23 +85,42 @@ async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody',
     async def tell_people(change: MembersChanged) -> None:
         everybody = None if change.members is None else people(change.members)
         joined, left = people(change.joined), people(change.left)
-        await ws.send({'type': 'people', 'everybody': everybody, 'joined': joined, 'left': left})
+        await ws.send(
+            {'type': 'people', 'everybody': everybody, 'joined': joined, 'left': left}
+        )
 
     # Who comes back says where it was; who is new is shown the last messages.
     async with groups.join(
-        group_name, ws, since=since, info=me, on_change=tell_people, last=50, position_key='position'
+        group_name,
+        ws,
+        since=since,
+        info=me,
+        on_change=tell_people,
+        last=50,
+        position_key='position',
     ) as group:
         async for post in ws:
             text = post.text.encode('utf-8', 'replace').decode()
             now = datetime.datetime.now(datetime.timezone.utc)
-            await group.send(Message(type='message', author=me['name'], client=me['client'], text=text, at=now))
+            await group.send(
+                Message(
+                    type='message',
+                    author=me['name'],
+                    client=me['client'],
+                    text=text,
+                    at=now,
+                )
+            )
 
 
 def file_route(url: str, name: str, content_type: str) -> Route:
     """Return a route that serves a file from beside this one."""
 
     def serve() -> http.Response:
-        return http.Response((HERE / name).read_bytes(), headers={'Content-Type': content_type + '; charset=utf-8'})
+        return http.Response(
+            (HERE / name).read_bytes(),
+            headers={'Content-Type': content_type + '; charset=utf-8'},
+        )
 
     return Route(url, 'GET', serve, name=name)
 

@@ -1,6 +1,12 @@
 import orjson
 
-from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    WebSocket,
+    WebSocketComponent,
+    collect_routes,
+    websocket_route,
+)
 
 
 @websocket_route('/double')

@@ -33,4 +33,7 @@ async def inbox(user: User, ws: WebSocket):
     await ws.send('hello, %s' % user.name)
 
 
-app = ASyncApp([Route('/login', 'POST', login)] + collect_routes(inbox), components=[UserComponent()])
+app = ASyncApp(
+    [Route('/login', 'POST', login)] + collect_routes(inbox),
+    components=[UserComponent()],
+)

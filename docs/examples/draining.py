@@ -14,7 +14,7 @@ async def ticks(ws: WebSocket):
 
 
 class DrainFirst:
-    """Sends the clients away when the process is told to end, and only then tells the server."""
+    """Sends the clients away when the process is told to end, then tells the server."""
 
     def on_startup(self, app: App):
         self.app = app

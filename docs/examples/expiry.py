@@ -5,7 +5,8 @@ from apistar.server.components import Component
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 
-#: The claims of each token; in earnest, a library for JWT reads them from the token and checks its signature.
+#: The claims of each token. In earnest, a library for JWT reads them from the token,
+#: and checks its signature.
 tokens = {'Bearer brief': {'sub': 'Ada', 'exp': time.time() + 1}}
 
 

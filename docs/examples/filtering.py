@@ -1,6 +1,14 @@
 import json
 
-from apistar_ws import ASyncApp, Groups, GroupsComponent, MembersChanged, WebSocket, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    Groups,
+    GroupsComponent,
+    MembersChanged,
+    WebSocket,
+    collect_routes,
+    websocket_route,
+)
 
 
 @websocket_route('/prices')
@@ -18,9 +26,14 @@ async def prices(ws: WebSocket, groups: Groups, above: int = 0):
 async def people(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody'):
     async def tell(change: MembersChanged):
         if change.members is not None:
-            await ws.send_json({'here': sorted(member.info for member in change.members)})
+            await ws.send_json(
+                {'here': sorted(member.info for member in change.members)}
+            )
         else:
-            joined, left = ([member.info for member in members] for members in (change.joined, change.left))
+            joined, left = (
+                [member.info for member in members]
+                for members in (change.joined, change.left)
+            )
             await ws.send_json({'joined': joined, 'left': left})
 
     async with groups.join('room:' + room, ws, info=name, on_change=tell):

@@ -1,6 +1,12 @@
 from apistar import types, validators
 
-from apistar_ws import ASyncApp, InvalidMessage, WebSocket, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    InvalidMessage,
+    WebSocket,
+    collect_routes,
+    websocket_route,
+)
 
 
 class Order(types.Type):

@@ -18,7 +18,10 @@ async def chat(room: str, ws: WebSocket):
 
 
 def where(app: App) -> dict:
-    return {'chat': app.reverse_url('api:chat', room='kitchen'), 'news': app.reverse_url('live_news')}
+    return {
+        'chat': app.reverse_url('api:chat', room='kitchen'),
+        'news': app.reverse_url('live_news'),
+    }
 
 
 routes = [

@@ -1,4 +1,10 @@
-from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    WebSocket,
+    WebSocketComponent,
+    collect_routes,
+    websocket_route,
+)
 
 
 @websocket_route('/account')
@@ -6,7 +12,10 @@ async def account(ws: WebSocket):
     await ws.send('for our own pages')
 
 
-@websocket_route('/partners', allowed_origins=['same-origin', 'https://*.example.com', 'http://localhost:3000'])
+@websocket_route(
+    '/partners',
+    allowed_origins=['same-origin', 'https://*.example.com', 'http://localhost:3000'],
+)
 async def partners(ws: WebSocket):
     await ws.send('for pages of partners too')
 
@@ -17,5 +26,6 @@ async def weather(ws: WebSocket):
 
 
 app = ASyncApp(
-    collect_routes(account, partners, weather), components=[WebSocketComponent(allowed_origins=['https://example.com'])]
+    collect_routes(account, partners, weather),
+    components=[WebSocketComponent(allowed_origins=['https://example.com'])],
 )

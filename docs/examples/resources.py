@@ -3,7 +3,13 @@ from typing import AsyncIterator, Iterator
 from apistar import Route, exceptions
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    WebSocket,
+    collect_routes,
+    websocket_listener,
+    websocket_route,
+)
 
 events = []
 
@@ -67,4 +73,8 @@ def show_orders(session: Session) -> list:
 
 
 routes = [Route('/orders', 'GET', show_orders)] + collect_routes(news, order)
-app = ASyncApp(routes, components=[SessionComponent(), SubscriptionComponent()], event_hooks=[PoolHook])
+app = ASyncApp(
+    routes,
+    components=[SessionComponent(), SubscriptionComponent()],
+    event_hooks=[PoolHook],
+)

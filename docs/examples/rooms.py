@@ -1,6 +1,13 @@
 from apistar import Route, types, validators
 
-from apistar_ws import ASyncApp, Groups, GroupsComponent, WebSocket, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    Groups,
+    GroupsComponent,
+    WebSocket,
+    collect_routes,
+    websocket_route,
+)
 
 
 class Note(types.Type):
@@ -8,8 +15,12 @@ class Note(types.Type):
 
 
 @websocket_route('/rooms/{room}')
-async def chat(room: str, ws: WebSocket, groups: Groups, name: str = 'somebody', since: str = ''):
-    async with groups.join('room:' + room, ws, since=since, info={'name': name}, position_key='position') as group:
+async def chat(
+    room: str, ws: WebSocket, groups: Groups, name: str = 'somebody', since: str = ''
+):
+    async with groups.join(
+        'room:' + room, ws, since=since, info={'name': name}, position_key='position'
+    ) as group:
         async for text in ws:
             await group.send_json({'name': name, 'text': text})
 
@@ -33,5 +44,7 @@ app = ASyncApp(
         Route('/rooms/{room}/last', 'GET', last),
     ]
     + collect_routes(chat),
-    components=[GroupsComponent(namespaces={'room': {'history': 100, 'history_ttl': 3600}})],
+    components=[
+        GroupsComponent(namespaces={'room': {'history': 100, 'history_ttl': 3600}})
+    ],
 )

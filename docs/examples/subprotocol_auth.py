@@ -1,6 +1,12 @@
 from apistar import Component, exceptions
 
-from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    WebSocket,
+    WebSocketComponent,
+    collect_routes,
+    websocket_route,
+)
 
 users = {'c2VjcmV0': 'Ada'}
 
@@ -23,4 +29,6 @@ async def inbox(user: User, ws: WebSocket):
     await ws.send('hello, %s' % user.name)
 
 
-app = ASyncApp(collect_routes(inbox), components=[WebSocketComponent(), UserComponent()])
+app = ASyncApp(
+    collect_routes(inbox), components=[WebSocketComponent(), UserComponent()]
+)

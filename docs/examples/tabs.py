@@ -1,7 +1,14 @@
 from apistar import Route, exceptions, http
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, Groups, GroupsComponent, WebSocket, collect_routes, websocket_route
+from apistar_ws import (
+    ASyncApp,
+    Groups,
+    GroupsComponent,
+    WebSocket,
+    collect_routes,
+    websocket_route,
+)
 
 
 class User(str):

@@ -14,7 +14,9 @@ async def chat(room: str, ws: WebSocket, times: int = 1):
     if 'visitor' not in ws.cookies:
         raise exceptions.Forbidden('Enter first')
     async for message in ws:
-        await ws.send_json({'room': room, 'visitor': ws.cookies['visitor'], 'text': message * times})
+        await ws.send_json(
+            {'room': room, 'visitor': ws.cookies['visitor'], 'text': message * times}
+        )
 
 
 @websocket_route('/door', connect=False)
@@ -60,6 +62,8 @@ def test_headers_of_the_client_go_with_every_call():
 
 # Needs pytest-asyncio, with asyncio_mode = auto.
 async def test_the_same_in_an_async_test():
-    async with connect(app, '/chat/hall', headers={'Cookie': 'visitor=Ada'}, timeout=2.0) as ws:
+    async with connect(
+        app, '/chat/hall', headers={'Cookie': 'visitor=Ada'}, timeout=2.0
+    ) as ws:
         await ws.send('hey')
         assert (await ws.receive_json())['text'] == 'hey'

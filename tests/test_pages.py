@@ -1,0 +1,110 @@
+"""The documentation as it is built, in a browser: nothing is cut off, wide or missing."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from selenium.webdriver.support.wait import WebDriverWait
+
+import apistar_ws
+from apistar_ws.settings import SETTING_NAMES
+from tests.browser import needs_browser, resize
+from tests.servers import PATIENCE, ROOT
+
+DOCS = ROOT / 'docs'
+SPHINX = ['-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+HAS_SPHINX = all(map(importlib.util.find_spec, ('sphinx', 'furo', 'sphinx_copybutton')))
+DESKTOP, PHONE = (1280, 800), (390, 844)
+CUT_OFF = """
+    return [...document.querySelectorAll('pre')].filter((block) => block.scrollWidth > block.clientWidth + 1)
+        .map((block) => block.textContent);
+"""
+LOADED = re.compile(r'<(?:script|link|img)[^>]*?(?:src|href)="(https?://[^"]+)"')
+WIDTH = 'return document.documentElement.scrollWidth'
+BACKGROUND = 'return getComputedStyle(document.body).backgroundColor'
+UNLIKE_TEXT = """
+    const inText = [...document.querySelectorAll('article p a, article dd a, article li a')];
+    return inText.length > 0 && inText.every((link) => getComputedStyle(link).textDecorationLine === 'underline');
+"""
+#: What people look for, and the pages that have it are not the reference alone.
+TERMS = ['broadcast', 'presence', 'background', 'startup', 'reconnect', 'mypy', 'gunicorn']
+
+pytestmark = pytest.mark.skipif(not HAS_SPHINX, reason='Pages are built: install sphinx, furo and sphinx-copybutton.')
+
+
+@pytest.fixture(scope='module')
+def html(tmp_path_factory):
+    """The built pages."""
+    html, trees = tmp_path_factory.mktemp('html'), tmp_path_factory.mktemp('doctrees')
+    command = [sys.executable, '-W', 'ignore', *SPHINX, '-d', str(trees), str(DOCS), str(html)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    return html
+
+
+def names():
+    return sorted(path.stem for path in DOCS.glob('*.rst'))
+
+
+def test_they_build_without_a_warning_and_have_every_public_name(html):
+    reference = (html / 'reference.html').read_text(encoding='utf-8')
+    for name in apistar_ws.__all__:
+        assert 'id="apistar_ws.%s"' % name in reference, name
+    for name in SETTING_NAMES:
+        assert name in reference, name
+
+
+def test_every_code_can_be_copied_and_no_page_asks_for_anything_from_elsewhere(html):
+    guide = (html / 'guide.html').read_text(encoding='utf-8')
+    assert 'copybutton.js' in guide
+    for path in html.glob('*.html'):
+        assert LOADED.findall(path.read_text(encoding='utf-8')) == [], path.name
+
+
+@needs_browser
+class TestInABrowser:  # pragma: no cover
+    @pytest.fixture
+    def driver(self, browser):
+        browser.switch_to.new_window('tab')
+        yield browser
+        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': []})
+        browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+        browser.close()
+        browser.switch_to.window(browser.window_handles[0])
+
+    def look(self, driver, html, name, size=DESKTOP):
+        resize(driver, *size)
+        driver.get((html / ('%s.html' % name)).as_uri())
+
+    def test_no_code_is_cut_off_on_a_desktop(self, driver, html):
+        for name in names():
+            self.look(driver, html, name)
+            assert driver.execute_script(CUT_OFF) == [], name
+
+    def test_no_page_is_wider_than_a_screen(self, driver, html):
+        for size in (DESKTOP, PHONE):
+            for name in names():
+                self.look(driver, html, name, size)
+                assert driver.execute_script(WIDTH) <= size[0], (name, size)
+
+    def test_links_look_like_links(self, driver, html):
+        for name in ('guide', 'groups', 'recipes'):
+            self.look(driver, html, name)
+            assert driver.execute_script(UNLIKE_TEXT), name
+
+    def test_it_is_dark_where_the_reader_wants_it(self, driver, html):
+        for scheme, dark in (('light', False), ('dark', True)):
+            features = [{'name': 'prefers-color-scheme', 'value': scheme}]
+            driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
+            self.look(driver, html, 'guide')
+            red, green, blue = map(int, re.findall(r'\d+', driver.execute_script(BACKGROUND))[:3])
+            assert (red + green + blue < 200) is dark
+
+    @pytest.mark.parametrize('term', TERMS)
+    def test_the_search_finds(self, driver, html, term):
+        self.look(driver, html, 'search')
+        driver.get((html / 'search.html').as_uri() + '?q=' + term)
+        found = "return document.querySelectorAll('.search li a').length"
+        WebDriverWait(driver, PATIENCE, poll_frequency=0.05).until(lambda _: driver.execute_script(found), term)

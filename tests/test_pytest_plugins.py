@@ -1,0 +1,106 @@
+"""Async tests of users: with each plug-in of pytest and on each event loop, nested and overlapping."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+TESTS = """
+import asyncio
+
+import pytest
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws.testing import TasksLeft, TestClient, connect
+
+
+@websocket_route('/echo')
+async def echo(ws: WebSocket):
+    async for message in ws:
+        await ws.send(message)
+
+
+@websocket_route('/leaves')
+async def leaves(ws: WebSocket):
+    asyncio.get_running_loop().create_task(asyncio.sleep(60))
+
+
+app = ASyncApp(collect_routes(echo, leaves))
+%(backend)s
+
+async def answer(ws, text):
+    await ws.send(text)
+    return await ws.receive()
+
+
+%(mark)s
+async def test_it_runs_on_the_loop_that_was_asked_for():
+    assert type(asyncio.get_running_loop()).__module__.partition('.')[0] == %(loop)r
+
+
+%(mark)s
+async def test_connections_may_be_nested():
+    async with connect(app, '/echo') as outer:
+        async with connect(app, '/echo') as inner:
+            assert [await answer(inner, 'a'), await answer(outer, 'b')] == ['a', 'b']
+        assert await answer(outer, 'c') == 'c'
+
+
+%(mark)s
+async def test_connections_may_overlap():
+    first, second = connect(app, '/echo'), connect(app, '/echo')
+    one = await first.__aenter__()
+    two = await second.__aenter__()
+    assert await answer(one, 'a') == 'a'
+    await first.__aexit__(None, None, None)
+    assert await answer(two, 'b') == 'b'
+    await second.__aexit__(None, None, None)
+
+
+%(mark)s
+async def test_connections_may_be_in_tasks_of_their_own():
+    async def one(text):
+        async with connect(app, '/echo') as ws:
+            return await answer(ws, text)
+
+    assert await asyncio.gather(*[one(text) for text in 'abc']) == ['a', 'b', 'c']
+
+
+%(mark)s
+async def test_what_is_left_running_is_found():
+    with pytest.raises(TasksLeft):
+        async with connect(app, '/leaves', timeout=0.1):
+            pass
+
+
+%(mark)s
+async def test_the_blocking_client_works_in_an_async_test_too():
+    with TestClient(app) as client, client.websocket_connect('/echo') as outer:
+        with client.websocket_connect('/echo') as inner:
+            inner.send('a')
+            outer.send('b')
+            assert (inner.receive(), outer.receive()) == ('a', 'b')
+"""
+BACKEND = """
+@pytest.fixture
+def anyio_backend():
+    return %r
+"""
+ANYIO = {'mark': '@pytest.mark.anyio', 'options': ['-p', 'no:asyncio']}
+PLUGINS = {
+    # As the recipe has it.
+    'pytest-asyncio': {'mark': '', 'backend': '', 'loop': 'asyncio', 'options': ['-o', 'asyncio_mode=auto']},
+    'anyio': {**ANYIO, 'backend': BACKEND % 'asyncio', 'loop': 'asyncio'},
+    'anyio-uvloop': {**ANYIO, 'backend': BACKEND % (('asyncio', {'use_uvloop': True}),), 'loop': 'uvloop'},
+}
+needs_uvloop = pytest.mark.skipif(not importlib.util.find_spec('uvloop'), reason='It runs on uvloop: install it.')
+
+
+@pytest.mark.parametrize('name', ['pytest-asyncio', 'anyio', pytest.param('anyio-uvloop', marks=needs_uvloop)])
+def test_async_tests_of_users_run(name, tmp_path):
+    plugin = PLUGINS[name]
+    (tmp_path / 'test_it.py').write_text(TESTS % plugin)
+    command = [sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *plugin['options'], '.']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert '6 passed' in done.stdout, done.stdout
