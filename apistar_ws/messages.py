@@ -197,11 +197,19 @@ class Schema:
     def encode(self, value: Any) -> Any:
         """Return ``value`` validated, ready for the codec.
 
-        :raises ValidationError: API Star's own, if the program sends what it did not declare.
+        :raises ValidationError: API Star's own, if the program sends what it did not declare; it says what that was.
         """
-        if isinstance(value, types.Type):
-            value = dict(value)
-        return self._validate(value)
+        given = dict(value) if isinstance(value, types.Type) else value
+        try:
+            return self._validate(given)
+        except ValidationError as exc:
+            kind = type(value).__name__
+            exc.args = ('What is sent (%s) is not %s, as declared: %s' % (kind, self._name(), exc.detail),)
+            raise
+
+    def _name(self) -> str:
+        choices = self.declared if isinstance(self.declared, (list, tuple)) else [self.declared]
+        return ' or '.join(getattr(choice, '__name__', type(choice).__name__) for choice in choices)
 
 
 def reason_for(detail: Any) -> str:

@@ -227,10 +227,18 @@ def test_what_is_sent_is_validated(declared, value):
 
 
 def test_what_was_not_declared_cannot_be_sent():
-    with pytest.raises(ValidationError):
-        Schema(Order).encode({'count': 1})
-    with pytest.raises(ValidationError):
-        Schema([Joined, Left]).encode(Order(item='tea'))
+    for declared, value, text in [
+        (
+            Order,
+            {'count': 1},
+            r"^What is sent \(dict\) is not Order, as declared: \{'item': 'The \"item\" field is required.'\}$",
+        ),
+        (Order, 5, r'^What is sent \(int\) is not Order, as declared: Must be an object.$'),
+        ([Joined, Left], Order(item='tea'), r'^What is sent \(Order\) is not Joined or Left, as declared: '),
+        (validators.Integer(), 'a', r'^What is sent \(str\) is not Integer, as declared: '),
+    ]:
+        with pytest.raises(ValidationError, match=text):
+            Schema(declared).encode(value)
 
 
 @pytest.mark.parametrize(
