@@ -1,6 +1,7 @@
 """One line for each close and denial that the package decides, and not more than one a second of a kind."""
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -116,3 +117,27 @@ class TestConnections:
             ' with 404.',
             ' with 404. (999 more like it since the last one)',
         ]
+
+    async def test_a_flood_of_bad_handshakes_leaves_nothing_in_memory(self, caplog):
+        app = self.app(Guard)
+
+        async def flood(numbers):
+            for number in numbers:
+                origin = [(b'host', b'example.org'), (b'origin', b'https://%d.example.com' % number)]
+                bad = [(b'host', b'example.org'), (b'x-bad', b'\xff%d' % number)]
+                for options in [
+                    {'path': '/nowhere/%d' % number},
+                    {'path': '/guarded', 'query_string': b'n=%d' % number},
+                    {'path': '/do/x', 'headers': origin},
+                    {'path': '/do/x', 'headers': bad},
+                    {'path': '/do/%s%d' % ('x' * 300, number), 'headers': bad},
+                ]:
+                    await run(app, {**scope('/'), **options}, Peer(CONNECT))
+
+        await flood(range(50))
+        gc.collect()
+        before = len(gc.get_objects())
+        await flood(range(50, 550))
+        caplog.clear()
+        gc.collect()
+        assert len(gc.get_objects()) - before < 100
