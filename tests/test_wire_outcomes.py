@@ -712,8 +712,11 @@ class TestAfterTheAccept:
             assert await close_seen_by(ws) == (1013, 'Messages were lost: come back')
 
     async def test_messages_of_a_group_are_lost(self, server):
-        """messages of a group are lost, or the position of a client that comes back"""
+        """messages of a group are lost"""
         assert await close_of(server, '/member/lost', 'forget') == (4410, 'The position is lost')
+
+    async def test_position_is_lost(self, server):
+        """the position of a client that comes back is lost"""
         assert await close_of(server, '/member/lost?since=old') == (4410, 'The position is lost')
 
     async def test_engine_is_away(self, server):

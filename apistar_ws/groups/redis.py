@@ -341,7 +341,8 @@ class RedisEngine:
                     return session.fail(Unused())
                 if not await self._tick(session):
                     await self.presence.take_lease(session)
-        except GroupsUnavailable as exc:
+        except Exception as exc:
+            # Whatever it is: without ticks the lease runs out.
             session.fail(exc)
 
     async def _until_tick(self) -> None:

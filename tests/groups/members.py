@@ -47,9 +47,9 @@ class Inbox:
         await self.count(len(messages))
         assert self.messages == list(messages)
 
-    async def count(self, number: int) -> List[Any]:
+    async def count(self, number: int, patience: float = PATIENCE) -> List[Any]:
         """Return what has come, when that are so many."""
-        with_timeout = asyncio.get_running_loop().time() + PATIENCE
+        with_timeout = asyncio.get_running_loop().time() + patience
         while len(self.messages) < number:
             self._more.clear()
             left = with_timeout - asyncio.get_running_loop().time()

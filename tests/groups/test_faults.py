@@ -710,7 +710,7 @@ async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(
 
 
 async def test_a_hot_group_leaves_time_for_others(shared_redis):
-    """A hundred thousand messages in a second, from somebody who does nothing else."""
+    """A hundred thousand messages a second, for half a second, from somebody who does nothing else."""
     prefix = new_prefix()
     async with process(shared_redis.url, prefix=prefix, max_queue=1_000_000) as receiving:
         inbox, late, stopping = Inbox(), [], asyncio.Event()
@@ -723,13 +723,13 @@ async def test_a_hot_group_leaves_time_for_others(shared_redis):
 
         async with receiving.join('a', inbox):
             looking = asyncio.ensure_future(look())
-            await asyncio.to_thread(shared_redis.flood, '%s:0:group:a' % prefix, '1t..\nx', 10, 10_000)
-            await inbox.count(100_000)
+            await asyncio.to_thread(shared_redis.flood, '%s:0:group:a' % prefix, '1t..\nx', 5, 10_000)
+            await inbox.count(50_000, 4 * PATIENCE)
             stopping.set()
             await looking
         assert receiving.stats()['dropped'] == 0
         # With turns it is ten times that, without them less than half.
-        assert len(late) > 30
+        assert len(late) > 20
 
 
 async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
