@@ -28,6 +28,7 @@ from apistar_ws.injection import (
     asks_for_websocket,
     components_over_websocket,
     require_hook,
+    require_known_hooks,
 )
 from apistar_ws.lifecycle import Lifecycle
 from apistar_ws.resources import Resource, close_rest, opened_in
@@ -111,6 +112,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
     def _check_hooks(self) -> None:
         """Refuse hooks that would never run, and what hooks and handlers ask for that nobody supplies."""
+        for hook in self.event_hooks or ():
+            require_known_hooks(hook)
         on_request, on_response, on_error = self.get_event_hooks()
         for hook in (*on_request, *on_response, *on_error):
             require_hook(hook)
@@ -224,7 +227,8 @@ def require_components(given: Sequence[Any]) -> None:
     """
     for item in given:
         if not isinstance(item, Component):
-            raise ConfigurationError('components holds %r, which is no instance of Component.' % (item,))
+            advice = ': write %s()' % item.__name__ if isinstance(item, type) else ''
+            raise ConfigurationError('components holds %r, which is no instance of Component%s.' % (item, advice))
 
 
 def with_websocket_component(given: Optional[Sequence[Component]]) -> List[Component]:

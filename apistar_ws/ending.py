@@ -215,6 +215,17 @@ class Ending(Handshake):
             return exc
         return WebSocketDisconnect(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason or '')
 
+    def _require_loop(self, call: str) -> None:
+        """Refuse a call in another event loop: what it awaits would not wake up, and nobody could end it.
+
+        Asked at the first call only, since each message would pay for it.
+        """
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                '%s of %r was called outside of its event loop, in another thread say: use '
+                'asyncio.run_coroutine_threadsafe.' % (call, self)
+            )
+
     def _refusal(self, call: str, advice: str) -> WebSocketStateError:
         return WebSocketStateError(
             '%s is not possible on the WebSocket of %s, which is %s. %s'
@@ -228,7 +239,7 @@ class Ending(Handshake):
         if self.state is DISCONNECTED:
             return self._told_disconnect()
         if self.state is CLOSED:
-            return self._refusal(call, 'The handler has closed it: receive and send before close().')
+            return self._refusal(call, 'Its handler has ended or has closed it: receive and send before that.')
         return self._refusal(call, 'Await connect() first.')
 
     def _note_vain(self, call: str) -> None:

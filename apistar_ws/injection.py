@@ -40,6 +40,8 @@ BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData
 PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: Names that a handler gives to the channel, if it forgets to annotate it.
 CHANNEL_NAMES = ('ws', 'websocket', 'web_socket', 'socket')
+#: What an event hook may have.
+HOOK_NAMES = ('on_request', 'on_response', 'on_error', 'on_startup', 'on_shutdown')
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
@@ -197,6 +199,20 @@ def is_converted(parameter: inspect.Parameter, url: str) -> bool:
 def is_deferred(parameter: inspect.Parameter) -> bool:
     """Tell whether ``parameter`` stands for arguments that the handler resolves by itself."""
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
+
+
+def require_known_hooks(hook: Any) -> None:
+    """Refuse an event hook with a method whose name is misspelt: it would never run, and may be a guard.
+
+    :raises ConfigurationError: naming the method.
+    """
+    for name in dir(hook):
+        like = difflib.get_close_matches(name, HOOK_NAMES, 1, 0.8)
+        if name not in HOOK_NAMES and like and callable(getattr(hook, name)):
+            raise ConfigurationError(
+                'The event hook %s has a method %s, which nobody calls: did you mean %s?'
+                % (describe_handler(hook if isinstance(hook, type) else type(hook)), name, like[0])
+            )
 
 
 def require_hook(hook: Any) -> None:
@@ -439,7 +455,14 @@ class Arguments:
 
         :raises ConfigurationError: for what no component supplies.
         """
-        self._plan(on_request)
+        try:
+            self._plan(on_request)
+        except ConfigurationError as exc:
+            found = [getattr(parameter.annotation, 'supplied_by', '') for parameter in self._injected]
+            suppliers = ', '.join(filter(None, found))
+            if not suppliers or not str(exc).startswith('No component able'):
+                raise
+            raise ConfigurationError('%s Add %s to components.' % (exc, suppliers)) from None
 
     async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
         """Run the hooks and the components, and return the other arguments of the handler."""

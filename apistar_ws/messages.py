@@ -234,7 +234,8 @@ def validate_one(declared: Any) -> Callable[[Any], Any]:
     """Return what validates a value of one type or validator."""
     if not is_message_type(declared) and not isinstance(declared, validators.Validator):
         raise ConfigurationError(
-            'A message type is a types.Type, a validator, or a list of types.Types; %r is none.' % (declared,)
+            '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.'
+            % (declared,)
         )
     validate: Callable[[Any], Any] = with_unique_items(declared).validate
     return validate

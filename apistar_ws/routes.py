@@ -152,6 +152,11 @@ def marker(
     declaration: Declaration, decorator: str, require: Optional[Callable[[Any, str], None]] = None
 ) -> Callable[[Any], Any]:
     """Return the decorator that marks a handler with ``declaration``, once both are checked; ``require`` checks it."""
+    if callable(declaration.url):
+        raise ConfigurationError(
+            "@%s needs its URL in parentheses, such as @%s('/chat/{room}'), above %s."
+            % (decorator, decorator, describe_handler(declaration.url))
+        )
     where = '%s(%r)' % (decorator, declaration.url)
     if not isinstance(declaration.url, str) or not declaration.url.startswith('/'):
         raise ConfigurationError("%s: the URL has to begin with a slash, such as '/chat/{room}'." % where)

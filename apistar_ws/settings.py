@@ -1,9 +1,10 @@
 """What an application or a route allows: one value per limit, its default and the reason for it."""
 
 import dataclasses
+import difflib
 import json
 import math
-from typing import Any, Awaitable, Callable, Literal, Optional, Sequence, TypedDict, Union
+from typing import Any, Awaitable, Callable, Iterable, Literal, Optional, Sequence, TypedDict, Union
 
 from apistar.exceptions import ConfigurationError
 
@@ -126,13 +127,19 @@ def check_settings(given: Any, where: str) -> None:
     unknown = sorted(set(given) - set(SETTING_NAMES))
     if unknown:
         raise ConfigurationError(
-            '%s does not know the setting %s; the settings are %s.'
-            % (where, ', '.join(unknown), ', '.join(SETTING_NAMES))
+            '%s does not know the setting %s%s; the settings are %s.'
+            % (where, ', '.join(unknown), meant(unknown[0], SETTING_NAMES), ', '.join(SETTING_NAMES))
         )
     try:
         Settings(**given)
     except ConfigurationError as exc:
         raise ConfigurationError('%s: %s' % (where, exc)) from None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return a question after the known name that is most like ``name``, or nothing where none is like it."""
+    like = difflib.get_close_matches(name, known, 1)
+    return ' (did you mean %s?)' % like[0] if like else ''
 
 
 def is_limit(value: Any, kinds: Any) -> bool:

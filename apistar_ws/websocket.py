@@ -267,6 +267,8 @@ class WebSocket(Ending):
         """
         if self._receiving:
             raise self._refusal('receive()', 'Another task of the handler is receiving: let one receive for all.')
+        if not self._received:
+            self._require_loop('receive()')
         self._receiving = True
         try:
             message = await self._pull()
@@ -384,6 +386,8 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: once the client is gone.
         :raises WebSocketStateError: before ``connect`` and after ``close``.
         """
+        if not self._sent:
+            self._require_loop('send()')
         if self._sender is not None or type(data) is not str or not data.isascii():
             return await self._deliver(self._send_message(data), self._push)
         self._sender = current_task(self._loop)

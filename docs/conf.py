@@ -15,6 +15,8 @@ version = release = apistar_ws.__version__
 extensions = ['sphinx.ext.autodoc', 'sphinx_copybutton']
 exclude_patterns = ['_build']
 autodoc_member_order = 'bysource'
+# Else the path of a module on this machine is on the page.
+autodoc_preserve_defaults = True
 
 html_theme = 'furo'
 html_title = 'apistar-ws'

@@ -195,7 +195,7 @@ class TestBesideHTTP:
 
     def test_components_have_to_be_components(self):
         with pytest.raises(
-            exceptions.ConfigurationError, match='components holds .* which is no instance of Component'
+            exceptions.ConfigurationError, match=r'components holds .* which is no instance of Component: write \w+\(\)'
         ):
             ASyncApp([], components=[WebSocketComponent])
 

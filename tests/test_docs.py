@@ -29,7 +29,7 @@ TIMEOUT = 5.0
 HANGS_AFTER = 3.0
 #: Who says what is on the troubleshooting page, beside the package itself.
 SAID_BY = ('apistar', 'uvicorn', '_pytest')
-SAID_ELSEWHERE = ("'WebSocket' object has no attribute", 'Skipping analyzing "apistar"')
+SAID_ELSEWHERE = ('object is not iterable', 'was never awaited', 'Skipping analyzing "apistar"')
 HAS_STARLETTE = all(
     any(importlib.util.find_spec(name) for name in names) for names in [('starlette',), ('httpx', 'httpx2')]
 )

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
 from apistar import exceptions, http, types, validators
+from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -405,3 +406,28 @@ def test_each_documented_row_is_tested_in_its_order():
     _, _, hooks = page.partition('What the hooks see\n')
     documented = re.findall(r'^   \* - (.+?)\n     - ', hooks, re.MULTILINE | re.DOTALL)
     assert documented[1:] == list(dict.fromkeys(row.fault for row in ROWS))
+
+
+@pytest.mark.parametrize(
+    'name, meant', [('on_reqest', 'on_request'), ('on_start_up', 'on_startup'), ('onerror', 'on_error')]
+)
+def test_a_misspelt_method_of_a_hook_is_refused_since_it_may_be_a_guard(name, meant):
+    hook = type('Guard', (), {name: lambda self: None})
+    for given in (hook, hook()):
+        with pytest.raises(
+            ConfigurationError, match='Guard has a method %s, which nobody calls: did you mean %s' % (name, meant)
+        ):
+            ASyncApp([], event_hooks=[given])
+
+
+def test_other_attributes_of_a_hook_are_its_own():
+    class Hook:
+        on_requests = 5
+
+        def on_request(self):
+            """Nothing."""
+
+        def once(self):
+            """Nothing."""
+
+    ASyncApp([], event_hooks=[Hook, Hook()])

@@ -6,7 +6,7 @@ import pytest
 from apistar import Include, Route, exceptions, http, types, validators
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
 from apistar_ws.testing import HandshakeDenied, connect
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, channel, closed, opened, sent, text
 from tests.handlers import first, second
@@ -152,7 +152,7 @@ class TestMisuse:
         with pytest.raises(ConfigurationError, match='handler is an async generator'):
             websocket_route('/x')(handler)
 
-    @pytest.mark.parametrize('url', ['chat', '', None, chat])
+    @pytest.mark.parametrize('url', ['chat', '', None, 5])
     def test_a_url_without_its_slash_is_refused(self, url):
         with pytest.raises(ConfigurationError, match='the URL has to begin with a slash'):
             websocket_route(url)
@@ -456,3 +456,15 @@ class TestMixing:
         app = ASyncApp([Include('/v{version}', 'v', collect_routes(numbers))])
         async with connect(app, '/v2/3') as ws:
             assert await ws.receive_json() == [2, 3, {'version': 2, 'n': 3}]
+
+
+@pytest.mark.parametrize('decorator', [websocket_route, websocket_listener, websocket_stream])
+def test_a_decorator_without_its_parentheses_says_so(decorator):
+    async def handler(ws: WebSocket):
+        """It is not run."""
+
+    name = decorator.__name__
+    with pytest.raises(
+        ConfigurationError, match=r'^@%s needs its URL in parentheses, .* above tests.test_routes' % name
+    ):
+        decorator(handler)

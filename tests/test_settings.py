@@ -53,7 +53,7 @@ def test_a_route_overrides_what_it_names_and_keeps_the_rest():
         ({'error_key': ''}, "error_key='' has to be a text"),
         ({'json': object()}, 'needs the methods dumps'),
         ({'allowed_origins': ['a b']}, 'allowed_origins holds'),
-        ({'idle_timout': 5}, 'does not know the setting idle_timout; the settings are allowed_origins, '),
+        ({'idle_timout': 5}, 'does not know the setting idle_timout (did you mean idle_timeout?); the settings are '),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_named(given, problem):
@@ -81,3 +81,12 @@ def test_codecs_are_made_ready_once():
 
 def test_the_keywords_that_an_editor_knows_are_the_settings_there_are():
     assert tuple(Options.__annotations__) == SETTING_NAMES
+
+
+def test_a_misspelt_setting_is_asked_about():
+    with pytest.raises(
+        ConfigurationError, match=r'the setting idletimeout \(did you mean idle_timeout\?\); the settings are'
+    ):
+        check_settings({'idletimeout': 3}, 'here')
+    with pytest.raises(ConfigurationError, match=r'the setting colour; the settings are'):
+        check_settings({'colour': 3}, 'here')

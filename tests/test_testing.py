@@ -501,3 +501,9 @@ async def test_a_task_that_has_ended_is_said_to_have_ended():
     task = asyncio.ensure_future(nothing())
     await task
     assert describe_task(task, 'It') == 'It has ended.'
+
+
+def test_a_client_sends_text_or_bytes_and_nothing_else(client):
+    with client.websocket_connect('/echo/a') as ws:
+        with pytest.raises(TypeError, match=r'text or bytes, not dict: send_json\(\) sends JSON'):
+            ws.send({'a': 1})

@@ -96,7 +96,7 @@ DENIAL = [
 ]
 LEFT = (WebSocketDisconnect, r'disconnected \(code 4002')
 FIRST = (WebSocketStateError, r'connecting\. Await connect\(\) first')
-AFTER = (WebSocketStateError, r'closed\. The handler has closed it')
+AFTER = (WebSocketStateError, r'closed\. Its handler has ended or has closed it')
 
 # In this state, this call gives this result or error, and sends this. The client's next message is '5'.
 TABLE = [
@@ -768,3 +768,20 @@ class TestVainCalls:
             with pytest.raises(WebSocketDisconnect):
                 await ws.receive()
         assert caplog.records == []
+
+
+@pytest.mark.parametrize('call', ['receive', 'send'])
+async def test_a_call_in_another_event_loop_is_refused(call):
+    peer = Peer()
+    ws = await opened(peer)
+
+    def elsewhere():
+        with pytest.raises(
+            RuntimeError, match=r'^%s\(\) of <WebSocket / open> was called outside of its event loop' % call
+        ):
+            asyncio.run(ws.receive() if call == 'receive' else ws.send('x'))
+
+    await asyncio.to_thread(elsewhere)
+    assert ws.state is WebSocketState.OPEN and peer.sent == []
+    await ws.send('still')
+    assert peer.sent == [{'type': 'websocket.send', 'text': 'still'}]

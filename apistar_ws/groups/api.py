@@ -2,9 +2,25 @@
 
 import asyncio
 import contextlib
+import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Dict, List, NamedTuple, Optional, Union
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncContextManager,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Type,
+    Union,
+)
 
 from apistar_ws.groups.engine import Member
 from apistar_ws.groups.errors import MessagesLost, PositionLost
@@ -31,6 +47,8 @@ from apistar_ws.websocket import WebSocket
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+logger = logging.getLogger('apistar_ws')
 
 POSITION_KEY = re.compile('[A-Za-z_][A-Za-z0-9_.-]*')
 
@@ -90,6 +108,9 @@ class Groups:
     :param hub: the groups of this event loop.
     """
 
+    #: For errors: what is missing where nobody supplies it.
+    supplied_by = 'GroupsComponent()'
+
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
@@ -114,8 +135,7 @@ class Groups:
         finally:
             await hubs.stop()
 
-    @contextlib.asynccontextmanager
-    async def join(
+    def join(
         self,
         name: str,
         ws: Joining,
@@ -127,8 +147,8 @@ class Groups:
         *,
         last: int = 0,
         position_key: Optional[str] = None,
-    ) -> AsyncIterator[Group]:
-        """Make a connection a member: until the block is left, it gets whatever is sent to the group.
+    ) -> 'Join':
+        """Make a connection a member, by ``async with``: until the block is left, it gets what is sent to the group.
 
         Who may join is for the handler to decide, before. With ``since`` it gets first what was sent since that
         position, also while it was away: authorise for that too, or leave it out.
@@ -145,14 +165,22 @@ class Groups:
             the position is lost too; in the block of a function ``MessagesLost`` is raised.
         :param on_change: an async function of :class:`MembersChanged`, called with all members, then with changes, at
             most once a second.
-        :param last: how many of the last messages it gets first that has no position; from one moment to the next, so
-            that nothing is missing and nothing is there twice.
+        :param last: how many of the last messages a member without a position gets first, with nothing missing
+            between them and what comes then, and nothing twice.
         :param position_key: the key under which JSON objects get their position; after the join one is sent that has
             nothing else. Text, bytes and arrays have no room for it.
         :raises ValueError: for a name that cannot be, or a group that the connection is in already.
         :raises PositionLost: where ``since`` is none of this group, or its messages are not whole any more.
         :raises GroupsUnavailable: if the engine is away.
         """
+        joined = self._joined(name, ws, since, info, key, on_lost, on_change, last, position_key)
+        return Join(joined, name)
+
+    @contextlib.asynccontextmanager
+    async def _joined(
+        self, name: str, ws: Joining, since: Optional[str], info: Any, key: Optional[str], on_lost: Optional[OnLost],
+        on_change: Optional[OnChange], last: int, position_key: Optional[str],
+    ) -> AsyncIterator[Group]:  # fmt: skip
         hub = self._require_hub('join')
         settings = hub.namespaces.of(check_name(name))
         check_options(key, position_key, on_lost, on_change)
@@ -300,6 +328,41 @@ class Groups:
                 'use loop.call_soon_threadsafe, or asyncio.run_coroutine_threadsafe.' % call
             )
         return self._hub
+
+
+class Join:
+    """What :meth:`Groups.join` returns: the membership begins and ends with ``async with``.
+
+    :param joined: what is entered.
+    :param name: the name of the group.
+    """
+
+    def __init__(self, joined: AsyncContextManager[Group], name: str) -> None:
+        self._joined = joined
+        self._name = name
+        self._is_entered = False
+
+    async def __aenter__(self) -> Group:
+        self._is_entered = True
+        return await self._joined.__aenter__()
+
+    async def __aexit__(
+        self, kind: Optional[Type[BaseException]], exc: Optional[BaseException], traceback: Optional[TracebackType]
+    ) -> Optional[bool]:
+        return await self._joined.__aexit__(kind, exc, traceback)
+
+    def _refuse(self, *arguments: Any) -> NoReturn:
+        self._is_entered = True
+        raise TypeError('groups.join() is entered: async with groups.join(%r, ws) as group.' % self._name)
+
+    __await__ = __enter__ = __exit__ = _refuse
+
+    def __del__(self) -> None:
+        if not self._is_entered:
+            logger.warning(
+                'groups.join(%r) was called and never entered, so nobody has joined: async with groups.join(%r, ws).',
+                self._name, self._name,
+            )  # fmt: skip
 
 
 def position_of(since: Optional[str]) -> Optional[Position]:

@@ -28,7 +28,7 @@ class GroupsComponent(Component):  # type: ignore[misc]
     :param options: as follows, and those of all groups; see :class:`GroupSettings`.
     :param namespaces: settings by namespace, which is what comes before the first colon of a name.
     :param prefix: what all keys and channels in Redis begin with.
-    :param lease: seconds after which the members of a process count as gone that has not been heard of. Default: 10.
+    :param lease: seconds without a sign of life after which the members of a process count as gone. Default: 10.
     :param publish_timeout: seconds that Redis may take to answer. Default: 5.
     :param json: the codec: the ``json`` module, ``orjson``, or an object with ``dumps`` and ``loads``.
     :raises ConfigurationError: for a setting or a value that is not known, or without redis-py.

@@ -7,6 +7,8 @@ from typing import Any, Dict, Iterable, Literal, Mapping, TypedDict
 
 from apistar.exceptions import ConfigurationError
 
+from apistar_ws.settings import meant
+
 #: Bytes of UTF-8 that a name may have.
 MAX_NAME_BYTES = 200
 OVERFLOWS = ('close', 'drop_oldest', 'drop_newest')
@@ -135,8 +137,14 @@ def settings_of(kind: Any, given: Mapping[str, Any], where: str) -> Any:
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise ConfigurationError(
-            '%s does not know the setting %s; those of a group are %s, and those of all groups together %s.'
-            % (where, ', '.join(unknown), ', '.join(names), ', '.join(ENGINE_NAMES))
+            '%s does not know the setting %s%s; those of a group are %s, and those of all groups together %s.'
+            % (
+                where,
+                ', '.join(unknown),
+                meant(unknown[0], names),
+                ', '.join(names),
+                ', '.join(ENGINE_NAMES),
+            )
         )
     try:
         return kind(**given)

@@ -75,7 +75,10 @@ class Connection:
         """Send text or bytes to the application.
 
         :raises ConnectionClosed: if it has closed the connection, and that was received.
+        :raises TypeError: for what is neither; nothing is sent.
         """
+        if not isinstance(data, (str, bytes)):
+            raise TypeError('A client sends text or bytes, not %s: send_json() sends JSON.' % type(data).__name__)
         if self._closed is not None:
             raise self._closed
         kind = 'text' if isinstance(data, str) else 'bytes'

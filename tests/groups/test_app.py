@@ -190,7 +190,10 @@ async def test_the_groups_end_with_the_lifespan():
         ({'overflow': 'drop'}, "overflow='drop' has to be 'close', 'drop_oldest' or 'drop_newest'"),
         ({'lease': 0}, 'GroupsComponent: lease=0 has to be a number of seconds above 0'),
         ({'publish_timeout': float('inf')}, 'publish_timeout=inf has to be'),
-        ({'histroy': 1}, 'GroupsComponent does not know the setting histroy; those of a group are history,'),
+        (
+            {'histroy': 1},
+            'GroupsComponent does not know the setting histroy .did you mean history..; those of a group are history,',
+        ),
         ({'namespaces': {'a:b': {}}}, "The namespace 'a:b' has to be a text without a colon"),
         ({'namespaces': {'a': {'histroy': 1}}}, "The namespace 'a' does not know the setting histroy"),
         (
@@ -277,3 +280,21 @@ async def test_an_engine_is_of_one_process_and_one_loop(monkeypatch):
     monkeypatch.setattr(os, 'getpid', lambda: -1)
     assert component.resolve()._hub is not hub
     assert list(component._hubs._hubs) == [asyncio.get_running_loop()]
+
+
+async def test_a_join_that_is_not_entered_is_said_in_the_log(caplog):
+    groups = GroupsComponent().resolve()
+    groups.join('a', print)
+    assert "groups.join('a') was called and never entered" in caplog.text
+    caplog.clear()
+    with pytest.raises(TypeError, match=r"groups.join\(\) is entered: async with groups.join\('a', ws\)"):
+        await groups.join('a', print)
+    with pytest.raises(TypeError, match='is entered: async with'):
+        with groups.join('a', print):
+            """It is not entered."""
+    assert caplog.text == ''
+
+
+def test_groups_without_their_component_say_what_is_missing():
+    with pytest.raises(ConfigurationError, match=r'parameter "groups" .* Add GroupsComponent\(\) to components.$'):
+        ASyncApp(collect_routes(chat))

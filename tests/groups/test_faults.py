@@ -14,7 +14,7 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.redis_session import check_server
-from tests.groups.members import Inbox, client, new_prefix, process
+from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
 from tests.servers import ROOT, eventually, free_port
 
