@@ -33,7 +33,7 @@ from apistar_ws.injection import (
 from apistar_ws.lifecycle import Lifecycle
 from apistar_ws.resources import Resource, close_rest, opened_in
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
-from apistar_ws.routes import bare_handler, is_marked
+from apistar_ws.routes import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
 from apistar_ws.signatures import describe_handler
 from apistar_ws.startup import Startup
 from apistar_ws.types import Receive, Scope, Send
@@ -244,10 +244,17 @@ def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bo
 
     A plain function serves HTTP, whatever its components ask for.
     """
-    if is_marked(route.handler):
+    if is_marked(route.handler) or isinstance(route, WebSocketRoute):
         return True
     components = needs_websocket if inspect.iscoroutinefunction(route.handler) else ()
-    return route.method == 'GET' and asks_for_websocket(route.handler, components)
+    if route.method == 'GET' and asks_for_websocket(route.handler, components):
+        return True
+    if isinstance(route.method, HandshakeMethod):
+        raise ConfigurationError(
+            'The route %r was made of a WebSocket route, and its handler %s is none of a WebSocket: hand the decorated '
+            'handler on as it is.' % (route.url, describe_handler(route.handler))
+        )
+    return False
 
 
 def refuse_clashes(routes: Sequence[NamedRoute], endpoints: Sequence[Endpoint], http_names: Container[str]) -> None:

@@ -1,6 +1,6 @@
 """What the injector supplies on a handshake: the channel, and API Star's own values of the request."""
 
-from typing import TYPE_CHECKING, Any, Tuple
+from typing import Any, Tuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from apistar import http
@@ -11,10 +11,8 @@ from apistar.server.components import Component
 
 from apistar_ws.handshake import connection_url, decode_headers
 from apistar_ws.settings import Options, Settings, check_settings
+from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class WebSocketComponent(Component):  # type: ignore[misc]

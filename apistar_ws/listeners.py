@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 
@@ -14,10 +14,8 @@ from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.settings import Options
 from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def websocket_listener(

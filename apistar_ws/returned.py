@@ -5,6 +5,7 @@ import typing
 from typing import Any, Optional
 
 from apistar import validators
+from apistar.exceptions import ConfigurationError
 
 from apistar_ws.ending import WebSocketState
 from apistar_ws.injection import Handler
@@ -38,9 +39,13 @@ class Returned:
         """Send ``value``, if it is a message and the connection is open, or say once that nobody gets it."""
         if not self._is_message:
             return self._tell(value, 'send it by ws.send(), or annotate the handler with it, as in -> dict')
-        if ws.state is not WebSocketState.OPEN:
-            return self._tell(value, 'the connection was %s' % ws.state.name.lower())
-        await WebSocket.send(ws, encode_reply(ws, self._sends, value))
+        if ws.state is WebSocketState.CONNECTING:
+            return self._tell(value, 'it has not called ws.connect()')
+        if ws.state is WebSocketState.CLOSED:
+            return self._tell(value, 'it has closed the connection before')
+        # Of a client that has left nothing is said.
+        if ws.state is WebSocketState.OPEN:
+            await WebSocket.send(ws, encode_reply(ws, self._sends, value))
 
     def _tell(self, value: Any, why: str) -> None:
         if not self._is_told:
@@ -52,7 +57,12 @@ class Returned:
 def is_message(annotation: Any) -> bool:
     """Tell whether a return annotation says that there is a message."""
     choices = [typing.get_origin(choice) or choice for choice in union_members(annotation)]
-    return bool(choices) and all(choice in MESSAGES or is_message_type(choice) for choice in choices)
+    return bool(choices) and all(isinstance(choice, type) and is_of_json(choice) for choice in choices)
+
+
+def is_of_json(kind: type) -> bool:
+    """Tell whether values of a class are messages; a ``TypedDict`` is a dict."""
+    return issubclass(kind, MESSAGES) or is_message_type(kind)
 
 
 def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
@@ -63,10 +73,18 @@ def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
 
 
 def annotated_schema(annotation: Any) -> Optional[Schema]:
-    """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them."""
-    if typing.get_origin(annotation) is list and all(map(is_message_type, typing.get_args(annotation))):
-        return Schema(validators.Array(items=typing.get_args(annotation)[0]))
+    """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them.
+
+    :raises ConfigurationError: for the name of a type inside of another annotation, which nobody can resolve.
+    """
     choices = union_members(annotation)
-    if not all(map(is_message_type, choices)):
+    items = [item for choice in choices for item in typing.get_args(choice)]
+    if any(isinstance(item, typing.ForwardRef) for item in (*choices, *items)):
+        raise ConfigurationError(
+            'The annotation %r holds the name of a type, as text: put all of it in quotes, or none.' % (annotation,)
+        )
+    if len(choices) == 1 and typing.get_origin(choices[0]) is list and items and all(map(is_message_type, items)):
+        return Schema(validators.Array(items=items[0]))
+    if not choices or not all(map(is_message_type, choices)):
         return None
     return Schema(choices[0] if len(choices) == 1 else choices)

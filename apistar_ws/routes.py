@@ -3,7 +3,6 @@
 import inspect
 import types as python_types
 from typing import (
-    TYPE_CHECKING,
     Any,
     Callable,
     Iterable,
@@ -27,10 +26,8 @@ from apistar_ws.injection import Handler
 from apistar_ws.messages import MessageType, Schema
 from apistar_ws.settings import Options, check_settings
 from apistar_ws.signatures import describe_handler, readable
+from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 #: A decorated function is, to a type checker, what it was.
 Function = TypeVar('Function', bound=Callable[..., Any])

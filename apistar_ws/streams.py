@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import typing
-from typing import TYPE_CHECKING, Any, AsyncGenerator, Callable, Optional
+from typing import Any, AsyncGenerator, Callable, Optional
 
 from apistar.exceptions import ConfigurationError
 
@@ -13,10 +13,8 @@ from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.settings import Options
 from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def websocket_stream(

@@ -4,10 +4,11 @@ from typing import Any, Dict, List, Optional, Union
 
 import pytest
 from apistar import types, validators
+from apistar.exceptions import ConfigurationError
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.returned import is_message
-from apistar_ws.testing import ConnectionClosed, TestClient, connect
+from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient, connect
 
 CLOSED = {'code': 1000, 'reason': ''}
 
@@ -49,6 +50,7 @@ async def conversation(handler, path='/', **options):
         (Order, Order(item='tea'), '{"item":"tea"}'),
         (Order, {'item': 'tea'}, '{"item":"tea"}'),
         (List[Order], [Order(item='tea')], '[{"item":"tea"}]'),
+        (Optional[List[Order]], [Order(item='tea')], '[{"item":"tea"}]'),
         (Optional[Order], Order(item='tea'), '{"item":"tea"}'),
         (Union[Buy, Cancel], Cancel(type='cancel'), '{"type":"cancel"}'),
         ('Order', Order(item='tea'), '{"item":"tea"}'),
@@ -71,6 +73,14 @@ async def test_a_value_is_held_against_what_the_route_sends():
 
     assert await conversation(handler, '/tea') == ['{"item":"tea"}', (1000, '')]
     assert await conversation(handler, '/sugar+', raises=False) == [(1011, 'Internal error')]
+
+
+async def test_items_of_a_list_are_checked_also_where_there_may_be_none():
+    @websocket_route('/')
+    async def handler(ws: WebSocket) -> Optional[List[Order]]:
+        return [{'item': 'much too long'}]
+
+    assert await conversation(handler, raises=False) == [(1011, 'Internal error')]
 
 
 @pytest.mark.parametrize('annotation', [None, Any, Optional[None], object, Order])
@@ -106,7 +116,37 @@ async def test_a_message_that_is_returned_behind_the_close_is_said_in_the_log(ca
         return {}
 
     assert await conversation(handler) == [(4000, '')]
-    assert 'returned a value (dict) that nobody gets: the connection was closed.' in caplog.text
+    assert 'returned a value (dict) that nobody gets: it has closed the connection before.' in caplog.text
+
+
+async def test_a_message_that_is_returned_to_a_client_that_has_left_is_no_mistake(caplog):
+    @websocket_route('/')
+    async def handler(ws: WebSocket) -> dict:
+        async for _ in ws:
+            """Count them, say."""
+        return {}
+
+    async with connect(ASyncApp(collect_routes(handler)), '/'):
+        """Leave."""
+    assert caplog.text == ''
+
+
+async def test_a_message_that_is_returned_without_a_connection_is_said_in_the_log(caplog):
+    @websocket_route('/', connect=False)
+    async def handler(ws: WebSocket) -> dict:
+        return {}
+
+    with pytest.raises(HandshakeDenied):
+        await conversation(handler)
+    assert 'that nobody gets: it has not called ws.connect().' in caplog.text
+
+
+def test_the_name_of_a_type_inside_of_an_annotation_is_refused():
+    async def handler(ws: WebSocket) -> List['Order']:
+        """It is not run."""
+
+    with pytest.raises(ConfigurationError, match='holds the name of a type, as text: put all of it in quotes'):
+        ASyncApp(collect_routes(websocket_route('/')(handler)))
 
 
 async def test_a_handler_that_is_called_by_hand_returns_what_it_returns():

@@ -416,6 +416,19 @@ class TestStacked:
             with pytest.raises(ConfigurationError, match='use apistar_ws.ASyncApp in its place'):
                 stock(routes)
 
+    def test_a_route_of_ours_whose_handler_is_replaced_is_refused(self):
+        @websocket_listener('/new')
+        async def listener(message: str):
+            """It is not run."""
+
+        @functools.wraps(listener.__wrapped__)
+        async def wrapper(*args, **kwargs):
+            """Not one of ours."""
+
+        route = collect_routes(listener)[0]
+        with pytest.raises(ConfigurationError, match='was made of a WebSocket route, and its handler .* is none'):
+            ASyncApp([Route(route.url, route.method, wrapper)])
+
     def test_a_route_whose_declaration_cannot_be_told_is_refused(self):
         @websocket_route('/old', name='old')
         @websocket_route('/new')

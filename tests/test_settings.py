@@ -1,10 +1,12 @@
+import inspect
 import json
+import typing
 
 import orjson
 import pytest
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws import Settings
+from apistar_ws import Settings, WebSocketComponent, websocket_listener, websocket_route, websocket_stream
 from apistar_ws.settings import SETTING_NAMES, Options, check_settings
 
 
@@ -90,3 +92,9 @@ def test_a_misspelt_setting_is_asked_about():
         check_settings({'idletimeout': 3}, 'here')
     with pytest.raises(ConfigurationError, match=r'the setting colour; the settings are'):
         check_settings({'colour': 3}, 'here')
+
+
+def test_annotations_are_resolved_while_the_program_runs():
+    for function in (websocket_route, websocket_listener, websocket_stream):
+        assert typing.get_type_hints(function)['url'] is str
+    assert list(inspect.signature(WebSocketComponent, eval_str=True).parameters) == ['settings']

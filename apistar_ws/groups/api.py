@@ -7,7 +7,6 @@ import re
 import time
 from types import TracebackType
 from typing import (
-    TYPE_CHECKING,
     Any,
     AsyncContextManager,
     AsyncIterator,
@@ -40,13 +39,10 @@ from apistar_ws.groups.payload import (
     parse_position,
 )
 from apistar_ws.groups.presence import MembersChanged
-from apistar_ws.groups.receivers import OnMessage, ToFunction, ToWebSocket, require_async
+from apistar_ws.groups.receivers import Block, OnMessage, ToFunction, ToWebSocket, require_async
 from apistar_ws.groups.settings import GroupSettings, GroupsOptions, check_name, is_amount
-from apistar_ws.types import Data
+from apistar_ws.types import Data, Unpack
 from apistar_ws.websocket import WebSocket
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 logger = logging.getLogger('apistar_ws')
 
@@ -187,8 +183,10 @@ class Groups:
         require_kept(name, settings, last, position_key)
         require_listed(name, settings, on_change is not None)
         entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
-        mailbox = self._mailbox(hub, ws, name)
-        member = Membership(name, settings, mailbox, key_id(key) if key else mailbox.exclude_id, position_key, on_lost)
+        block = Block(name)
+        mailbox = self._mailbox(hub, ws, name, block)
+        exclude_id = key_id(key) if key else mailbox.exclude_id
+        member = Membership(name, settings, mailbox, block, exclude_id, position_key, on_lost)
         mailbox.memberships[name] = member
         hub.joined.setdefault(identity(ws), []).append(member)
         try:
@@ -197,25 +195,19 @@ class Groups:
                 self._release(hub, member)
                 if on_change is not None:
                     await hub.watch(member, on_change)
-                yield Group(self, member)
+                async with raising(block):
+                    yield Group(self, member)
             finally:
                 await hub.leave(sequence, member, entry)
-        except BaseException as exc:
-            failure = await mailbox.receiving.released(exc)
-            if failure is not None:
-                raise failure from None
-            raise
         finally:
             forget(hub, ws, member)
-        failure = await mailbox.receiving.released(None)
-        if failure is not None:
-            raise failure
 
-    def _mailbox(self, hub: Hub, ws: Any, name: str) -> Mailbox:
+    def _mailbox(self, hub: Hub, ws: Any, name: str, block: Block) -> Mailbox:
         """Return the mailbox of a connection that is not in the group ``name``; a function has one for each join."""
         joined = hub.joined.get(identity(ws), [])
         if not isinstance(ws, WebSocket):
-            to_function = ToFunction(require_async(ws, 'a WebSocket or an async function of (message)'))
+            function = require_async(ws, 'a WebSocket or an async function of (message)')
+            to_function = ToFunction(function, block)
             return Mailbox(to_function, joined[0].mailbox.exclude_id if joined else new_id(), hub.pump)
         open_ones = [member.mailbox for member in joined if not member.mailbox.is_over]
         if any(mailbox.memberships.get(name) for mailbox in open_ones):
@@ -328,6 +320,21 @@ class Groups:
                 'use loop.call_soon_threadsafe, or asyncio.run_coroutine_threadsafe.' % call
             )
         return self._hub
+
+
+@contextlib.asynccontextmanager
+async def raising(block: Block) -> AsyncIterator[None]:
+    """Raise in a block what a function of its member has raised; what the block raises by itself comes first."""
+    try:
+        yield
+    except BaseException as exc:
+        failure = await block.left(exc)
+        if failure is not None:
+            raise failure from None
+        raise
+    failure = await block.left(None)
+    if failure is not None:
+        raise failure
 
 
 class Join:

@@ -1,7 +1,7 @@
 """The component that supplies ``Groups``."""
 
 import contextlib
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from apistar.server.components import Component
 
@@ -9,9 +9,7 @@ from apistar_ws.groups.api import Groups
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.settings import GroupsOptions
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from apistar_ws.types import Unpack
 
 #: Seconds that what waits to be sent has when the application ends.
 TIME_TO_STOP = 0.7

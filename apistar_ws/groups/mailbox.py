@@ -32,14 +32,18 @@ class Receiving(Protocol):
     def tell_lost(self, lost: MessagesLost) -> None:
         """Tell of a loss; there will be no more messages."""
 
-    def tell_failed(self, exc: Exception) -> None:
-        """Tell what has been raised where messages were given."""
+    def is_end(self, exc: Exception) -> bool:
+        """Tell whether ``exc`` only says that there is nobody any more to give messages to."""
 
     def tell_cancelled(self) -> None:
         """Tell that giving a message was cancelled, and not because the member has left."""
 
-    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
-        """Return what is to be raised in the handler in place of ``exc``, with which it leaves a group."""
+
+class Failing(Protocol):
+    """Whoever is told what a function of a member raises."""
+
+    def fail(self, exc: Exception) -> None:
+        """Tell what was raised."""
 
 
 class Membership:
@@ -48,15 +52,16 @@ class Membership:
     :param group: the name of the group.
     :param settings: those of the group.
     :param mailbox: whose messages these are.
+    :param block: is told what its functions raise.
     :param exclude_id: messages that exclude this id are not for it.
     :param position_key: the key under which JSON objects get their position.
     :param on_lost: is told of losses, in place of the end of the membership.
     """
 
     __slots__ = (
-        'group', 'settings', 'mailbox', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'replay', 'notices',
-        'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting', 'lost', 'on_detach', 'on_drop',
-        'served', '_is_told',
+        'group', 'settings', 'mailbox', 'block', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'replay',
+        'notices', 'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting', 'lost', 'on_detach',
+        'on_drop', 'served', '_is_told',
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +69,7 @@ class Membership:
         group: str,
         settings: GroupSettings,
         mailbox: 'Mailbox',
+        block: Failing,
         exclude_id: str,
         position_key: Optional[str] = None,
         on_lost: Optional[Callable[[MessagesLost], Awaitable[None]]] = None,
@@ -71,6 +77,7 @@ class Membership:
         self.group = group
         self.settings = settings
         self.mailbox = mailbox
+        self.block = block
         self.exclude_id = exclude_id
         self.position_key = position_key
         self.on_lost = on_lost
@@ -226,11 +233,12 @@ class Mailbox:
         was_over, self.is_over = self.is_over, True
         if self._serving is not None:
             note_served(self._serving)
+        self._serving = None
         for member in list(self.memberships.values()):
             member.shut()
-        if isinstance(exc, Exception):
-            self.receiving.tell_failed(exc)
-        elif not was_over:
+            if isinstance(exc, Exception) and not self.receiving.is_end(exc):
+                member.block.fail(exc)
+        if not isinstance(exc, Exception) and not was_over:
             self.receiving.tell_cancelled()
 
     async def _serve(self, member: Membership) -> None:
@@ -239,7 +247,7 @@ class Mailbox:
         give, key, exclude_id, queue = self.receiving.give, member.position_key, member.exclude_id, member.queue
         for _ in range(MESSAGES_PER_TURN):
             if member.notices:
-                await member.notices.popleft()()
+                await self._call(member, member.notices.popleft())
                 continue
             source = member.replay or queue
             if not source:
@@ -252,6 +260,16 @@ class Mailbox:
             if message.position is not None:
                 member.position = message.position
         self.wake(member)
+
+    async def _call(self, member: Membership, notice: Notice) -> None:
+        """Call a function of ``member``; what it raises ends this membership, and no other one of the mailbox."""
+        try:
+            await notice()
+        except Exception as exc:
+            member.shut()
+            member.notices.clear()
+            if not self.receiving.is_end(exc):
+                member.block.fail(exc)
 
     async def leave(self, member: Membership) -> None:
         """Give ``member`` nothing more; a message that is being sent has a second."""

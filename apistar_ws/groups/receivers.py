@@ -1,18 +1,21 @@
-"""Who gets the messages of a group: the client of a WebSocket, or a function of the handler."""
+"""Who gets the messages of a group, the client of a WebSocket or a function, and the block of a join."""
 
 import asyncio
 import functools
 import inspect
-from typing import Any, Awaitable, Callable, Optional, Protocol
+import logging
+from typing import Any, Awaitable, Callable, Optional
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
-from apistar_ws.exceptions import INTERNAL_ERROR, WebSocketDisconnect, WebSocketStateError
+from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
 from apistar_ws.interruption import Interruption
 from apistar_ws.types import Data
 from apistar_ws.websocket import WebSocket
+
+logger = logging.getLogger('apistar_ws')
 
 #: Seconds between two looks whether a handshake is accepted, which is what messages wait for.
 INTERVAL = 0.01
@@ -25,15 +28,42 @@ REASONS = {
 OnMessage = Callable[[Data], Awaitable[Any]]
 
 
-class Connection(Protocol):
-    """What is asked of a WebSocket, beside what a handler may use of it."""
+class Block:
+    """The block of one join: what a function of its member raises is raised in it.
 
-    @property
-    def _interruption(self) -> Interruption:
-        """What has ended its handler."""
+    Made in the task that joins.
 
-    def _abort(self, code: int, reason: str) -> None:
-        """Close it, and end its handler."""
+    :param name: the name of the group.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._interruption = Interruption(asyncio.current_task())
+        self._failure: Optional[Exception] = None
+        self._is_left = False
+
+    def fail(self, exc: Exception) -> None:
+        """Have ``exc`` raised in the block; where it is left already, the log has it."""
+        if self._is_left or self._failure is not None:
+            return logger.error('A member of the group %r has failed.', self._name, exc_info=exc)
+        self._failure = exc
+        self._interruption.cancel_again()
+
+    async def left(self, exc: Optional[BaseException]) -> Optional[Exception]:
+        """Let the task go its own way; return what is to be raised in place of ``exc``, which has ended the block."""
+        self._is_left = True
+        failure, owner = self._failure, self._interruption.owner
+        if failure is None:
+            return None
+        if isinstance(exc, asyncio.CancelledError):
+            is_raised = self._interruption.was_ours(owner)
+        else:
+            is_raised = exc is None
+            await self._interruption.release()
+        if is_raised:
+            return failure
+        logger.error('A member of the group %r has failed.', self._name, exc_info=failure)
+        return None
 
 
 class ToWebSocket:
@@ -46,7 +76,6 @@ class ToWebSocket:
     def __init__(self, ws: WebSocket, closing: Closing) -> None:
         self._ws = ws
         self._closing = closing
-        self._failure: Optional[Exception] = None
         # Encoded already: what a route sends is checked by whoever sends it to the group.
         self.give = functools.partial(WebSocket.send, ws)
 
@@ -59,65 +88,40 @@ class ToWebSocket:
         """Close the connection, when it is its turn; also if it has left the group: it has a hole all the same."""
         self._closing.close(self._ws, lost.close_code, REASONS[lost.close_code])
 
-    def tell_failed(self, exc: Exception) -> None:
-        """End the connection, unless it has ended: that is not an error to anybody else."""
-        if not isinstance(exc, (WebSocketDisconnect, WebSocketStateError)):
-            self._failure = exc
-            connection: Connection = self._ws
-            connection._abort(*INTERNAL_ERROR)
+    def is_end(self, exc: Exception) -> bool:
+        """Tell whether ``exc`` only says that the connection is over, which is not an error to anybody else."""
+        is_over = self._ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED)
+        return is_over and isinstance(exc, (WebSocketDisconnect, WebSocketStateError))
 
     def tell_cancelled(self) -> None:
         """Do nothing: whoever ends the connection cancels what is being sent."""
 
-    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
-        """Return what is to be raised in place of ``exc``, which has ended the body: what has failed before."""
-        if self._failure is None or exc is None or isinstance(exc, WebSocketDisconnect):
-            return self._failure
-        connection: Connection = self._ws
-        interruption = connection._interruption
-        is_own = isinstance(exc, asyncio.CancelledError) and interruption.owner is asyncio.current_task()
-        return self._failure if is_own and interruption.was_ours(interruption.owner) else None
-
 
 class ToFunction:
-    """Gives messages to a function of the handler, and raises in its body what has gone wrong.
+    """Gives messages to a function of the handler.
 
     :param function: the function.
+    :param block: where what has gone wrong is raised.
     """
 
-    def __init__(self, function: OnMessage) -> None:
+    def __init__(self, function: OnMessage, block: Block) -> None:
         self.give = function
-        self._interruption = Interruption(asyncio.current_task())
-        self.failure: Optional[Exception] = None
-        self._is_released = False
+        self._block = block
 
     async def is_open(self) -> None:
         """Return at once."""
 
     def tell_lost(self, lost: MessagesLost) -> None:
-        """Raise ``lost`` in the body."""
-        self.tell_failed(lost)
+        """Raise ``lost`` in the block."""
+        self._block.fail(lost)
 
-    def tell_failed(self, exc: Exception) -> None:
-        """Raise ``exc`` in the body."""
-        if self.failure is None and not self._is_released:
-            self.failure = exc
-            self._interruption.cancel_again()
+    def is_end(self, exc: Exception) -> bool:
+        """Return False: whatever a function raises is raised in the block."""
+        return False
 
     def tell_cancelled(self) -> None:
-        """Raise in the body that the function cannot go on."""
-        self.tell_failed(RuntimeError('The function of a member of a group awaits a task that was cancelled.'))
-
-    async def released(self, exc: Optional[BaseException]) -> Optional[Exception]:
-        """Let the body go its own way; return what is to be raised in place of ``exc``, which has ended it."""
-        self._is_released = True
-        if self.failure is None:
-            return None
-        owner = self._interruption.owner
-        if isinstance(exc, asyncio.CancelledError):
-            return self.failure if self._interruption.was_ours(owner) else None
-        await self._interruption.release()
-        return self.failure if exc is None else None
+        """Raise in the block that the function cannot go on."""
+        self._block.fail(RuntimeError('The function of a member of a group awaits a task that was cancelled.'))
 
 
 def require_async(function: Any, place: str) -> Any:

@@ -22,6 +22,7 @@ from apistar_ws.groups.redis_session import Session, check_server, is_evicting, 
 from apistar_ws.groups.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.interruption import TimeLimit
+from apistar_ws.log import RouteLog
 
 logger = logging.getLogger('apistar_ws')
 
@@ -29,6 +30,8 @@ logger = logging.getLogger('apistar_ws')
 CONNECT_TIMEOUT = 5.0
 #: Seconds between two tries, at first and at last; a random part of it, since other processes try too.
 FIRST_DELAY, LAST_DELAY = 0.05, 0.5
+#: Seconds after which a session that fails was none that fails at once.
+SETTLED = 2.0
 #: Seconds between two ticks at most, and in which the probe of one has to come back.
 INTERVAL = 5.0
 PROBE_TIMEOUT = 4.0
@@ -63,6 +66,7 @@ class RedisEngine:
         self._timeout = shared.publish_timeout
         self._namespaces = namespaces
         self._receiver = receiver
+        self._log = RouteLog()
         self.state = 'stopped'
         self._session: Optional[Session] = None
         self._task: Optional['asyncio.Task[None]'] = None
@@ -136,9 +140,9 @@ class RedisEngine:
         try:
             while True:
                 session = Session(self._pool, self._timeout, self._take)
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._open(session)
-                    delay = 0.0
                     failure = await self._serve(session)
                     if self._is_ending:
                         return await self.presence.leave(session)
@@ -148,11 +152,13 @@ class RedisEngine:
                         return
                     failure = exc
                 except (RedisError, OSError, GroupsUnavailable) as exc:
-                    failure = exc
+                    failure = session.failure or exc
                 finally:
                     self._session = None
                     await finished(start_task(session.close()))
                 self._note_away(failure)
+                if asyncio.get_running_loop().time() - began > SETTLED:
+                    delay = 0.0
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(max(2 * delay, FIRST_DELAY), LAST_DELAY)
         finally:
@@ -162,20 +168,20 @@ class RedisEngine:
     async def _open(self, session: Session) -> None:
         with TimeLimit(CONNECT_TIMEOUT):
             info = await session.open()
-        check_server(info)
+            check_server(info)
+            # Fails where nothing can be written, and passes at the limit of memory.
+            await session.first(session.publishing.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER))
         if is_evicting(info) and self.state == 'starting':
             logger.warning(
                 'GroupsComponent: Redis has the policy %s, by which it may drop the keys of groups: members are told '
                 'then that messages were lost. Use noeviction or volatile-ttl.', is_evicting(info),
             )  # fmt: skip
-        # Fails where nothing can be written, and passes at the limit of memory.
-        await session.publishing.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER)
         await session.subscriber.subscribe([self._probe_channel, *self._groups, *self._watched], CONNECT_TIMEOUT)
 
     async def _serve(self, session: Session) -> Exception:
         """Use ``session`` until it fails, and return why."""
         if self.state == 'away':
-            logger.info('The engine of the groups is back.')
+            self._log.tell(logging.INFO, 'The engine of the groups is back.')
         self._session = session
         ticking = start_task(self._tick_forever(session))
         self._change('open')
@@ -189,7 +195,8 @@ class RedisEngine:
     def _note_away(self, failure: Exception) -> None:
         if self.state != 'away':
             reason = str(failure).rstrip('.') or type(failure).__name__
-            logger.warning('The engine of the groups is away: %s. Members stay; what is sent now fails.', reason)
+            message = 'The engine of the groups is away: %s. Members stay; what is sent now fails.'
+            self._log.tell(logging.WARNING, message, reason)
             self._change('away')
 
     def _change(self, state: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Iterable, List, Optional, Tuple
 
 from apistar.exceptions import ConfigurationError
 from redis.asyncio import ConnectionPool
@@ -248,9 +248,23 @@ class Session:
             await connection.connect()
         for work in (self.publishing.run, self.asking.run, self.subscriber.run):
             self._tasks.append(start_task(self._work(work)))
-        info = parse_info(await self.asking.call('INFO'))
+        info = parse_info(await self.first(self.asking.call('INFO')))
         self.run = info.get('run_id', '')
         return info
+
+    async def first(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what ``work`` gives, unless the session fails before: nobody watches it yet.
+
+        :raises Exception: why it has failed, or what ``work`` raises.
+        """
+        task = start_task(work)
+        try:
+            await asyncio.wait({task, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise self._failure.result()
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -262,6 +276,11 @@ class Session:
         """Note that it cannot be used any more."""
         if not self._failure.done():
             self._failure.set_result(exc)
+
+    @property
+    def failure(self) -> Optional[Exception]:
+        """Why it cannot be used any more, if that is so."""
+        return self._failure.result() if self._failure.done() else None
 
     @property
     def has_failed(self) -> bool:
@@ -289,8 +308,8 @@ def refusal(text: str, maybe_sent: bool = False) -> GroupsUnavailable:
 
 
 def refuses_writes(text: str) -> bool:
-    """Tell whether an error of Redis stands for all that is written: it is a replica, or its disk is full."""
-    return 'READONLY' in text or 'MISCONF' in text
+    """Tell whether an error of Redis stands for all that is written: it is a replica, its disk is full, or the like."""
+    return any(kind in text for kind in ('READONLY', 'MISCONF', 'NOREPLICAS'))
 
 
 def parse_info(text: bytes) -> Dict[str, str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from typing import Any, Dict, Iterable, Literal, Mapping, TypedDict
+from typing import Any, Dict, Iterable, Literal, Mapping, Optional, TypedDict
 
 from apistar.exceptions import ConfigurationError
 
@@ -29,7 +29,7 @@ class GroupOptions(TypedDict, total=False):
 class GroupsOptions(GroupOptions, total=False):
     """Options of all groups of an application, as keywords; see :class:`GroupsComponent`."""
 
-    namespaces: Mapping[str, GroupOptions]
+    namespaces: Optional[Mapping[str, GroupOptions]]
     prefix: str
     lease: float
     publish_timeout: float
@@ -84,7 +84,7 @@ class EngineSettings:
     :raises ConfigurationError: for a value that cannot be meant.
     """
 
-    namespaces: Mapping[str, GroupOptions] = dataclasses.field(default_factory=dict)
+    namespaces: Optional[Mapping[str, GroupOptions]] = None
     prefix: str = 'apistar-ws'
     lease: float = 10.0
     publish_timeout: float = 5.0
@@ -113,7 +113,7 @@ class Namespaces:
         defaults = {name: value for name, value in options.items() if name not in ENGINE_NAMES}
         self._default: GroupSettings = settings_of(GroupSettings, defaults, where)
         self._by_name: Dict[str, GroupSettings] = {}
-        for name, changes in self.shared.namespaces.items():
+        for name, changes in (self.shared.namespaces or {}).items():
             if not isinstance(name, str) or ':' in name:
                 raise ConfigurationError('The namespace %r has to be a text without a colon.' % (name,))
             self._by_name[name] = settings_of(GroupSettings, {**defaults, **changes}, 'The namespace %r' % name)

@@ -80,6 +80,16 @@ class RedisServer:
                 while answers < (number + 1) * messages:
                     answers += sock.recv(65536).count(b'\n')
 
+    def waits_for_writes(self) -> bool:
+        """Tell whether a command waits for the end of a pause."""
+        return not re.search(r'blocked_clients:0\b', self.command('INFO', 'clients').decode())
+
+    def connections_made(self) -> int:
+        """Return how many connections it has had so far."""
+        found = re.search(r'total_connections_received:(\d+)', self.command('INFO', 'stats').decode())
+        assert found is not None
+        return int(found[1])
+
     def errors(self, kind: str) -> int:
         """Return how many commands it has answered with an error that begins so."""
         found = re.search(r'errorstat_%s:count=(\d+)' % kind, self.command('INFO', 'errorstats').decode())

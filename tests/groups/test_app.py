@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from apistar import Route
+from apistar import Route, exceptions
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import (
@@ -16,6 +16,7 @@ from apistar_ws import (
     GroupsComponent,
     GroupsUnavailable,
     WebSocket,
+    WebSocketDisconnect,
     collect_routes,
     websocket_route,
 )
@@ -70,9 +71,6 @@ async def broken(ws: WebSocket, groups: Groups, how: str = ''):
     async with groups.join('a', ws, on_change=fail):
         if how == 'busy':
             await asyncio.Event().wait()
-        elif how == 'asleep':
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
         elif how == 'failing':
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
@@ -133,7 +131,7 @@ async def test_an_engine_that_is_away_is_503_over_http_and_1013_after_the_accept
         assert (closed.value.code, closed.value.reason) == (1013, 'The engine is away')
 
 
-@pytest.mark.parametrize('how', ['', 'busy', 'asleep'])
+@pytest.mark.parametrize('how', ['', 'busy'])
 async def test_what_a_function_of_a_member_raises_is_raised_in_the_handler_and_the_client_is_told_1011(how, caplog):
     with pytest.raises(LookupError, match='boom'):
         async with connect(app(), '/broken?how=' + how) as client:
@@ -200,6 +198,7 @@ async def test_the_groups_end_with_the_lifespan():
             {'namespaces': {'a': {'lease': 1}}},
             "The namespace 'a' does not know the setting lease; .* together namespaces, prefix, lease",
         ),
+        ({'namespaces': None, 'histroy': 1}, 'GroupsComponent does not know the setting histroy'),
         ({'json': object()}, 'needs the methods'),
     ],
 )
@@ -298,3 +297,114 @@ async def test_a_join_that_is_not_entered_is_said_in_the_log(caplog):
 def test_groups_without_their_component_say_what_is_missing():
     with pytest.raises(ConfigurationError, match=r'parameter "groups" .* Add GroupsComponent\(\) to components.$'):
         ASyncApp(collect_routes(chat))
+
+
+def failing_app(handler):
+    return ASyncApp(collect_routes(websocket_route('/')(handler)), components=[GroupsComponent()])
+
+
+async def close_of(handler, **options):
+    """Return what the connection is closed with."""
+    async with connect(failing_app(handler), '/', raises=False, **options) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await client.receive()
+    return closed.value.code, closed.value.reason
+
+
+async def test_an_exception_of_http_that_a_function_of_a_member_raises_closes_with_its_code():
+    async def handler(ws: WebSocket, groups: Groups):
+        async def kick(change):
+            raise exceptions.Forbidden('kicked')
+
+        async with groups.join('a', ws, on_change=kick):
+            await ws.receive()
+
+    assert await close_of(handler) == (4403, 'kicked')
+
+
+async def test_a_handler_may_go_on_after_what_a_function_of_a_member_has_raised():
+    async def handler(ws: WebSocket, groups: Groups):
+        async def fail(change):
+            raise LookupError('boom')
+
+        async with groups.join('a', ws):
+            try:
+                async with groups.join('b', ws, on_change=fail):
+                    await ws.receive()
+            except LookupError:
+                await groups.send('a', 'still a member')
+            await ws.receive()
+
+    async with connect(failing_app(handler), '/') as client:
+        assert await client.receive() == 'still a member'
+
+
+async def test_what_a_function_meets_at_the_websocket_of_somebody_else_is_not_taken_for_its_own_end():
+    async def handler(ws: WebSocket, groups: Groups):
+        async def tell(change):
+            raise WebSocketDisconnect(1001)
+
+        async with groups.join('a', ws, on_change=tell):
+            await ws.receive()
+
+    with pytest.raises(WebSocketDisconnect):
+        async with connect(failing_app(handler), '/') as client:
+            await client.receive()
+
+
+async def test_a_member_in_a_task_of_its_own_is_told_there():
+    async def handler(ws: WebSocket, groups: Groups):
+        async def fail(change):
+            raise LookupError('boom')
+
+        async def member():
+            async with groups.join('a', ws, on_change=fail):
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(member())
+        await asyncio.wait({task})
+        await ws.send(repr(task.exception()))
+
+    async with connect(failing_app(handler), '/') as client:
+        assert await client.receive() == "LookupError('boom')"
+
+
+async def test_what_fails_while_the_block_ends_by_itself_is_in_the_log_and_hides_nothing(caplog):
+    async def handler(ws: WebSocket, groups: Groups):
+        async def fail(change):
+            await asyncio.sleep(0.05)
+            raise LookupError('boom')
+
+        async with groups.join('a', ws, on_change=fail):
+            await asyncio.sleep(0.01)
+            raise ValueError('the real one')
+
+    with pytest.raises(ValueError, match='the real one'):
+        async with connect(failing_app(handler), '/') as client:
+            await client.receive()
+    assert [record.exc_info[1].args for record in caplog.records] == [('boom',), ('the real one',)]
+
+
+async def test_what_fails_where_somebody_else_has_cancelled_is_in_the_log(caplog):
+    failed = asyncio.Event()
+
+    async def handler(ws: WebSocket, groups: Groups):
+        async def fail(change):
+            failed.set()
+            raise LookupError('boom')
+
+        async def member():
+            async with groups.join('a', ws, on_change=fail):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0)
+                    raise ValueError('other')
+
+        with contextlib.suppress(ValueError):
+            await member()
+
+    assert await close_of(handler) == (1000, '')
+    assert [record.getMessage() for record in caplog.records] == ["A member of the group 'a' has failed."]
+    assert caplog.records[0].exc_info[1].args == ('boom',)

@@ -13,6 +13,7 @@ import pytest
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
+from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.redis_session import check_server
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
@@ -364,6 +365,39 @@ def refuse_writes(redis):
     redis.command('CONFIG', 'SET', 'save', '3600 1000000')
     redis.command('BGSAVE')
     eventually(lambda: b'rdb_last_bgsave_status:err' in redis.command('INFO', 'persistence'), 'saving to fail')
+
+
+@pytest.mark.parametrize('is_open', [True, False])
+async def test_a_redis_that_dies_before_it_answers_the_first_write_is_waited_for(redis, is_open):
+    async with contextlib.AsyncExitStack() as stack:
+        if is_open:
+            groups = await stack.enter_async_context(process(redis.url))
+        redis.command('CLIENT', 'PAUSE', '60000', 'WRITE')
+        if is_open:
+            redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+        else:
+            hubs = Hubs(redis.url, {}, 'test')
+            stack.push_async_callback(hubs.stop)
+            groups = Groups(hubs.current())
+            groups.send('a', 'lost')
+        await until(lambda: redis.waits_for_writes(), 'the first write')
+        redis.kill()
+        redis.start()
+        await opened(groups)
+        await groups.send('a', '1')
+
+
+async def test_a_session_that_fails_at_once_is_not_begun_again_and_again(redis, caplog):
+    async with process(redis.url) as groups:
+        async with groups.join('a', Inbox()):
+            redis.command('ACL', 'SETUSER', 'default', '-hexists')
+            redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+            before = redis.connections_made()
+            await asyncio.sleep(2)
+            # Three for each session, and those of this test.
+            assert 3 < redis.connections_made() - before < 40
+            redis.command('ACL', 'SETUSER', 'default', '+@all')
+            await until(lambda: groups._hub.engine.presence.former == [], 'the old lease to go', 30.0)
 
 
 async def test_members_stay_listed_when_connections_are_killed_at_the_limit_of_memory(redis, caplog):
@@ -873,16 +907,22 @@ async def test_the_commands_that_the_guide_names_are_enough(redis):
             await redis_tick(groups)
             async with groups.join('a', Inbox(), since=since):
                 assert groups.stats()['engine'] == 'open'
+            redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
+            await until(lambda: groups.stats()['engine'] != 'open', 'it to be noticed')
+            await opened(groups)
+            await members_are(groups, 'a', 'ann')
+            await redis_tick(groups)
         await groups.send('plain', 'x')
         groups._hub.engine.presence.lease_ms = 1
         await groups._hub.engine.presence.take_lease(groups._hub.engine._session)
         await redis_tick(groups)
-        assert groups.stats()['gaps'] == 0
+        # The one that the test has made.
+        assert groups.stats()['gaps'] == 1
 
 
 async def redis_tick(groups):
     """Have the engine do what it does every few seconds."""
     engine = groups._hub.engine
-    engine._probe = None
+    probe = engine._probe
     engine._tick_now.set()
-    await until(lambda: engine._probe is not None and engine._probe.done(), 'the probe')
+    await until(lambda: engine._probe is not probe and engine._probe.done(), 'the probe')

@@ -35,8 +35,11 @@ class Receiver:
     def tell_lost(self, lost):
         self.told.append((lost.reason, lost.position, lost.close_code))
 
-    def tell_failed(self, exc):
+    def fail(self, exc):
         self.told.append(exc)
+
+    def is_end(self, exc):
+        return False
 
     def tell_cancelled(self):
         self.told.append('cancelled')
@@ -47,7 +50,7 @@ def message(text, offset=None):
 
 
 def member_of(mailbox, group='a', released=True, on_lost=None, **settings):
-    member = Membership(group, GroupSettings(**settings), mailbox, mailbox.exclude_id, None, on_lost)
+    member = Membership(group, GroupSettings(**settings), mailbox, mailbox.receiving, mailbox.exclude_id, None, on_lost)
     mailbox.memberships[group] = member
     if released:
         member.release()
@@ -98,7 +101,8 @@ async def test_what_fails_where_a_message_is_given_is_told_and_ends_the_mailbox(
     mailbox.receiving.give = fail
     put(message('1'), [member, other])
     await turns()
-    assert [repr(exc) for exc in mailbox.receiving.told] == ["LookupError('1')"]
+    # Each of the two memberships has a block, which is told.
+    assert [repr(exc) for exc in mailbox.receiving.told] == 2 * ["LookupError('1')"]
     put(message('2'), [member, other])
     await turns()
     assert mailbox.is_over and not member.queue and not other.queue

@@ -242,7 +242,7 @@ ANN, BOB, EVE = [Member(name, name, 0.0) for name in ('ann', 'bob', 'eve')]
 
 def watcher():
     mailbox = Mailbox(Receiver(), 'me', background.Pump())
-    member = Membership('a', GroupSettings(), mailbox, 'me')
+    member = Membership('a', GroupSettings(), mailbox, mailbox.receiving, 'me')
     mailbox.memberships['a'] = member
     member.release()
     return member, Inbox()
