@@ -1,7 +1,6 @@
 """One member's queue and task, without any engine."""
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -221,20 +220,39 @@ async def test_leaving_that_is_cancelled_leaves_nothing_either():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_what_a_websocket_raises_unexpectedly_ends_its_connection_and_nobody_elses():
-    async with process(None) as groups, contextlib.AsyncExitStack() as stack:
+async def test_what_a_websocket_raises_unexpectedly_is_raised_in_its_block_and_in_nobody_elses():
+    async with process(None) as groups:
         broken, other = await client(), await client()
 
         async def give(data):
             raise LookupError(data)
 
-        stack.enter_context(pytest.raises(LookupError, match='1'))
-        async with groups.join('a', broken.ws), groups.join('a', other.ws):
-            groups._hub.joined[identity(broken.ws)][0].mailbox.receiving.give = give
+        async def member():
+            async with groups.join('a', broken.ws):
+                groups._hub.joined[identity(broken.ws)][0].mailbox.receiving.give = give
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(member())
+        await turns()
+        async with groups.join('a', other.ws):
             await groups.send('a', '1')
             await other.until('1')
-            assert broken.ws.state is WebSocketState.DISCONNECTED
-            assert (broken.ws.close_code, broken.ws.close_reason) == (1011, 'Internal error')
+            with pytest.raises(LookupError, match='1'):
+                await task
+
+
+async def test_what_a_function_meets_at_its_own_websocket_that_is_over_is_no_failure(caplog):
+    async with process(None) as groups:
+        member = await client()
+
+        async def tell(change):
+            await member.ws.close()
+            await member.ws.send('too late')
+
+        async with groups.join('a', member.ws, on_change=tell):
+            await turns(20)
+            assert member.ws.state is WebSocketState.CLOSED
+    assert caplog.text == ''
 
 
 @pytest.mark.parametrize('is_accepted', [True, False])
