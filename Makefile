@@ -72,6 +72,7 @@ test: $(VENV)/test.done
 	@if [ -n "$(REDIS_SERVER)" ]; then $(BIN)/coverage report; else \
 		echo 'There is no redis-server and no valkey-server: groups over Redis were not tested, and no coverage of groups is asked for.'; \
 		$(BIN)/coverage report --omit='$(UNTESTED)'; fi
+	@echo 'AsyncAPI documents were held against a JSON Schema; .ci/asyncapi holds them against its own parser, with Node.'
 
 test-all:
 	@set -e; for version in 3.10 3.11 3.12 3.13 3.14; do \

@@ -19,6 +19,7 @@ from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
+from apistar_ws.documented import BESIDE, Places, described, neighbour, pages, yielding
 from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
@@ -64,6 +65,11 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     :param routes: routes, and ``Include`` around them, for HTTP and for WebSockets.
     :param components: API Star's components; a ``WebSocketComponent`` among them carries settings.
     :param event_hooks: API Star's event hooks; ``on_request`` guards WebSocket routes too.
+    :param websocket_schema_url: where the AsyncAPI document of the WebSocket routes is, None for nowhere; beside
+        ``schema_url`` when left out, ``/schema/websockets/``.
+    :param websocket_docs_url: where the page is on which they can be tried; beside ``docs_url`` when left out,
+        ``/docs/websockets/``.
+    :param websocket_schema_limits: whether the document says the limits of the routes; it is public.
     :param template_dir: and the others, as for API Star's ``ASyncApp``.
     :raises ConfigurationError: for a WebSocket route that cannot work.
     """
@@ -79,11 +85,23 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         static_url: Optional[str] = '/static/',
         components: Optional[Sequence[Component]] = None,
         event_hooks: Optional[Sequence[Any]] = None,
+        websocket_schema_url: Optional[str] = BESIDE,
+        websocket_docs_url: Optional[str] = BESIDE,
+        websocket_schema_limits: bool = False,
     ) -> None:
         components = list(components or [])
         require_components(components)
         needs_websocket = components_over_websocket([WebSocketComponent(), *components])
         http_routes, named_routes = split_routes(list(routes), lambda route: is_websocket_route(route, needs_websocket))
+        self.websocket_places = Places(
+            neighbour(schema_url) if websocket_schema_url == BESIDE else websocket_schema_url,
+            neighbour(docs_url) if websocket_docs_url == BESIDE else websocket_docs_url,
+            websocket_schema_limits,
+            docs_url,
+        )
+        if named_routes:
+            self.websocket_places = yielding(self.websocket_places, http_routes)
+            http_routes += pages(self.websocket_places)
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
@@ -152,6 +170,12 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if self._has_resources:
             return self._serve_http(dict(scope), receive, send)
         return super().__call__(scope)(receive, send)
+
+    @functools.cached_property
+    def asyncapi(self) -> Dict[str, Any]:
+        """The AsyncAPI document of the WebSocket routes, made when it is asked for; see ``websocket_schema_url``."""
+        document: Dict[str, Any] = described().document_of(self)
+        return document
 
     async def drain(self, seconds: float) -> None:
         """Send the clients away, before this process ends: for good.

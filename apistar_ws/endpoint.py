@@ -1,5 +1,6 @@
 """One WebSocket route of one application: its settings, its arguments, who is let in, how many are there."""
 
+import copy
 import functools
 import inspect
 import logging
@@ -112,6 +113,12 @@ class Endpoint:
         for ws in self.connections:
             ws._turn_away(self._no_place())
 
+    def without_handler(self) -> 'Endpoint':
+        """Return one that does the same up to the accept, and whose handler does nothing."""
+        rehearsed = copy.copy(self)
+        rehearsed.connect, rehearsed.handler = True, nothing
+        return rehearsed
+
     def _no_place(self) -> HTTPException:
         if self._is_draining:
             return ServiceUnavailable('The server restarts')
@@ -154,6 +161,10 @@ class NoArguments(Arguments):
     def given(self, ws: Any) -> Dict[str, Any]:
         """Raise what refuses the handshake."""
         raise self._exc
+
+
+async def nothing(**arguments: Any) -> None:
+    """Do nothing, in place of a handler."""
 
 
 def require_object(handler: Handler) -> None:

@@ -130,6 +130,7 @@ class Lifecycle:
         self, app: Application, router: WebSocketRouter[Endpoint], injector: ASyncInjector, settings: Settings
     ) -> None:
         self._app = app
+        self._given = (app, router, injector, settings)
         self._router = router
         self.endpoints = router.targets
         self._injector = injector
@@ -175,6 +176,10 @@ class Lifecycle:
             return self._router.lookup(path)
         except HTTPException as exc:
             return Refusal(exc, self._settings, self._log), {}
+
+    def rehearsal(self) -> 'Lifecycle':
+        """Return one that does all that comes before a handler, and what follows its end, without the handler."""
+        return Rehearsal(*self._given)
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""
@@ -371,6 +376,14 @@ class Lifecycle:
                 note_close(ws, endpoint, ws.close_code or 0, ws.close_reason or '')
             watch.remove(ws)
             endpoint.leave(ws)
+
+
+class Rehearsal(Lifecycle):
+    """Conducts handshakes, up to the accept and no further; see :meth:`Lifecycle.rehearsal`."""
+
+    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
+        endpoint, params = super()._find(path)
+        return endpoint.without_handler(), params
 
 
 class Attempts:

@@ -25,6 +25,7 @@ def websocket_listener(
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
     per_message: Sequence[str] = (),
+    documented: bool = True,
     **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
     """Make an async function a WebSocket route that is called with each message and replies what it returns.
@@ -40,13 +41,14 @@ def websocket_listener(
     :param per_message: names of arguments that components supply anew for each message, with all that depends on
         them. What they have opened is closed when the function has returned and its reply is encoded, before that is
         sent: a session of a database is not held for as long as a client stays.
+    :param documented: False to leave the route out of the AsyncAPI document and its page.
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a function or an argument that cannot work.
     """
     if isinstance(per_message, str):
         raise ConfigurationError('websocket_listener(%r): per_message is a list of names, not a text.' % url)
     adapt = functools.partial(listen, per_message=tuple(per_message))
-    declaration = Declaration(url, name, True, schema(receives), schema(sends), settings, adapt)
+    declaration = Declaration(url, name, True, schema(receives), schema(sends), settings, adapt, documented)
     return marker(declaration, 'websocket_listener')
 
 

@@ -53,6 +53,8 @@ class Declaration(NamedTuple):
     settings: Mapping[str, Any] = {}
     #: Makes a handler of a function that is none by itself, such as a listener.
     adapt: Optional[Callable[[Any, 'Declaration'], Serving]] = None
+    #: Whether the document of the application has it.
+    documented: bool = True
 
     def serving(self, function: Handler) -> Serving:
         """Return what serves a connection, given the decorated function."""
@@ -126,6 +128,7 @@ def websocket_route(
     connect: bool = True,
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
+    documented: bool = True,
     **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
     """Make an async handler a WebSocket route, connected before it runs and closed after it.
@@ -139,10 +142,12 @@ def websocket_route(
         headers, or refuse.
     :param receives: what every message from the client is: a ``types.Type``, a validator, or a list of types.
     :param sends: what every message to the client is, likewise.
+    :param documented: False to leave the route out of the AsyncAPI document and its page.
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a handler or an argument that cannot work.
     """
-    return marker(Declaration(url, name, connect, schema(receives), schema(sends), settings), 'websocket_route')
+    declaration = Declaration(url, name, connect, schema(receives), schema(sends), settings, documented=documented)
+    return marker(declaration, 'websocket_route')
 
 
 def marker(

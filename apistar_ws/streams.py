@@ -18,7 +18,12 @@ from apistar_ws.websocket import WebSocket
 
 
 def websocket_stream(
-    url: str, name: Optional[str] = None, *, sends: Optional[MessageType] = None, **settings: 'Unpack[Options]'
+    url: str,
+    name: Optional[str] = None,
+    *,
+    sends: Optional[MessageType] = None,
+    documented: bool = True,
+    **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
     """Make an async generator a WebSocket route that sends what it yields.
 
@@ -29,10 +34,11 @@ def websocket_stream(
     :param url: the path, with parameters in braces as in every route of API Star.
     :param name: the name of the route, for ``reverse_url``; the function's own when left out.
     :param sends: what every message is; the annotation when left out, ``AsyncIterator[Tick]``.
+    :param documented: False to leave the route out of the AsyncAPI document and its page.
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for what is no async generator, or an argument that cannot work.
     """
-    declaration = Declaration(url, name, True, None, schema(sends), settings, stream)
+    declaration = Declaration(url, name, True, None, schema(sends), settings, stream, documented)
     return marker(declaration, 'websocket_stream', require_async_generator)
 
 

@@ -1,0 +1,142 @@
+"""The page on which each WebSocket route can be tried, in the theme of API Star's documentation."""
+
+import functools
+import json
+from importlib import resources
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import jinja2
+from apistar import http
+from apistar.exceptions import NoReverseMatch
+from markupsafe import Markup
+
+from apistar_ws.asyncapi.arguments import Argument
+from apistar_ws.asyncapi.document import JSON_TYPE, Description, Message, sample
+from apistar_ws.asyncapi.jsonschema import Schemas
+from apistar_ws.asyncapi.served import descriptions, relative
+from apistar_ws.documented import Places, asset_url
+
+CONTENT_TYPES = {'console.js': 'text/javascript; charset=utf-8', 'console.css': 'text/css; charset=utf-8'}
+#: The styles of API Star's own page.
+THEME = ('apistar/css/bootstrap.min.css', 'apistar/css/base.css')
+#: No script but the page's own; a hook may be stricter.
+POLICY = "script-src 'self'; object-src 'none'; base-uri 'none'"
+
+
+class Field(NamedTuple):
+    """An input for one argument of a handshake."""
+
+    name: str
+    place: str
+    kind: str
+    required: bool
+    value: str
+    placeholder: str
+
+
+class Shown(NamedTuple):
+    """A message, as it is shown."""
+
+    title: str
+    schema: str
+
+
+def page_response(app: Any) -> http.Response:
+    """Return the page."""
+    described, schemas = descriptions(app)
+    places: Places = app.websocket_places
+    assert places.docs_url is not None
+    here = places.docs_url
+    found = {'WebSocket schema': places.schema_url, 'HTTP documentation': places.http_docs_url}
+    content = template().render(
+        page=here,
+        script=relative(here, asset_url(here, 'console.js')),
+        styles=[*theme(app, here), relative(here, asset_url(here, 'console.css'))],
+        links=[(text, relative(here, url)) for text, url in found.items() if url is not None],
+        routes=[shown(item, schemas) for item in described],
+    )
+    return http.HTMLResponse(content, headers={'Content-Security-Policy': POLICY})
+
+
+def theme(app: Any, here: str) -> List[str]:
+    """Return where the styles of API Star are, if the application serves them."""
+    try:
+        return [relative(here, app.static_url(name)) for name in THEME]
+    except NoReverseMatch:
+        return []
+
+
+@functools.lru_cache(maxsize=1)
+def template() -> jinja2.Template:
+    """Return the template of the page."""
+    environment = jinja2.Environment(autoescape=True)
+    return environment.from_string(text_of('templates', 'page.html'))
+
+
+def text_of(folder: str, name: str) -> str:
+    """Return a file of this package."""
+    return (resources.files('apistar_ws.asyncapi') / folder / name).read_text(encoding='utf-8')
+
+
+@functools.lru_cache(maxsize=None)
+def asset_response(name: str) -> http.Response:
+    """Return the script or the style of the page."""
+    headers = {'Content-Type': CONTENT_TYPES[name], 'Cache-Control': 'no-cache'}
+    return http.Response(text_of('static', name).encode(), headers=headers)
+
+
+def shown(item: Description, schemas: Schemas) -> Dict[str, Any]:
+    """Return what the template shows of a route."""
+    return {
+        'id': item.id,
+        'url': item.url,
+        'summary': item.summary,
+        'description': item.description,
+        'connect': item.connect,
+        'arguments': [field(argument) for argument in item.arguments if argument.place != 'header'],
+        'headers': [argument.name for argument in item.arguments if argument.place == 'header'],
+        'subprotocols': ', '.join(item.settings.subprotocols),
+        'directions': [
+            (title, [shown_message(message) for message in found])
+            for title, found in [('To the server', item.receives), ('From the server', item.sends)]
+            if found
+        ],
+        'templates': item.receives,
+        'data': embedded(data_of(item, schemas)),
+    }
+
+
+def field(argument: Argument) -> Field:
+    """Return the input for an argument, filled in where it has a default or is part of the path."""
+    has_value = 'default' in argument.schema or argument.place == 'path'
+    text = sample(argument)
+    value, placeholder = (text, '') if has_value else ('', text)
+    return Field(argument.name, argument.place, argument.schema['type'], argument.required, value, placeholder)
+
+
+def shown_message(message: Message) -> Shown:
+    """Return a message as it is shown."""
+    return Shown(message.title, json.dumps(message.payload, indent=2, ensure_ascii=False) if message.payload else 'any')
+
+
+def data_of(item: Description, schemas: Schemas) -> Dict[str, Any]:
+    """Return what the script knows of a route: templates of messages, and schemas to check them by."""
+    return {
+        'typed': any(message.content_type == JSON_TYPE for message in item.receives),
+        'templates': [{'text': text, 'schema': message.payload} for message, text in filled_in(item.receives)],
+        'schemas': schemas.components,
+    }
+
+
+def filled_in(messages: List[Message]) -> List[Tuple[Message, str]]:
+    """Return messages, each with an example as it is sent."""
+    return [
+        (message, json.dumps(message.example, indent=2, ensure_ascii=False) if message.content_type == JSON_TYPE and
+         message.has_example else '')
+        for message in messages
+    ]  # fmt: skip
+
+
+def embedded(value: Any) -> Markup:
+    """Return a value as JSON that can stand in a script element."""
+    return Markup(json.dumps(value).replace('<', '\\u003c').replace('&', '\\u0026'))

@@ -1,0 +1,48 @@
+"""The document of one application, made once, and its answer over HTTP."""
+
+import json
+import posixpath
+from typing import Any, Dict, List, Optional, Tuple
+from weakref import WeakKeyDictionary
+
+from apistar import http
+
+from apistar_ws.asyncapi.document import MEDIA_TYPE, Description, describe, document
+from apistar_ws.asyncapi.jsonschema import Schemas
+from apistar_ws.documented import Places
+
+_made: 'WeakKeyDictionary[Any, Tuple[List[Description], Schemas]]' = WeakKeyDictionary()
+
+
+def descriptions(app: Any) -> Tuple[List[Description], Schemas]:
+    """Return what is known of the routes of an application; it is found out once."""
+    if app not in _made:
+        on_request = app.get_event_hooks()[0]
+        _made[app] = describe(app._lifecycle.endpoints, app.injector.components, on_request)
+    return _made[app]
+
+
+def document_of(app: Any) -> Dict[str, Any]:
+    """Return the AsyncAPI document of an application."""
+    described, schemas = descriptions(app)
+    places: Places = app.websocket_places
+    return document(described, schemas, places.has_limits, links(places))
+
+
+def links(places: Places) -> Dict[str, str]:
+    """Return where the pages are, as seen from the document."""
+    found = {'page': places.docs_url, 'http': places.http_docs_url}
+    return {name: relative(places.schema_url or '/', url) for name, url in found.items() if url is not None}
+
+
+def relative(place: str, url: Optional[str]) -> str:
+    """Return ``url`` as seen from ``place``, so that a prefix that a proxy has put before both does not matter."""
+    target = url or '/'
+    path = posixpath.relpath(target, posixpath.dirname(place) or '/')
+    return path + '/' if target.endswith('/') and not path.endswith('/') else path
+
+
+def document_response(app: Any) -> http.Response:
+    """Return the document over HTTP."""
+    content = json.dumps(app.asyncapi, ensure_ascii=False, indent=1).encode()
+    return http.Response(content, headers={'Content-Type': MEDIA_TYPE})

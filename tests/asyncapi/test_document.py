@@ -1,0 +1,365 @@
+"""The document of an application: what it says, and where it is."""
+
+import json
+import logging
+import subprocess
+import sys
+from typing import AsyncIterator
+
+import jsonschema
+import pytest
+from apistar import Include, Route, exceptions, http, types, validators
+from apistar.server.components import Component
+from hypothesis import HealthCheck, given, settings
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
+from apistar_ws.__main__ import main
+from apistar_ws.asyncapi.document import MEDIA_TYPE
+from apistar_ws.documented import neighbour
+from apistar_ws.testing import TestClient
+from tests.asyncapi.applications import applications, examples
+from tests.servers import ROOT
+
+ALWAYS = {
+    '1000': 'The handler has returned.',
+    '1003': 'Text where bytes were expected, or bytes where text was.',
+    '1007': 'A message is not JSON, or not what the route declares.',
+    '1008': 'The client sends too fast, or does not read.',
+    '1009': 'A message is too large.',
+    '1011': 'The server has failed.',
+    '1012': 'The server restarts: come back.',
+    '1013': 'The server cannot serve this client now: come back later.',
+    '4400 to 4599': '4000 and a status of HTTP, for what the handler has raised: 4403 is Forbidden.',
+    '4401': 'The connection has expired, or nobody is logged in.',
+}
+
+
+class Bid(types.Type):
+    type = validators.String(enum=['bid'])
+    amount = validators.Integer(minimum=1)
+
+
+class Say(types.Type):
+    type = validators.String(enum=['say'])
+    text = validators.String()
+
+
+class User(str):
+    """Who is logged in."""
+
+
+class UserComponent(Component):
+    def resolve(self, authorization: http.Header, key: http.QueryParam = '') -> User:
+        return User()  # pragma: no cover
+
+
+class Guard:
+    def on_request(self, x_token: http.Header = None, path: http.Path = None):
+        """Let all pass."""
+
+
+@websocket_route('/auctions/{item}/{+rest}', receives=[Bid, Say], sends=Bid, subprotocols=['v1'], idle_timeout=60)
+async def auction(item: int, ws: WebSocket, user: User, limit: int = 5, flag: bool = None, must: float = 0.5):
+    """Bid for something.
+
+    The highest bid counts.
+    """
+
+
+@websocket_listener('/echo')
+async def echo(message: str) -> str:
+    return message  # pragma: no cover
+
+
+@websocket_listener('/deaf')
+async def deaf(message: bytes):
+    """Say nothing."""
+
+
+@websocket_stream('/ticks')
+async def ticks(start: int) -> AsyncIterator[Say]:
+    yield Say(type='say', text='tick')  # pragma: no cover
+
+
+@websocket_route('/secret', documented=False)
+async def secret():
+    """Nobody's business."""
+
+
+@websocket_listener('/secret-too', documented=False)
+async def secret_too(message):
+    """Nobody's business."""
+
+
+def app(*handlers, **options):
+    return ASyncApp(collect_routes(*handlers, secret, secret_too), components=[UserComponent()], **options)
+
+
+def payload(name):
+    return {'$ref': '#/components/schemas/' + name}
+
+
+def described(name, example):
+    return {
+        'name': name,
+        'title': name,
+        'contentType': 'application/json',
+        'payload': payload(name),
+        'examples': [{'payload': example}],
+    }
+
+
+BID, SAY = described('Bid', {'type': 'bid', 'amount': 1}), described('Say', {'type': 'say', 'text': 'text'})
+
+
+def test_a_route_is_described_with_all_that_it_declares():
+    document = app(auction, event_hooks=[Guard]).asyncapi
+    assert document['asyncapi'] == '3.1.0' and 'servers' not in document
+    assert document['channels'] == {
+        'auction': {
+            'address': '/auctions/{item}/{rest}',
+            'title': 'auction',
+            'summary': 'Bid for something.',
+            'description': 'The highest bid counts.',
+            'messages': {'Bid': BID, 'Say': SAY},
+            'parameters': {
+                'item': {'description': 'An integer.', 'examples': ['1']},
+                'rest': {'description': 'A string.', 'examples': ['rest']},
+            },
+            'bindings': {
+                'ws': {
+                    'method': 'GET',
+                    'bindingVersion': '0.1.0',
+                    'query': {
+                        'type': 'object',
+                        'properties': {
+                            'key': {'type': 'string', 'default': ''},
+                            'limit': {'type': 'integer', 'default': 5},
+                            'flag': {'type': 'boolean'},
+                            'must': {'type': 'number', 'default': 0.5},
+                        },
+                    },
+                    'headers': {
+                        'type': 'object',
+                        'properties': {'authorization': {'type': 'string'}, 'x-token': {'type': 'string'}},
+                        'required': ['authorization'],
+                    },
+                }
+            },
+            'x-subprotocols': ['v1'],
+            'x-close-codes': {**ALWAYS, '1001': 'Nothing was received for 60 seconds.'},
+        }
+    }
+    at = '#/channels/auction'
+    assert document['operations'] == {
+        'auction.receive': {
+            'action': 'receive',
+            'channel': {'$ref': at},
+            'messages': [{'$ref': at + '/messages/Bid'}, {'$ref': at + '/messages/Say'}],
+        },
+        'auction.send': {
+            'action': 'send',
+            'channel': {'$ref': at},
+            'messages': [{'$ref': at + '/messages/Bid'}],
+        },
+    }
+    assert sorted(document['components']['schemas']) == ['Bid', 'Say']
+
+
+def test_a_listener_replies_and_a_stream_only_sends():
+    document = app(echo, deaf, ticks).asyncapi
+    assert [
+        (name, operation['action'], 'reply' in operation) for name, operation in document['operations'].items()
+    ] == [
+        ('echo.receive', 'receive', True),
+        ('deaf.receive', 'receive', False),
+        ('deaf.send', 'send', False),
+        ('ticks.send', 'send', False),
+    ]
+    reply = document['operations']['echo.receive']['reply']
+    assert reply == {'channel': {'$ref': '#/channels/echo'}, 'messages': [{'$ref': '#/channels/echo/messages/text'}]}
+    messages = {name: channel['messages'] for name, channel in document['channels'].items()}
+    assert messages['echo'] == {
+        'text': {'name': 'text', 'title': 'Text', 'contentType': 'text/plain', 'payload': {'type': 'string'}}
+    }
+    assert messages['deaf']['bytes']['contentType'] == 'application/octet-stream'
+    assert messages['ticks'] == {'Say': SAY}
+    assert document['channels']['ticks']['bindings']['ws']['query']['required'] == ['start']
+
+
+def test_two_messages_of_one_name_and_two_routes_of_one_name_are_told_apart():
+    other = type(types.Type)('Bid', (types.Type,), {'count': validators.Integer()})
+
+    @websocket_route('/one', name='a:b', receives=Bid, sends=other)
+    async def one(ws: WebSocket):
+        """Not run."""
+
+    @websocket_route('/two', name='a.b', receives=validators.String(pattern='(?=x)y'))
+    async def two(ws: WebSocket):
+        """Not run."""
+
+    document = app(one, two).asyncapi
+    assert list(document['channels']) == ['a.b', 'a.b2']
+    assert list(document['channels']['a.b']['messages']) == ['Bid', 'Bid2']
+    assert document['operations']['a.b.send']['messages'] == [{'$ref': '#/channels/a.b/messages/Bid2'}]
+    assert 'examples' not in document['channels']['a.b2']['messages']['String']
+
+
+def test_a_parameter_of_the_path_may_have_a_default():
+    @websocket_route('/pages/{number}')
+    async def page(ws: WebSocket, number: int = 7):
+        """Not run."""
+
+    parameters = app(page).asyncapi['channels']['page']['parameters']
+    assert parameters == {'number': {'description': 'An integer.', 'default': '7', 'examples': ['7']}}
+
+
+def test_limits_are_public_only_if_they_are_asked_for():
+    assert 'x-limits' not in app(auction).asyncapi['channels']['auction']
+    limits = app(auction, websocket_schema_limits=True).asyncapi['channels']['auction']['x-limits']
+    assert (limits['idle_timeout'], limits['max_connections']) == (60, 10_000)
+
+
+def test_it_is_served_with_its_media_type_and_links_to_the_pages():
+    served = app(echo)
+    response = TestClient(served).get('/schema/websockets/')
+    assert response.headers['content-type'] == MEDIA_TYPE == 'application/vnd.aai.asyncapi+json;version=3.1.0'
+    assert response.json() == served.asyncapi
+    # Made once.
+    assert served.asyncapi is served.asyncapi
+    assert response.json()['info']['x-links'] == {'page': '../../docs/websockets/', 'http': '../../docs/'}
+
+
+@pytest.mark.parametrize(
+    'options, found, links',
+    [
+        ({}, ['/schema/websockets/', '/docs/websockets/'], {'page': '../../docs/websockets/', 'http': '../../docs/'}),
+        ({'schema_url': None, 'docs_url': None}, [], None),
+        ({'docs_url': None}, ['/schema/websockets/'], {}),
+        ({'schema_url': '/api.json'}, ['/api.websockets.json', '/docs/websockets/'],
+         {'page': 'docs/websockets/', 'http': 'docs/'}),
+        ({'websocket_schema_url': '/ws.json', 'websocket_docs_url': '/try'}, ['/ws.json', '/try'],
+         {'page': 'try', 'http': 'docs/'}),
+        ({'websocket_schema_url': None}, ['/docs/websockets/'], None),
+        ({'websocket_docs_url': None}, ['/schema/websockets/'], {'http': '../../docs/'}),
+    ],
+)  # fmt: skip
+def test_both_are_where_those_of_api_star_are_or_where_they_are_put(options, found, links):
+    client = TestClient(app(echo, **options))
+    places = ['/schema/websockets/', '/docs/websockets/', '/api.websockets.json', '/ws.json', '/try']
+    assert sorted(place for place in places if client.get(place).status_code == 200) == sorted(found)
+    if links is not None:
+        schema = next(place for place in found if 'docs' not in place and place != '/try')
+        assert client.get(schema).json()['info'].get('x-links', {}) == links
+
+
+def test_an_application_without_a_websocket_has_neither():
+    client = TestClient(ASyncApp([Route('/', 'GET', lambda: 'x', name='x')]))
+    assert client.get('/schema/websockets/').status_code == client.get('/docs/websockets/').status_code == 404
+
+
+@pytest.mark.parametrize('url', ['/docs/{page}/', '/docs/{+page}'])
+def test_they_yield_to_the_routes_of_the_user_and_say_so(url, caplog):
+    def show(page: str):
+        return {'page': page}
+
+    routes = [Include('', 'own', [Route(url, 'GET', show)]), *collect_routes(echo)]
+    client = TestClient(ASyncApp(routes))
+    assert client.get('/docs/websockets/').json()['page'].rstrip('/') == 'websockets'
+    assert client.get('/schema/websockets/').status_code == 200
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert 'A route of the application serves /docs/websockets/' in caplog.text
+
+
+def test_a_route_for_another_method_is_the_users_too(caplog):
+    def save(page: str):
+        return {'page': page}
+
+    client = TestClient(ASyncApp([Route('/docs/{page}/', 'POST', save), *collect_routes(echo)]))
+    assert client.post('/docs/websockets/').json() == {'page': 'websockets'}
+
+
+def test_hooks_guard_them_as_they_guard_those_of_api_star():
+    class Closed:
+        def on_request(self, path: http.Path):
+            assert path.startswith(('/schema', '/docs'))
+            raise exceptions.Forbidden()
+
+    client = TestClient(app(echo, event_hooks=[Closed]))
+    for url in ('/schema/', '/schema/websockets/', '/docs/websockets/', '/docs/websockets/console.js'):
+        assert client.get(url).status_code == 403
+    assert client.post('/docs/websockets/', json={'url': '/echo'}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    'url, beside',
+    [
+        (None, None),
+        ('/schema/', '/schema/websockets/'),
+        ('/schema', '/schema/websockets'),
+        ('/api.json', '/api.websockets.json'),
+        ('/', '/websockets/'),
+    ],
+)
+def test_a_neighbour_has_a_sensible_name(url, beside):
+    assert neighbour(url) == beside
+
+
+def structure():
+    return json.loads((ROOT / 'tests' / 'data' / 'asyncapi.json').read_text(encoding='utf-8'))
+
+
+def check(document):
+    """Hold a document against what AsyncAPI 3.1 asks of the parts that it has, and follow its references."""
+    jsonschema.Draft7Validator(structure()).validate(document)
+    json.dumps(document, allow_nan=False)
+    for reference in references(document):
+        found = document
+        for part in reference[2:].split('/'):
+            found = found[part]
+    for schema in document.get('components', {}).get('schemas', {}).values():
+        jsonschema.Draft7Validator.check_schema(schema)
+
+
+def references(value):
+    if isinstance(value, dict):
+        if '$ref' in value:
+            yield value['$ref']
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from references(item)
+
+
+@pytest.mark.parametrize('name, application', list(examples()))
+def test_the_documents_of_all_examples_are_valid(name, application):
+    check(application.asyncapi)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(applications())
+def test_the_documents_of_applications_at_random_are_valid(application):
+    check(application.asyncapi)
+
+
+def test_it_is_written_to_standard_output_for_other_tools():
+    command = [sys.executable, '-W', 'ignore', '-m', 'apistar_ws', 'schema', 'chat:app', '--app-dir', 'docs/examples']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    document = json.loads(done.stdout)
+    check(document)
+    assert list(document['channels']) == ['chat'] and done.stderr == ''
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [('nowhere:app', 'Could not import module "nowhere"'), ('json:dumps', 'json:dumps is no apistar_ws.ASyncApp')],
+)
+def test_an_application_that_is_not_there_is_said(name, text, capsys):
+    with pytest.raises(SystemExit):
+        main(['schema', name])
+    assert text in capsys.readouterr().err
+
+
+def test_the_command_writes_what_the_application_says(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    main(['schema', 'chat:app', '--app-dir', str(ROOT / 'docs' / 'examples')])
+    assert json.loads(capsys.readouterr().out)['asyncapi'] == '3.1.0'

@@ -1,0 +1,184 @@
+"""What a handshake is answered, told on demand: up to the accept, with its hooks, and without its handler."""
+
+import asyncio
+import json
+
+import pytest
+from apistar import exceptions, http
+from apistar.server.components import Component
+
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws.asyncapi.replay import LONGEST, Answer
+from apistar_ws.testing import TestClient
+
+PAGE = '/docs/websockets/'
+ran = []
+
+
+@pytest.fixture(autouse=True)
+def notes():
+    del ran[:]
+
+
+class Guard:
+    async def on_request(self, path: http.Path, headers: http.Headers):
+        ran.append('on_request')
+        if path == '/rooms/99':
+            # So long that the client may have left meanwhile.
+            await asyncio.sleep(0.3)
+        if path == '/guarded':
+            raise exceptions.Forbidden({'why': 'so', 'cookie': headers.get('cookie', '')})
+        if path == '/long':
+            raise exceptions.Forbidden('x' * (LONGEST + 5))
+
+    def on_response(self, path: http.Path, response: http.Response):
+        ran.append('on_response %d' % response.status_code)
+        if path != PAGE:
+            response.headers['Set-Cookie'] = 'secret=1'
+
+
+class User(str):
+    """Who is logged in."""
+
+
+class UserComponent(Component):
+    def resolve(self, ws: WebSocket, origin: http.Header = ''):
+        """Not used."""
+
+    def can_handle_parameter(self, parameter):
+        return parameter.annotation is User
+
+
+@websocket_route('/guarded')
+async def guarded(ws: WebSocket):
+    ran.append('handler')  # pragma: no cover
+
+
+@websocket_route('/long')
+async def long(ws: WebSocket):
+    ran.append('handler')  # pragma: no cover
+
+
+@websocket_route('/rooms/{number}', subprotocols=['b', 'a'], max_connections=1)
+async def room(number: int, ws: WebSocket, page: int = 1):
+    await ws.send('in')
+    await ws.receive()
+
+
+@websocket_route('/own', connect=False)
+async def own(ws: WebSocket):
+    ran.append('handler')  # pragma: no cover
+
+
+@websocket_route('/closes')
+async def closes(user: User):
+    ran.append('handler')  # pragma: no cover
+
+
+class Closer:
+    async def on_request(self, path: http.Path, ws: WebSocket):
+        if path == '/closes':
+            await ws.close()
+
+
+def client_of(**options):
+    handlers = collect_routes(guarded, long, room, own, closes)
+    return TestClient(ASyncApp(handlers, event_hooks=[Guard, Closer], components=[UserComponent()], **options))
+
+
+def ask(client, url, *subprotocols, **options):
+    """Return status and value of the answer to the page of the application itself."""
+    headers = {
+        'Origin': 'http://testserver',
+        'Content-Type': 'application/json',
+        **options.pop('headers', {}),
+    }
+    body = options.pop('data', json.dumps({'url': url, 'subprotocols': subprotocols}))
+    response = client.post(options.pop('page', PAGE), data=body, headers=headers)
+    assert 'set-cookie' not in response.headers
+    return response.status_code, response.json()
+
+
+@pytest.mark.parametrize(
+    'url, told',
+    [
+        ('/guarded', {'accepted': False, 'status': 403, 'body': '{"why":"so","cookie":""}'}),
+        ('/rooms/5', {'accepted': True, 'subprotocol': None}),
+        ('/rooms/5?page=x', {'accepted': False, 'status': 400, 'body': '{"page":"Must be a number."}'}),
+        ('/rooms/x', {'accepted': False, 'status': 404, 'body': '"Not found"'}),
+        ('/nowhere', {'accepted': False, 'status': 404, 'body': '"Not found"'}),
+        ('/own', {'accepted': True, 'subprotocol': None}),
+        ('/closes', {'accepted': False, 'status': 403, 'body': ''}),
+        ('/rooms/%35', {'accepted': True, 'subprotocol': None}),
+        ('/rooms/99', {'accepted': True, 'subprotocol': None}),
+    ],
+)
+def test_the_answer_is_told_and_no_handler_runs(url, told):
+    assert ask(client_of(), url) == (200, told)
+    assert 'handler' not in ran
+
+
+def test_hooks_run_in_pairs():
+    ask(client_of(), '/rooms/5')
+    # Those of the request that asks are around them.
+    assert ran == ['on_request', 'on_request', 'on_response 101', 'on_response 200']
+
+
+def test_subprotocols_and_cookies_are_those_of_who_asks_and_no_cookie_comes_back():
+    client = client_of()
+    assert ask(client, '/rooms/5', 'x', 'a')[1] == {'accepted': True, 'subprotocol': 'a'}
+    body = ask(client, '/guarded', headers={'Cookie': 'who=ann'})[1]['body']
+    assert json.loads(body)['cookie'] == 'who=ann'
+
+
+def test_a_long_body_is_cut():
+    body = ask(client_of(), '/long')[1]['body']
+    assert (len(body), body[-2:]) == (LONGEST + 2, ' …')
+
+
+def test_a_full_route_is_told_and_nobody_takes_a_place():
+    client = client_of()
+    for _ in range(3):
+        assert ask(client, '/rooms/5')[1]['accepted']
+    with client.websocket_connect('/rooms/5') as ws:
+        assert ws.receive() == 'in'
+        assert ask(client, '/rooms/5')[1]['status'] == 503
+    assert ask(client, '/rooms/5')[1]['accepted']
+
+
+@pytest.mark.parametrize('origin', ['http://evil.example', 'https://testserver', '', 'null'])
+def test_pages_of_another_origin_are_refused_and_nothing_runs(origin):
+    status, told = ask(client_of(), '/rooms/5', headers={'Origin': origin})
+    assert (status, told) == (403, 'Only for the page of this application')
+    assert ran == ['on_request', 'on_response 403']
+
+
+@pytest.mark.parametrize(
+    'data, text',
+    [
+        ('{', 'Expected an object with url and subprotocols'),
+        ('[]', 'Expected an object with url and subprotocols'),
+        ('{}', 'Expected an object with url and subprotocols'),
+        ('{"url": 5}', 'The url has to be a path of ASCII that begins with a slash'),
+        ('{"url": "http://evil.example/"}', 'The url has to be a path of ASCII that begins with a slash'),
+        ('{"url": "/\\u00e9"}', 'The url has to be a path of ASCII that begins with a slash'),
+        ('{"url": "/", "subprotocols": ["a b"]}', 'The subprotocols have to be names'),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(data, text):
+    assert ask(client_of(), '/', data=data) == (400, text)
+
+
+def test_a_form_of_another_page_cannot_ask():
+    assert ask(client_of(), '/rooms/5', headers={'Content-Type': 'text/plain'}) == (415, 'Expected application/json')
+
+
+def test_without_the_page_nobody_is_told():
+    assert client_of(docs_url=None).post(PAGE).status_code == 404
+
+
+async def test_the_client_of_a_replay_has_left_once_it_is_answered():
+    answer = Answer()
+    assert await answer.receive() == {'type': 'websocket.connect'}
+    await answer.send({'type': 'websocket.accept'})
+    assert await answer.receive() == {'type': 'websocket.disconnect', 'code': 1000}
