@@ -1,8 +1,6 @@
-const POSITION_LOST = 4410;
-// Of those that say "not you, not this", a time-out and too many requests are worth a try.
-const ANOTHER_TRY = [4408, POSITION_LOST, 4429];
-const isRefusal = (code) =>
-  code === 1008 || (code >= 4400 && code < 4500 && !ANOTHER_TRY.includes(code));
+// Of those that say "not you, not this", a time-out and too many requests are worth a try too.
+const POSITION_LOST = 4410, ANOTHER_TRY = [4408, POSITION_LOST, 4429];
+const isRefusal = (code) => code === 1008 || (code >= 4400 && code < 4500 && !ANOTHER_TRY.includes(code));
 
 /**
  * A WebSocket of JSON that comes back by itself and goes on where it was: it keeps the last
@@ -11,9 +9,7 @@ const isRefusal = (code) =>
  * wait}; messages were lost where `code` is 4410), and 'stopped' ({code, reason}).
  */
 export class Reconnecting {
-  constructor(url, on, position = null) {
-    Object.assign(this, {url, on, position, attempts: 0}).open();
-  }
+  constructor(url, on, position = null) { Object.assign(this, {url, on, position, attempts: 0}).open(); }
 
   send(value) { this.socket.send(JSON.stringify(value)); }
 
