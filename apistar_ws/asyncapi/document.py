@@ -116,7 +116,7 @@ def returned(annotation: Any) -> Any:
 def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[Message]:
     """Return the kinds of messages of one direction."""
     if schema is None:
-        return [PLAIN.get(annotation, ANY)]
+        return [PLAIN[annotation] if isinstance(annotation, type) and annotation in PLAIN else ANY]
     declared = schema.declared if isinstance(schema.declared, (list, tuple)) else [schema.declared]
     return [typed(item, schemas) for item in declared]
 
