@@ -7,6 +7,8 @@ from typing import Optional, Sequence
 
 from uvicorn.importer import ImportFromStringError, import_from_string
 
+from apistar_ws import ASyncApp
+
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run one command.
@@ -24,9 +26,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         app = import_from_string(given.app)
     except ImportFromStringError as exc:
         parser.error(str(exc))
-    if not hasattr(app, 'asyncapi'):
+    if not isinstance(app, ASyncApp):
         parser.error('%s is no apistar_ws.ASyncApp, which has the document.' % given.app)
-    json.dump(app.asyncapi, sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(app.asyncapi, sys.stdout, indent=2)
     sys.stdout.write('\n')
 
 

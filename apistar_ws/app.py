@@ -99,6 +99,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             websocket_schema_limits,
             docs_url,
         )
+        #: What describes the WebSocket routes, made when somebody asks.
+        self.websocket_pages: Dict[str, Any] = {}
         if named_routes:
             self.websocket_places = yielding(self.websocket_places, http_routes)
             http_routes += pages(self.websocket_places)
@@ -119,6 +121,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         injector = ASyncInjector([*HANDSHAKE_COMPONENTS, *components], self.injector.initial)
         settings = next(item.settings for item in components if isinstance(item, WebSocketComponent))
         endpoints = [Endpoint(named.route, named.url, settings, injector) for named in named_routes]
+        for named, endpoint in zip(named_routes, endpoints):
+            endpoint.name = named.name
         router = WebSocketRouter(
             [(named.url, named.name, endpoint.handler, endpoint) for named, endpoint in zip(named_routes, endpoints)]
         )

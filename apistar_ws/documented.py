@@ -6,7 +6,7 @@ import posixpath
 from typing import Any, List, NamedTuple, Optional, Sequence
 
 from apistar import App, Route, http
-from apistar.exceptions import NotFound
+from apistar.exceptions import ConfigurationError, NotFound
 from apistar.server.asgi import ASGIScope
 from apistar.server.router import Router
 
@@ -69,9 +69,14 @@ def yielding(places: Places, routes: Sequence[Any]) -> Places:
 
 
 def url_if_free(router: Router, url: Optional[str]) -> Optional[str]:
-    """Return ``url`` if no route serves it, and else None, which is said in the log."""
+    """Return ``url`` if no route serves it, and else None, which is said in the log.
+
+    :raises ConfigurationError: for what is no path.
+    """
     if url is None:
         return None
+    if not url.startswith('/') or '{' in url:
+        raise ConfigurationError('%r has to be a path, such as /docs/websockets/, without parameters.' % url)
     try:
         router.lookup(url, 'GET')
     except NotFound:

@@ -54,6 +54,8 @@ class Endpoint:
     def __init__(self, route: Route, url: str, settings: Settings, injector: ASyncInjector) -> None:
         declaration = declaration_for(route.handler, route.url)
         self.route = route
+        #: With the names of what it is included in; the application knows them.
+        self.name: str = route.name
         self.settings = settings.override(**declaration.settings)
         self.connect = declaration.connect
         self.url = url
@@ -117,6 +119,9 @@ class Endpoint:
         """Return one that does the same up to the accept, and whose handler does nothing."""
         rehearsed = copy.copy(self)
         rehearsed.connect, rehearsed.handler = True, nothing
+        # It needs a place, and takes none.
+        rehearsed.connections = set(self.connections)
+        rehearsed.leave = rehearsed.connections.discard
         return rehearsed
 
     def _no_place(self) -> HTTPException:

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Se
 from apistar import http
 from apistar.server.components import Component
 
+from apistar_ws.asyncapi.jsonschema import is_json
 from apistar_ws.injection import path_names
 from apistar_ws.messages import primitive
 from apistar_ws.signatures import handler_signature
@@ -49,12 +50,20 @@ def arguments_of(handler: Any, url: str, components: Sequence[Component], hooks:
 def parameters_of(function: Any, components: Sequence[Component], seen: Set[int]) -> Iterator[inspect.Parameter]:
     """Yield the parameters of a function, and of the components that supply others of it."""
     for parameter in handler_signature(function).parameters.values():
-        component = next((item for item in components if item.can_handle_parameter(parameter)), None)
+        component = next((item for item in components if supplies(item, parameter)), None)
         if component is None or parameter.annotation in TYPES:
             yield parameter
         elif id(component) not in seen:
             seen.add(id(component))
             yield from parameters_of(component.resolve, components, seen)
+
+
+def supplies(component: Component, parameter: inspect.Parameter) -> bool:
+    """Tell whether a component supplies a parameter; it may be one that API Star asks no component for."""
+    try:
+        return bool(component.can_handle_parameter(parameter))
+    except Exception:
+        return False
 
 
 def argument_of(parameter: inspect.Parameter, in_path: Sequence[str], is_handler: bool) -> Iterator[Argument]:
@@ -69,6 +78,7 @@ def argument_of(parameter: inspect.Parameter, in_path: Sequence[str], is_handler
     else:
         return
     schema, required = dict(TYPES[annotation]), parameter.default is parameter.empty
-    if not required and parameter.default is not None:
-        schema['default'] = primitive(parameter.default)
+    default = primitive(parameter.default)
+    if not required and default is not None and is_json(default):
+        schema['default'] = default
     yield Argument(name, place, schema, required)

@@ -1,6 +1,8 @@
 """The AsyncAPI document of an application: its WebSocket routes, with all that they declare."""
 
+import collections.abc
 import inspect
+import logging
 import typing
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
@@ -13,9 +15,13 @@ from apistar_ws.routes import Declaration, bare_handler, declaration_for
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import handler_signature
 
+logger = logging.getLogger('apistar_ws')
+
 VERSION = '3.1.0'
 MEDIA_TYPE = 'application/vnd.aai.asyncapi+json;version=%s' % VERSION
 JSON_TYPE, TEXT_TYPE, BYTES_TYPE = 'application/json', 'text/plain', 'application/octet-stream'
+#: What an async generator may be annotated with.
+ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 #: What a close code means, whichever route it comes from.
 CODES = {
     CloseCode.NORMAL_CLOSURE: 'The handler has returned.',
@@ -37,6 +43,7 @@ class Served(Protocol):
     """What is asked of a WebSocket route of an application."""
 
     route: Any
+    name: str
     url: str
     settings: Settings
 
@@ -80,8 +87,12 @@ def describe(
         declaration = declaration_for(endpoint.route.handler, endpoint.route.url)
         if not declaration.documented:
             continue
-        id = free_name(NAME_IS_FREE.sub('.', endpoint.route.name), {item.id: item for item in described})
-        described.append(describe_route(id, endpoint, declaration, components, hooks, schemas))
+        id = free_name(NAME_IS_FREE.sub('.', endpoint.name), {item.id: item for item in described})
+        try:
+            described.append(describe_route(id, endpoint, declaration, components, hooks, schemas))
+        except Exception:
+            # A validator of the user's own may be anything; the other routes are described.
+            logger.exception('The WebSocket route %r cannot be described, and is left out.', endpoint.url)
     return described, schemas
 
 
@@ -108,9 +119,7 @@ def describe_route(
 
 def returned(annotation: Any) -> Any:
     """Return what a handler returns or a generator yields, by its annotation."""
-    items = typing.get_args(annotation)
-    is_iterator = items and typing.get_origin(annotation) not in (list, dict, typing.Union)
-    return items[0] if is_iterator else annotation
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in ITERATORS else annotation
 
 
 def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[Message]:

@@ -121,7 +121,8 @@ def described_number(validator: validators.NumericType, part: Part) -> JSON:
     least = 'exclusiveMinimum' if validator.exclusive_minimum else 'minimum'
     most = 'exclusiveMaximum' if validator.exclusive_maximum else 'maximum'
     limits = {least: validator.minimum, most: validator.maximum, 'multipleOf': validator.multiple_of}
-    return given(type=kind, format=validator.format, enum=validator.enum, **limits)
+    finite = {name: value for name, value in limits.items() if is_json(value)}
+    return given(type=kind, format=validator.format, enum=validator.enum, **finite)
 
 
 def described_boolean(validator: validators.Boolean, part: Part) -> JSON:

@@ -42,20 +42,26 @@ class Shown(NamedTuple):
 
 
 def page_response(app: Any) -> http.Response:
-    """Return the page."""
+    """Return the page, which is made once."""
+    if 'page' not in app.websocket_pages:
+        app.websocket_pages['page'] = rendered(app)
+    return http.HTMLResponse(app.websocket_pages['page'], headers={'Content-Security-Policy': POLICY})
+
+
+def rendered(app: Any) -> str:
+    """Return the HTML of the page."""
     described, schemas = descriptions(app)
     places: Places = app.websocket_places
     assert places.docs_url is not None
     here = places.docs_url
     found = {'WebSocket schema': places.schema_url, 'HTTP documentation': places.http_docs_url}
-    content = template().render(
+    return template().render(
         page=here,
         script=relative(here, asset_url(here, 'console.js')),
         styles=[*theme(app, here), relative(here, asset_url(here, 'console.css'))],
         links=[(text, relative(here, url)) for text, url in found.items() if url is not None],
         routes=[shown(item, schemas) for item in described],
     )
-    return http.HTMLResponse(content, headers={'Content-Security-Policy': POLICY})
 
 
 def theme(app: Any, here: str) -> List[str]:
@@ -124,8 +130,25 @@ def data_of(item: Description, schemas: Schemas) -> Dict[str, Any]:
     return {
         'typed': any(message.content_type == JSON_TYPE for message in item.receives),
         'templates': [{'text': text, 'schema': message.payload} for message, text in filled_in(item.receives)],
-        'schemas': schemas.components,
+        'schemas': needed([message.payload for message in item.receives], schemas.components),
     }
+
+
+def needed(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the schemas that ``value`` refers to, and those that they refer to."""
+    found: Dict[str, Any] = {}
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            name = str(part.get('$ref', '')).rpartition('/')[2]
+            if name and name not in found:
+                found[name] = components[name]
+                waiting.append(found[name])
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return found
 
 
 def filled_in(messages: List[Message]) -> List[Tuple[Message, str]]:

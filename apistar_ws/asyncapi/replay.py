@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any, Dict, List, Mapping, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +14,12 @@ from apistar_ws.types import Message, Scope
 
 #: Characters of the body of a denial that are shown.
 LONGEST = 20_000
+#: Seconds that a handshake may take.
+PATIENCE = 5.0
+#: What a path and a query are made of.
+URL = re.compile('/[!-~]*')
+#: What a handshake has of the request that asks for it, of ASGI and of nobody else.
+KEPT = ('asgi', 'http_version', 'root_path', 'client', 'server')
 #: Headers of the request that are not those of a handshake.
 NOT_OF_A_HANDSHAKE = (b'content-length', b'content-type', b'transfer-encoding', b'accept', b'origin', b'connection')
 
@@ -38,7 +45,17 @@ async def denial_response(app: Any, scope: Scope, body: bytes) -> http.Response:
     except Malformed as exc:
         return http.JSONResponse(str(exc), 400)
     answer = Answer()
-    await app._lifecycle.rehearsal().serve(handshake, answer.receive, answer.send)
+    task = asyncio.ensure_future(app._lifecycle.rehearsal().serve(handshake, answer.receive, answer.send))
+    try:
+        # A hook that hangs must not outlive who has asked.
+        await asyncio.wait({task}, timeout=PATIENCE)
+    finally:
+        is_over = task.done()
+        task.cancel()
+        await asyncio.wait({task}, timeout=PATIENCE)
+    if not is_over:
+        return http.JSONResponse('The handshake was not answered within %g seconds' % PATIENCE, 504)
+    task.result()
     return http.JSONResponse(answer.told(), headers={'Cache-Control': 'no-store'})
 
 
@@ -52,7 +69,7 @@ def asked_for(body: bytes) -> Tuple[str, List[str]]:
         url, subprotocols = asked['url'], asked.get('subprotocols', [])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Malformed('Expected an object with url and subprotocols') from None
-    if not isinstance(url, str) or not url.startswith('/') or not url.isascii():
+    if not isinstance(url, str) or not URL.fullmatch(url):
         raise Malformed('The url has to be a path of ASCII that begins with a slash')
     if not is_subprotocols(subprotocols):
         raise Malformed('The subprotocols have to be names')
@@ -68,13 +85,12 @@ def handshake_scope(scope: Mapping[str, Any], asked: Tuple[str, List[str]]) -> S
     headers += [(b'origin', value) for name, value in scope['headers'] if name == b'origin']
     if subprotocols:
         headers.append((b'sec-websocket-protocol', ', '.join(subprotocols).encode()))
-    kept = {name: value for name, value in scope.items() if name != 'method'}
     return {
-        **kept,
+        **{name: scope[name] for name in KEPT if name in scope},
         'type': 'websocket',
         'scheme': 'wss' if scope.get('scheme') == 'https' else 'ws',
         'path': unquote(parts.path),
-        'raw_path': parts.path.encode(),
+        'raw_path': (scope.get('root_path', '').rstrip('/') + parts.path).encode(),
         'query_string': parts.query.encode(),
         'headers': headers,
         'subprotocols': subprotocols,

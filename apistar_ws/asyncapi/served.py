@@ -3,7 +3,6 @@
 import json
 import posixpath
 from typing import Any, Dict, List, Optional, Tuple
-from weakref import WeakKeyDictionary
 
 from apistar import http
 
@@ -11,15 +10,15 @@ from apistar_ws.asyncapi.document import MEDIA_TYPE, Description, describe, docu
 from apistar_ws.asyncapi.jsonschema import Schemas
 from apistar_ws.documented import Places
 
-_made: 'WeakKeyDictionary[Any, Tuple[List[Description], Schemas]]' = WeakKeyDictionary()
-
 
 def descriptions(app: Any) -> Tuple[List[Description], Schemas]:
     """Return what is known of the routes of an application; it is found out once."""
-    if app not in _made:
+    if 'descriptions' not in app.websocket_pages:
         on_request = app.get_event_hooks()[0]
-        _made[app] = describe(app._lifecycle.endpoints, app.injector.components, on_request)
-    return _made[app]
+        found = describe(app._lifecycle.endpoints, app.injector.components, on_request)
+        app.websocket_pages['descriptions'] = found
+    known: Tuple[List[Description], Schemas] = app.websocket_pages['descriptions']
+    return known
 
 
 def document_of(app: Any) -> Dict[str, Any]:

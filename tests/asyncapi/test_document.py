@@ -1,14 +1,17 @@
 """The document of an application: what it says, and where it is."""
 
+import enum
 import json
 import logging
 import subprocess
 import sys
-from typing import AsyncIterator
+from typing import AsyncIterator, Optional, Tuple, Union
 
 import jsonschema
 import pytest
 from apistar import Include, Route, exceptions, http, types, validators
+from apistar.exceptions import ConfigurationError
+from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 from hypothesis import HealthCheck, given, settings
 
@@ -363,3 +366,75 @@ def test_the_command_writes_what_the_application_says(capsys, monkeypatch):
     monkeypatch.setattr(sys, 'path', list(sys.path))
     main(['schema', 'chat:app', '--app-dir', str(ROOT / 'docs' / 'examples')])
     assert json.loads(capsys.readouterr().out)['asyncapi'] == '3.1.0'
+
+
+class Picky(Component):
+    def can_handle_parameter(self, parameter):
+        return issubclass(parameter.annotation, User)
+
+    def resolve(self, scope: ASGIScope) -> User:
+        return User()  # pragma: no cover
+
+
+def test_a_component_may_be_picky_about_what_it_is_asked():
+    @websocket_route('/picky')
+    async def picky(ws: WebSocket, user: User):
+        """Not run."""
+
+    assert list(ASyncApp(collect_routes(picky), components=[Picky()]).asyncapi['channels']) == ['picky']
+
+
+class Colour(enum.Enum):
+    RED = 'red'
+
+
+def test_what_is_not_json_is_left_out():
+    @websocket_route('/odd', receives=validators.Number(maximum=float('inf'), minimum=1))
+    async def odd(ws: WebSocket, ratio: float = float('inf'), colour: str = Colour.RED, thing: http.Header = object()):
+        """Not run."""
+
+    channel = app(odd).asyncapi['channels']['odd']
+    assert channel['messages']['Number']['payload'] == {'type': 'number', 'minimum': 1}
+    assert channel['bindings']['ws']['query']['properties'] == {
+        'ratio': {'type': 'number'},
+        'colour': {'type': 'string'},
+    }
+    check(app(odd).asyncapi)
+
+
+def test_a_route_that_cannot_be_described_is_left_out_and_the_others_are_not(caplog):
+    class Own(validators.Validator):
+        def __init__(self):
+            """Without what others have."""
+
+    @websocket_route('/own', receives=Own())
+    async def own(ws: WebSocket):
+        """Not run."""
+
+    assert list(app(own, echo).asyncapi['channels']) == ['echo']
+    assert "The WebSocket route '/own' cannot be described" in caplog.text
+
+
+def test_routes_have_the_names_of_what_they_are_included_in():
+    routes = [Include('/a', 'rooms', collect_routes(echo)), Include('/b', 'chat', collect_routes(echo))]
+    channels = ASyncApp(routes).asyncapi['channels']
+    assert {name: channel['address'] for name, channel in channels.items()} == {
+        'rooms.echo': '/a/echo',
+        'chat.echo': '/b/echo',
+    }
+
+
+@pytest.mark.parametrize('annotation', [Union[str, bytes], Optional[str], Tuple[str, int], dict])
+def test_a_reply_that_may_be_many_things_is_any_message(annotation):
+    async def listener(message: str):
+        """Not run."""
+
+    listener.__annotations__['return'] = annotation
+    messages = app(websocket_listener('/')(listener)).asyncapi['channels']['listener']['messages']
+    assert sorted(messages) == ['message', 'text']
+
+
+@pytest.mark.parametrize('url', ['ws.json', '', '/d/{a}/'])
+def test_a_place_has_to_be_a_path(url):
+    with pytest.raises(ConfigurationError, match='has to be a path, such as /docs/websockets/, without parameters'):
+        app(echo, websocket_schema_url=url)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
-from apistar_ws.asyncapi.page import embedded, text_of
+from apistar_ws.asyncapi.page import embedded, needed, text_of
 from apistar_ws.testing import TestClient
 from tests.browser import needs_browser, resize
 from tests.servers import PATIENCE, serving
@@ -93,6 +93,16 @@ def test_the_page_is_rendered_by_the_server_and_everything_in_it_is_text():
     for shown in (*fields, 'href="../"', 'href="../../schema/websockets/"'):
         assert shown in page
     assert [href for href in ('apistar/css/base.css', 'console.css', 'console.js') if href not in page] == []
+
+
+def test_a_console_knows_the_schemas_that_it_needs_and_no_others():
+    components = {
+        'A': {'items': [{'$ref': '#/components/schemas/B'}]},
+        'B': {'x': {'$ref': '#/components/schemas/A'}},
+        'C': {},
+    }
+    assert needed([{'$ref': '#/components/schemas/A'}], components) == {name: components[name] for name in 'AB'}
+    assert needed([{'type': 'string'}], components) == {}
 
 
 def test_what_is_embedded_cannot_end_its_element():

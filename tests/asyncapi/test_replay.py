@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Iterator
 
 import pytest
 from apistar import exceptions, http
@@ -162,6 +163,7 @@ def test_pages_of_another_origin_are_refused_and_nothing_runs(origin):
         ('{"url": 5}', 'The url has to be a path of ASCII that begins with a slash'),
         ('{"url": "http://evil.example/"}', 'The url has to be a path of ASCII that begins with a slash'),
         ('{"url": "/\\u00e9"}', 'The url has to be a path of ASCII that begins with a slash'),
+        ('{"url": "/a\\n"}', 'The url has to be a path of ASCII that begins with a slash'),
         ('{"url": "/", "subprotocols": ["a b"]}', 'The subprotocols have to be names'),
     ],
 )
@@ -182,3 +184,64 @@ async def test_the_client_of_a_replay_has_left_once_it_is_answered():
     assert await answer.receive() == {'type': 'websocket.connect'}
     await answer.send({'type': 'websocket.accept'})
     assert await answer.receive() == {'type': 'websocket.disconnect', 'code': 1000}
+
+
+class Database:
+    """Open for one request."""
+
+    def __init__(self):
+        self.is_open = True
+
+
+class DatabaseComponent(Component):
+    def resolve(self) -> Iterator[Database]:
+        database = Database()
+        yield database
+        database.is_open = False
+
+
+class UsesDatabase:
+    def on_request(self, database: Database):
+        """Open it."""
+
+    def on_response(self, database: Database):
+        ran.append('open' if database.is_open else 'closed')
+
+
+def test_what_is_open_for_the_request_that_asks_stays_open():
+    handlers = collect_routes(room)
+    client = TestClient(ASyncApp(handlers, event_hooks=[UsesDatabase], components=[DatabaseComponent()]))
+    assert ask(client, '/rooms/5')[1]['accepted']
+    assert ask(client, '/nowhere')[1]['status'] == 404
+    assert ran == ['open'] * 4
+
+
+def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
+    class Hanging:
+        async def on_request(self, path: http.Path):
+            if path.startswith('/rooms'):
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    ran.append('ended')
+
+    monkeypatch.setattr('apistar_ws.asyncapi.replay.PATIENCE', 0.1)
+    client = TestClient(ASyncApp(collect_routes(room), event_hooks=[Hanging]))
+    assert ask(client, '/rooms/5') == (504, 'The handshake was not answered within 0.1 seconds')
+    assert ran == ['ended']
+
+
+async def test_replays_at_once_need_a_place_and_take_none():
+    app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard])
+    endpoint = next(item for item in app._lifecycle.endpoints if item.url == '/rooms/{number}')
+    answers = [Answer() for _ in range(3)]
+    scope = {
+        'type': 'websocket',
+        'path': '/rooms/99',
+        'headers': [(b'host', b'a')],
+        'subprotocols': [],
+        'query_string': b'',
+    }
+    await asyncio.gather(*[app._lifecycle.rehearsal().serve(dict(scope), one.receive, one.send) for one in answers])
+    assert [answer.told()['accepted'] for answer in answers] == [True] * 3
+    assert endpoint.connections == set()
