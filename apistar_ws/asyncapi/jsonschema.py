@@ -107,7 +107,8 @@ def described_string(validator: validators.String, part: Part) -> JSON:
     """Return what a text has to be."""
     pattern = validator.pattern
     schema = given(
-        type='string', minLength=validator.min_length, maxLength=validator.max_length, enum=validator.enum,
+        type='string', minLength=validator.min_length, maxLength=validator.max_length,
+        enum=None if validator.enum is None else list(dict.fromkeys(validator.enum)),
         format=FORMATS.get(validator.format, validator.format),
     )  # fmt: skip
     if pattern is not None and PYTHON_ONLY.search(pattern):

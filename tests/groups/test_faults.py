@@ -58,7 +58,7 @@ class Publishing:
                 await self._groups.send(self._name, number)
             except GroupsUnavailable as exc:
                 (self.unknown if exc.maybe_sent else self.refused).append(number)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError:  # pragma: no cover
                 # It is over, and this one was on its way.
                 self.unknown.append(number)
                 raise
