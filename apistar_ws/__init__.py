@@ -7,6 +7,7 @@ from apistar_ws.app import ASyncApp
 from apistar_ws.codes import CloseCode
 from apistar_ws.compat import WebSocketAutoHook
 from apistar_ws.components import WebSocketComponent
+from apistar_ws.documented import Describer as _Describer
 from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import (
     InvalidMessage,
@@ -70,6 +71,14 @@ __all__ = [
     'websocket_route',
     'websocket_stream',
 ]
+
+
+def _load_asyncapi() -> Any:
+    """Import what describes the routes when somebody asks for it: a connection does not pay for it."""
+    return importlib.import_module('apistar_ws.asyncapi')
+
+
+_Describer.load = _load_asyncapi
 
 
 def __getattr__(name: str) -> Any:

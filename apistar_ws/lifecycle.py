@@ -130,7 +130,6 @@ class Lifecycle:
         self, app: Application, router: WebSocketRouter[Endpoint], injector: ASyncInjector, settings: Settings
     ) -> None:
         self._app = app
-        self._given = (app, router, injector, settings)
         self._router = router
         self.endpoints = router.targets
         self._injector = injector
@@ -179,7 +178,7 @@ class Lifecycle:
 
     def rehearsal(self) -> 'Lifecycle':
         """Return one that does all that comes before a handler, and what follows its end, without the handler."""
-        return Rehearsal(*self._given)
+        return Rehearsal(self._app, self._router, self._injector, self._settings)
 
     def _hooks(self) -> Hooks:
         """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""

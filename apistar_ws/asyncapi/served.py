@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from apistar import http
 
@@ -34,11 +34,10 @@ def links(places: Places) -> Dict[str, str]:
     return {name: relative(places.schema_url or '/', url) for name, url in found.items() if url is not None}
 
 
-def relative(place: str, url: Optional[str]) -> str:
+def relative(place: str, url: str) -> str:
     """Return ``url`` as seen from ``place``, so that a prefix that a proxy has put before both does not matter."""
-    target = url or '/'
-    path = posixpath.relpath(target, posixpath.dirname(place) or '/')
-    return path + '/' if target.endswith('/') and not path.endswith('/') else path
+    path = posixpath.relpath(url, posixpath.dirname(place))
+    return path + '/' if url.endswith('/') else path
 
 
 def document_response(app: Any) -> http.Response:
