@@ -1,6 +1,8 @@
 """Real servers for tests: started on a free port, waited for by their own word, stopped at the end."""
 
+import asyncio
 import contextlib
+import logging
 import os
 import pathlib
 import socket
@@ -11,6 +13,8 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import uvicorn
+
+logger = logging.getLogger(__name__)
 
 #: uvicorn's WebSocket implementations.
 IMPLEMENTATIONS = ('websockets-sansio', 'websockets', 'wsproto')
@@ -30,12 +34,28 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENC
     raise AssertionError('Waited %g seconds for %s.' % (timeout, what))  # pragma: no cover
 
 
+def log_in_a_line(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+    logger.error('%s: %r', context['message'], context.get('exception'))
+
+
+class Uvicorn(uvicorn.Server):
+    """uvicorn, whose failed tasks are logged without a traceback.
+
+    They are logged when they are collected, which may be while a rule of werkzeug is compiled; and where a traceback is
+    made then, Python 3.11 calls the syntax tree of the rule broken (CPython's issue 106905).
+    """
+
+    async def serve(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(log_in_a_line)
+        await super().serve(sockets)
+
+
 class Server:
     """A uvicorn in a thread of this process."""
 
     def __init__(self, app: Any, ws: str = 'websockets-sansio', **options: Any) -> None:
         config = uvicorn.Config(app, ws=ws, log_config=None, **{'host': '127.0.0.1', 'port': 0, **options})
-        self.uvicorn = uvicorn.Server(config)
+        self.uvicorn = Uvicorn(config)
         self._thread = threading.Thread(target=self.uvicorn.run, daemon=True)
 
     def start(self) -> None:

@@ -5,7 +5,6 @@ Each row runs with an application of its own. The notes hold what ran, in its or
 
 import asyncio
 import contextlib
-import gc
 import logging
 import re
 import socket
@@ -389,9 +388,6 @@ async def test_what_the_hooks_see(row, implementation, caplog):
         seen = await row.client(server, row.url)
         expected = [note for note in row.noted if note != 'opened']
         await asyncio.to_thread(eventually, lambda: len(heard()) >= len(expected), 'the hooks')
-    if row.name == 'the client left before':
-        # uvicorn's task fails and is logged when it is collected: now, not in the middle of another test.
-        gc.collect()
     if seen in UNASKED.get((row.name, implementation), ()):
         # It answers by itself, and does not ask the application.
         seen = row.seen
