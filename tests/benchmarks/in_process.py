@@ -7,14 +7,17 @@ import itertools
 import json
 import random
 import time
-from typing import Any, Awaitable, Callable, Dict, Iterator, List, NamedTuple
+from typing import Any, Awaitable, Callable, Dict, Iterator, List, NamedTuple, Type
 
 from tests.benchmarks.contenders import TITLES, load
+from tests.benchmarks.contenders.guards import Counter
+from tests.benchmarks.contenders.payloads import MOVE, MOVED, ORDER, RECEIPT
 from tests.benchmarks.results import Row
 from tests.benchmarks.scripted import (
     ECHO_DUE,
     TEXT,
     VALUE,
+    PreparedScript,
     Script,
     Wrong,
     check_echo,
@@ -146,23 +149,68 @@ def guarded_job() -> Job:
     return Job(row, lambda module: module.guarded(), check, scripts, scripts, lambda size, n: n)
 
 
-def message_job(key: str, title: str, value: Any) -> Job:
-    """Return a job of connections with many messages."""
+def counted_job() -> Job:
+    """Return the job of connections with a guard that waits, a counter, and values that depend on each other."""
+    path, query = '/chat0/' + ROOM, 'offset=20&limit=10'
+
+    async def check(app: Any) -> None:
+        session = '5b1d0c6a8f3e4d27'
+        await check_echo(app, path, (ROOM, session, 'account of ' + session, 20, 10), query)
+        await check_refused(app, path, query, 'cookie', 'theme=dark')
+        if Counter.open:
+            raise Wrong('it has counted %d connections too many' % Counter.open)
+
+    def scripts(size: Size) -> Iterator[Script]:
+        for _ in range(size.connections):
+            yield Script(make_scope(path, query), TEXT.encode(), ECHO_DUE)
+
+    row = Row('counted', 'Connection, 1 route, three other components and two other hooks', 'µs', SECTION)
+    return Job(row, lambda module: module.counted(), check, scripts, scripts, lambda size, n: n)
+
+
+def conversations(module: Any) -> Any:
+    """Return the application of a contender whose connections stay."""
+    return module.conversations()
+
+
+def typed(module: Any) -> Any:
+    """Return the application of a contender with messages of declared types."""
+    return module.typed()
+
+
+def message_job(
+    key: str,
+    title: str,
+    value: Any,
+    answer: Any = None,
+    build: Callable[[Any], Any] = conversations,
+    script: Type[Script] = Script,
+) -> Job:
+    """Return a job of connections with many messages, which are echoed where there is no ``answer``."""
     payload = (value if isinstance(value, str) else json.dumps(value)).encode()
-    path = '/%s/%s' % (key, ROOM)
+    path = '/%s/%s' % (key.partition(' ')[0], ROOM)
 
     def scripts(size: Size) -> Iterator[Script]:
         for _ in range(size.conversations):
-            yield Script(make_scope(path), payload, size.messages + 1, size.messages)
+            yield script(make_scope(path), payload, size.messages + 1, size.messages)
 
     return Job(
         Row(key, title, 'µs', SECTION),
-        lambda module: module.conversations(),
-        lambda app: check_talk(app, path, ROOM, value),
+        build,
+        lambda app: check_talk(app, path, ROOM, value, answer),
         scripts,
         scripts,
         lambda size, n: n * size.messages,
     )
+
+
+#: What an application answers with.
+KINDS = [('instance', 'an instance'), ('dict', 'a dict')]
+
+
+def typed_job(key: str, what: str, value: Any, answer: Any) -> Job:
+    """Return a job of messages of declared types."""
+    return message_job(key, 'Typed message in, %s' % what, value, answer, typed)
 
 
 def make_jobs() -> List[Job]:
@@ -171,9 +219,19 @@ def make_jobs() -> List[Job]:
         *[seen_job(count) for count in (1, 100, 1000)],
         *[new_job(count) for count in (1, 100, 1000)],
         guarded_job(),
+        counted_job(),
         message_job('talk', 'Message received and sent, while True', TEXT),
+        message_job('talk made', 'The same, messages made beforehand', TEXT, script=PreparedScript),
         message_job('each', 'Message received and sent, async for', TEXT),
+        message_job('each made', 'The same, async for, messages made beforehand', TEXT, script=PreparedScript),
         message_job('json', 'JSON message received and sent', VALUE),
+        message_job('json-orjson', 'JSON message received and sent, orjson', VALUE, build=typed),
+        *[
+            typed_job('order-%s%s' % (kind, ending), '%s out%s' % (title, codec), ORDER, RECEIPT)
+            for ending, codec in [('', ''), ('-orjson', ', orjson')]
+            for kind, title in KINDS
+        ],
+        *[typed_job('move-' + kind, '%s out, other types' % title, MOVE, MOVED) for kind, title in KINDS],
     ]
 
 

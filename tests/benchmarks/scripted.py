@@ -107,6 +107,23 @@ class Script:
             self.turn.set()
 
 
+class PreparedScript(Script):
+    """A connection whose messages are made beforehand, so that their making is in no figure."""
+
+    __slots__ = ('message',)
+
+    def __init__(self, scope: Dict[str, Any], payload: bytes, due: int, count: int = 1) -> None:
+        super().__init__(scope, payload, due, count)
+        self.message: Message = {'type': 'websocket.receive', 'text': payload.decode()}
+
+    async def receive(self) -> Message:
+        """Return the next message."""
+        if 0 < self.received < self.end and self.sent:
+            self.received += 1
+            return self.message
+        return await super().receive()
+
+
 class RecordingScript(Script):
     """A connection that keeps what the application sends."""
 
@@ -150,8 +167,12 @@ async def check_echo(app: Any, path: str, visit: Any, query: str = '', proxied: 
     require_visit(visit)
 
 
-async def check_talk(app: Any, path: str, visit: Any, value: Any = TEXT) -> None:
-    """Require that ``app`` accepts and echoes messages until the client leaves; what is no text goes as JSON."""
+async def check_talk(app: Any, path: str, visit: Any, value: Any = TEXT, answer: Any = None) -> None:
+    """Require that ``app`` accepts and answers messages until the client leaves; what is no text goes as JSON.
+
+    Without an ``answer`` it has to be an echo.
+    """
+    answer = value if answer is None else answer
     visited.clear()
     payload = value if isinstance(value, str) else json.dumps(value)
     messages = await play(app, RecordingScript(make_scope(path), payload.encode(), 4, 3))
@@ -159,7 +180,7 @@ async def check_talk(app: Any, path: str, visit: Any, value: Any = TEXT) -> None
     require(kinds == ['websocket.accept'] + 3 * ['websocket.send'], messages)
     for message in messages[1:]:
         sent = message.get('text') or message.get('bytes') or ''
-        require((sent if isinstance(value, str) else json.loads(sent)) == value, messages)
+        require((sent if isinstance(value, str) else json.loads(sent)) == answer, messages)
     require_visit(visit)
 
 

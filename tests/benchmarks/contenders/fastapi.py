@@ -1,12 +1,14 @@
 """FastAPI: dependencies for what is derived, pure ASGI middlewares as guards, which cost it less."""
 
 import asyncio
-from typing import Annotated, Any, Dict
+from typing import Annotated, Any, Dict, Tuple
 
+import orjson
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
 
 from tests.benchmarks.contenders import NO_LIMITS, SLEEP, visited
-from tests.benchmarks.contenders.guards import RefuseBots, RequireHost
+from tests.benchmarks.contenders.guards import Counter, RefuseBots, RequireHost, RequireSession
+from tests.benchmarks.contenders.pydantic_types import MOVES, Move, Order, moved, receipt
 
 VERSION_OF = 'fastapi'
 MISSING: Dict[str, str] = {'limited': NO_LIMITS}
@@ -86,6 +88,83 @@ async def derived(
     await websocket.close()
 
 
+async def order(websocket: WebSocket, room: str) -> None:
+    """Answer orders until the client leaves."""
+    visited.append(room)
+    await websocket.accept()
+    try:
+        while True:
+            taken = Order.model_validate_json(await websocket.receive_text())
+            await websocket.send_text(receipt(taken).model_dump_json())
+    except WebSocketDisconnect:
+        pass
+
+
+async def move(websocket: WebSocket, room: str) -> None:
+    """Answer moves until the client leaves."""
+    visited.append(room)
+    await websocket.accept()
+    try:
+        while True:
+            taken = MOVES.validate_json(await websocket.receive_text())
+            if isinstance(taken, Move):
+                await websocket.send_text(moved(taken).model_dump_json())
+    except WebSocketDisconnect:
+        pass
+
+
+async def talk_orjson(websocket: WebSocket, room: str) -> None:
+    """Echo JSON until the client leaves, by a faster codec than its own."""
+    visited.append(room)
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(orjson.dumps(orjson.loads(await websocket.receive_text())).decode())
+    except WebSocketDisconnect:
+        pass
+
+
+async def get_session(websocket: WebSocket) -> str:
+    """Take the session from its cookie."""
+    return websocket.headers['cookie'].partition('session=')[2]
+
+
+async def get_account(session: Annotated[str, Depends(get_session)]) -> str:
+    """Return the account of a session."""
+    return 'account of %s' % session
+
+
+async def get_page(websocket: WebSocket) -> Tuple[int, int]:
+    """Take the numbers from the query string."""
+    return int(websocket.query_params['offset']), int(websocket.query_params.get('limit', 50))
+
+
+async def paged(
+    websocket: WebSocket,
+    room: str,
+    session: Annotated[str, Depends(get_session)],
+    account: Annotated[str, Depends(get_account)],
+    page: Annotated[Tuple[int, int], Depends(get_page)],
+) -> None:
+    """Echo one text, for the account of a session."""
+    visited.append((room, session, account, *page))
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+#: pydantic writes and reads JSON by itself, whatever the codec.
+TYPED = {
+    '/order-instance': order,
+    '/order-dict': order,
+    '/order-instance-orjson': order,
+    '/order-dict-orjson': order,
+    '/json-orjson': talk_orjson,
+    '/move-instance': move,
+    '/move-dict': move,
+}
+
+
 def build(count: int) -> Any:
     """Return the application with ``count`` routes."""
     app = FastAPI()
@@ -109,4 +188,21 @@ def guarded() -> Any:
     app.add_middleware(RequireHost)
     app.add_middleware(RefuseBots)
     app.websocket('/chat0/{room}')(derived)
+    return app
+
+
+def counted() -> Any:
+    """Return the application with a counter."""
+    app = FastAPI()
+    app.add_middleware(RequireSession)
+    app.add_middleware(Counter)
+    app.websocket('/chat0/{room}')(paged)
+    return app
+
+
+def typed() -> Any:
+    """Return the application with messages of declared types."""
+    app = FastAPI()
+    for url, endpoint in TYPED.items():
+        app.websocket(url + '/{room}')(endpoint)
     return app
