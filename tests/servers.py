@@ -14,7 +14,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import uvicorn
 
-logger = logging.getLogger(__name__)
+#: Where the event loop tells of them.
+logger = logging.getLogger('asyncio')
 
 #: uvicorn's WebSocket implementations.
 IMPLEMENTATIONS = ('websockets-sansio', 'websockets', 'wsproto')
@@ -35,7 +36,8 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = PATIENC
 
 
 def log_in_a_line(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-    logger.error('%s: %r', context['message'], context.get('exception'))
+    """Log what the default handler does, but for the traceback."""
+    logger.error('%s: %r', context['message'], {key: context[key] for key in context if key != 'message'})
 
 
 class Uvicorn(uvicorn.Server):
