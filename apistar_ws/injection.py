@@ -27,9 +27,9 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 from apistar.validators import ValidationError
 
-from apistar_ws.messages import is_message_type
 from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
 from apistar_ws.signatures import describe_handler, handler_signature, readable
+from apistar_ws.validation import is_message_type
 from apistar_ws.websocket import WebSocket
 
 Handler = Callable[..., Awaitable[Any]]

@@ -9,8 +9,9 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws.ending import WebSocketState
 from apistar_ws.injection import Handler
-from apistar_ws.messages import Schema, is_message_type, union_members
+from apistar_ws.messages import Schema, union_members
 from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.validation import is_message_type
 from apistar_ws.websocket import WebSocket
 
 logger = logging.getLogger('apistar_ws')
@@ -69,7 +70,8 @@ def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
     """Return what ``reply`` is on the wire, as text or bytes, or None where there is no reply."""
     if reply is None or (sends is None and isinstance(reply, SENDABLE)):
         return reply
-    return ws.settings.codec.dumps(reply if sends is None else sends.encode(reply))
+    codec = ws.settings.codec
+    return codec.dumps(reply) if sends is None else sends.dumps(codec, reply)
 
 
 def annotated_schema(annotation: Any) -> Optional[Schema]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Iterable, Mapping, Optiona
 from apistar import types
 from apistar.exceptions import HTTPException
 
+from apistar_ws.codecs import decode_json
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
 from apistar_ws.ending import SENDS_PER_TURN, SETTLING_TURNS, Ending, WebSocketState, close_message, not_open
 from apistar_ws.exceptions import InvalidMessage, UnsupportedMessage, WebSocketDisconnect, WebSocketStateError
 from apistar_ws.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
 from apistar_ws.interruption import Task, current_task
-from apistar_ws.messages import Schema, decode_json
+from apistar_ws.messages import Schema
 from apistar_ws.pace import TOO_FAST, Pace
 from apistar_ws.readahead import byte_length
 from apistar_ws.settings import Settings
@@ -281,7 +282,7 @@ class WebSocket(Ending):
         data = message.get('text')
         if data is None or len(data) > self._small:
             data = await self._examine(message)
-        return data if message_type is None else await self._receive_valid(Schema(message_type), data)
+        return data if message_type is None else await self._receive_valid(Schema.for_one(message_type), data)
 
     recv = receive
 
@@ -477,7 +478,12 @@ class TypedWebSocket(WebSocket):
         """Return the next message as an instance of what the route ``receives``; see ``WebSocket.receive``."""
         if message_type is not None or self._receives is None:
             return await super().receive(message_type)
-        return await self._receive_valid(self._receives, await super().receive())
+        data = await WebSocket.receive(self)
+        try:
+            return self._receives.decode(decode_json(self.settings.codec, data))
+        except InvalidMessage:
+            # It is told what the program wants to be done.
+            return await self._receive_valid(self._receives, data)
 
     recv = receive
 
@@ -485,7 +491,7 @@ class TypedWebSocket(WebSocket):
         """Check ``data`` against what the route ``sends``, and send it as JSON; see ``WebSocket.send``."""
         if self._sends is None:
             return await super().send(data)
-        await self.send_json(self._sends.encode(data))
+        await WebSocket.send(self, self._sends.dumps(self.settings.codec, data))
 
 
 def require_time(seconds: Any) -> None:

@@ -7,8 +7,8 @@ from apistar import http
 from apistar.server.components import Component
 
 from apistar_ws.asyncapi.jsonschema import is_json
+from apistar_ws.codecs import primitive
 from apistar_ws.injection import path_names
-from apistar_ws.messages import primitive
 from apistar_ws.signatures import handler_signature
 
 #: The schema of each annotation that a path or a query may have.

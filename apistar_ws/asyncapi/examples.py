@@ -6,7 +6,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from apistar import validators
 from apistar.exceptions import ValidationError
 
-from apistar_ws.messages import is_message_type, primitive
+from apistar_ws.codecs import primitive
+from apistar_ws.validation import is_message_type
 
 try:
     from re import _parser as parser  # type: ignore[attr-defined]

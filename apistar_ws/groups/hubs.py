@@ -8,11 +8,11 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from apistar.exceptions import ConfigurationError
 
+from apistar_ws.codecs import json_codec
 from apistar_ws.groups.engine import Engine
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.memory import MemoryEngine
 from apistar_ws.groups.settings import Namespaces
-from apistar_ws.messages import json_codec
 
 logger = logging.getLogger('apistar_ws')
 

@@ -26,8 +26,6 @@ class Receipt(types.Type):
     number = validators.Integer()
     status = validators.String(enum=['accepted', 'refused'])
     total = validators.Number()
-    note = validators.String()
-    customer = Customer
 
 
 class Point(types.Type):

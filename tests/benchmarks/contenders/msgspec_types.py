@@ -29,8 +29,6 @@ class Receipt(Struct):
     number: int
     status: Literal['accepted', 'refused']
     total: float
-    note: str
-    customer: Customer
 
 
 class Point(Struct):
@@ -70,7 +68,7 @@ class Moved(Struct, tag_field='type', tag='moved'):
 def receipt(order: Order) -> Receipt:
     """Return the receipt for an order."""
     total = order.price * order.quantity
-    return Receipt(number=order.number, status='accepted', total=total, note='Thank you', customer=order.customer)
+    return Receipt(number=order.number, status='accepted', total=total)
 
 
 def moved(move: Move) -> Moved:

@@ -214,9 +214,7 @@ async def give_instance(room: str, ws: WebSocket) -> None:
     visited.append(room)
     async for order in ws:
         total = order.price * order.quantity
-        await ws.send(
-            Receipt(number=order.number, status='accepted', total=total, note='Thank you', customer=order.customer)
-        )
+        await ws.send(Receipt(number=order.number, status='accepted', total=total))
 
 
 @websocket_route('/order-dict/{room}', receives=Order, sends=Receipt)
@@ -226,15 +224,7 @@ async def give_dict(room: str, ws: WebSocket) -> None:
     visited.append(room)
     async for order in ws:
         total = order.price * order.quantity
-        await ws.send(
-            {
-                'number': order.number,
-                'status': 'accepted',
-                'total': total,
-                'note': 'Thank you',
-                'customer': order.customer,
-            }
-        )
+        await ws.send({'number': order.number, 'status': 'accepted', 'total': total})
 
 
 @websocket_route('/move-instance/{room}', receives=[Move, Say], sends=Moved)

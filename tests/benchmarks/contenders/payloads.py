@@ -18,8 +18,6 @@ RECEIPT: Dict[str, Any] = {
     'number': 4711,
     'status': 'accepted',
     'total': 37.5,
-    'note': 'Thank you',
-    'customer': CUSTOMER,
 }
 PATH = [{'x': 1, 'y': 2}, {'x': 2, 'y': 2}, {'x': 3, 'y': 4}, {'x': 5, 'y': 8}]
 MOVE: Dict[str, Any] = {

@@ -1,0 +1,228 @@
+"""JSON by each codec: what it writes, what it reads, and what it refuses."""
+
+import dataclasses
+import datetime
+import enum
+import json
+import uuid
+from types import MappingProxyType
+
+import orjson
+import pytest
+from apistar import types, validators
+from apistar.exceptions import ConfigurationError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apistar_ws import InvalidMessage
+from apistar_ws.codecs import STANDARD_CODEC, ForeignCodec, StandardCodec, decode_json, json_codec
+from apistar_ws.messages import Schema
+
+
+class Order(types.Type):
+    item = validators.String(max_length=10)
+    count = validators.Integer(minimum=1, default=1)
+
+
+class Joined(types.Type):
+    type = validators.String(enum=['joined'])
+    at = validators.DateTime()
+    order = Order
+
+
+AT = datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+
+
+class Colour(str, enum.Enum):
+    RED = 'red'
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class OneTwoThree:
+    """A codec of the user's own."""
+
+    def dumps(self, value):
+        return '123'
+
+    def loads(self, data):
+        return 123
+
+
+@pytest.mark.parametrize(
+    'value, text',
+    [
+        ({'a': [1, None, True]}, '{"a":[1,null,true]}'),
+        ('é', '"é"'),
+        (Order(item='tea'), '{"item":"tea","count":1}'),
+        ([Order(item='tea')], '[{"item":"tea","count":1}]'),
+        (
+            Joined(type='joined', at=AT, order={'item': 'tea'}),
+            '{"order":{"item":"tea","count":1},"type":"joined","at":"2020-01-02T03:04:05Z"}',
+        ),
+        ({'at': AT}, '{"at":"2020-01-02T03:04:05Z"}'),
+        ({'on': datetime.date(2020, 1, 2), 'time': datetime.time(3, 4)}, '{"on":"2020-01-02","time":"03:04:00"}'),
+    ],
+)
+@pytest.mark.parametrize('codec', [json, orjson])
+def test_every_codec_writes_api_stars_types_dates_and_times(codec, value, text):
+    assert json_codec(codec).dumps(value) == text
+
+
+@pytest.mark.parametrize('codec', [json, orjson])
+def test_every_codec_writes_keys_that_are_no_strings_as_the_standard_json_module_does(codec):
+    value = {0: 'a', True: 'b', None: 'c', 1.50: 'd', 1e100: 'e', Colour.RED: {Number.SEVEN: 'f', False: 'g'}}
+    assert json_codec(codec).dumps(value) == json.dumps(value, separators=(',', ':'))
+
+
+@pytest.mark.parametrize('key, error', [(float('nan'), ValueError), (float('inf'), ValueError), ((1, 2), TypeError)])
+@pytest.mark.parametrize('codec', [json, orjson])
+def test_every_codec_refuses_keys_that_the_standard_codec_refuses(codec, key, error):
+    with pytest.raises(error):
+        json_codec(codec).dumps({key: 1})
+
+
+@pytest.mark.parametrize('codec', [json, orjson])
+def test_every_codec_writes_the_detail_of_an_invalid_item_of_an_array(codec):
+    with pytest.raises(InvalidMessage) as info:
+        Schema(validators.Array(items=validators.String())).decode([1])
+    assert json_codec(codec).dumps(info.value.detail) == '{"0":"Must be a string."}'
+
+
+def test_numbers_of_every_kind_are_read():
+    assert decode_json(STANDARD_CODEC, '[1, 1.5, -2e3]') == [1, 1.5, -2000.0]
+
+
+def test_a_lone_surrogate_that_came_in_by_an_escape_goes_out_by_one():
+    assert STANDARD_CODEC.dumps(decode_json(STANDARD_CODEC, '"é\\ud800"')) == '"\\u00e9\\ud800"'
+
+
+@pytest.mark.parametrize('value, error', [(float('nan'), ValueError), (object(), TypeError), ({1, 2}, TypeError)])
+def test_the_standard_codec_refuses_what_json_does_not_have(value, error):
+    with pytest.raises(error):
+        STANDARD_CODEC.dumps(value)
+
+
+def test_a_codec_of_the_users_own_reads_and_writes():
+    codec = json_codec(OneTwoThree())
+    assert (codec.dumps({}), codec.loads('x')) == ('123', 123)
+
+
+def test_what_is_no_codec_is_refused():
+    with pytest.raises(ConfigurationError, match='needs the methods dumps'):
+        json_codec(object())
+
+
+@pytest.mark.parametrize('data', ['{"a":1}', b'{"a":1}'])
+@pytest.mark.parametrize('codec', [json, orjson])
+def test_json_is_read_from_text_and_from_bytes(codec, data):
+    assert decode_json(json_codec(codec), data) == {'a': 1}
+
+
+@pytest.mark.parametrize(
+    'data, detail',
+    [
+        ('', 'Malformed JSON. Expecting value: line 1 column 1 (char 0)'),
+        ('{"a":\n 1', "Malformed JSON. Expecting ',' delimiter: line 2 column 3 (char 8)"),
+        ('[1e999]', 'Malformed JSON. 1e999 is too large a number'),
+        ('NaN', 'Malformed JSON. NaN is not a JSON value'),
+        ('[-Infinity]', 'Malformed JSON. -Infinity is not a JSON value'),
+    ],
+)
+def test_what_is_not_json_is_named_with_its_position(data, detail):
+    with pytest.raises(InvalidMessage) as info:
+        decode_json(STANDARD_CODEC, data)
+    assert (info.value.detail, info.value.reason) == (detail, 'Malformed JSON')
+
+
+@pytest.mark.parametrize('data', [b'\xff', '[' * 200_000, '1' * 5000])
+def test_hostile_json_is_an_invalid_message_like_any_other(data):
+    with pytest.raises(InvalidMessage, match='^Malformed JSON'):
+        decode_json(STANDARD_CODEC, data)
+
+
+@pytest.mark.parametrize('codec', [STANDARD_CODEC, json_codec(orjson)])
+def test_space_around_json_is_read(codec):
+    assert codec.loads(' {"a": 1.5}\n') == {'a': 1.5}
+
+
+def test_a_circle_is_refused_as_one():
+    circle = []
+    circle.append(circle)
+    with pytest.raises(ValueError, match='Circular reference detected'):
+        STANDARD_CODEC.dumps(circle)
+
+
+def test_json_is_written_without_the_c_accelerator_too(monkeypatch):
+    monkeypatch.setattr('json.encoder.c_make_encoder', None)
+    order = Order(item='é')
+    assert StandardCodec().dumps([order, 1.5, None]) == STANDARD_CODEC.dumps([order, 1.5, None])
+
+
+@dataclasses.dataclass
+class Meeting:
+    at: datetime.datetime
+
+
+WRITTEN = st.recursive(
+    st.sampled_from([None, True, 1, 2**70, 1.5, 'é', '\ud800', float('nan'), AT, AT.date(), AT.timetz(), Colour.RED])
+    | st.sampled_from(
+        [Order(item='tea'), Joined(type='joined', at=AT, order={'item': 'x'}), Meeting(AT), uuid.UUID(int=5)]
+    ),
+    lambda parts: (
+        st.lists(parts, max_size=3)
+        | st.tuples(parts)
+        | st.dictionaries(st.sampled_from(['a', 1, None, 1.5, Colour.RED]), parts, max_size=2)
+        | parts.map(lambda part: MappingProxyType({'held': part}))
+    ),
+    max_leaves=6,
+)
+
+
+@given(WRITTEN)
+def test_orjson_writes_what_it_writes_of_a_copy_that_knows_nothing_of_api_star(value):
+    assert outcome(json_codec(orjson).dumps, value) == outcome(ForeignCodec(orjson).dumps, value)
+
+
+def outcome(function, value):
+    try:
+        return function(value)
+    except Exception as exc:
+        return type(exc)
+
+
+@pytest.mark.parametrize(
+    'value, standard, other',
+    [
+        (float('nan'), ValueError, 'null'),
+        (float('-inf'), ValueError, 'null'),
+        (2**63, '9223372036854775808', '9223372036854775808'),
+        (2**64, '18446744073709551616', TypeError),
+        ('\ud800', '"\\ud800"', TypeError),
+    ],
+)
+def test_what_goes_out_by_orjson_is_as_documented(value, standard, other):
+    assert outcome(STANDARD_CODEC.dumps, value) == standard
+    found = outcome(json_codec(orjson).dumps, value)
+    assert found == other or issubclass(found, other)
+
+
+@pytest.mark.parametrize(
+    'text, standard, other',
+    [
+        ('NaN', InvalidMessage, InvalidMessage),
+        ('[-Infinity]', InvalidMessage, InvalidMessage),
+        ('1e999', InvalidMessage, InvalidMessage),
+        ('18446744073709551616', 2**64, 2.0**64),
+        ('1' * 400, int('1' * 400), InvalidMessage),
+        ('"\\ud800"', '\ud800', InvalidMessage),
+        ('{"a": 1, "a": 2}', {'a': 2}, {'a': 2}),
+    ],
+)
+def test_what_comes_in_by_orjson_is_as_documented(text, standard, other):
+    def read(codec):
+        return outcome(lambda text: decode_json(codec, text), text)
+
+    assert [repr(read(STANDARD_CODEC)), repr(read(json_codec(orjson)))] == [repr(standard), repr(other)]

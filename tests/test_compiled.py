@@ -1,0 +1,352 @@
+"""What is compiled gives what API Star's own validators give, and says what they say: for all of them, at random."""
+
+import datetime
+import enum
+
+import orjson
+import pytest
+from apistar import types, validators
+from apistar.exceptions import ValidationError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from apistar_ws.codecs import STANDARD_CODEC, json_codec
+from apistar_ws.compiled import NotCompilable, Refused, compiled
+from apistar_ws.messages import Schema
+
+CODECS = [STANDARD_CODEC, json_codec(orjson)]
+
+
+class Shouting(validators.String):
+    """A validator of a user's own."""
+
+    def validate(self, value, definitions=None, allow_coerce=False):
+        return super().validate(value, definitions, allow_coerce).upper()
+
+
+class Colour(str, enum.Enum):
+    RED = 'red'
+
+
+class Point(types.Type):
+    x = validators.Integer(minimum=0)
+    y = validators.Number(default=None, allow_null=True)
+
+
+class Flag(Point):
+    """A subclass, which has a field more."""
+
+    is_big = validators.Boolean(default=False)
+
+
+class Event(types.Type):
+    at = validators.DateTime()
+    on = validators.Date(allow_null=True)
+    place = Point
+    tags = validators.Array(items=validators.String(), unique_items=True, default=[])
+
+
+class Lowering(types.Type):
+    """A type that does something of its own."""
+
+    name = validators.String()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.name = self.name.lower()
+
+
+class Tree(types.Type):
+    name = validators.String()
+
+
+Tree.validator.properties['trees'] = validators.Array(items=Tree, default=[])
+
+NOW = datetime.datetime(2026, 11, 27, 12, 30, tzinfo=datetime.timezone.utc)
+EVENT = {'at': '2026-11-27T12:30:00Z', 'on': '2026-11-27', 'place': {'x': 1, 'y': 2}, 'tags': ['a']}
+#: What is seldom valid, of every kind that JSON has or a program may send.
+OTHERS = [
+    None, True, False, 0, 1, 7, -3, 1.0, 2.5, -0.0, 10**400, float('inf'), float('nan'), '', 'a', 'AB', 'a' * 9, '5',
+    'é', '2026-11-27', '2026-02-30', '12:30', '25:61', '2026-11-27T12:30:00Z', '2026-11-27 12:30', [], [1], ['a', 'a'],
+    {}, {'a': 1}, {'x': 1}, {1: 2}, {'a': 'b', 'x': 2, 'more': None}, (1, 2), b'bytes', Colour.RED, NOW, NOW.date(),
+    NOW.timetz(), EVENT,
+    {'name': 'Ann', 'trees': [{'name': 'Bob'}, {'name': 'Cy', 'trees': []}]},
+]  # fmt: skip
+FORMATS = {'date': '2026-11-27', 'time': '12:30:01', 'datetime': '2026-11-27T12:30:00+01:00'}
+DEFAULTS = [{}, {}, {}, {'default': None}, {'default': 'é'}, {'default': [1]}, {'default': NOW}, {'default': 4}]
+maybe = st.booleans()
+
+
+def one_of(*values):
+    return st.sampled_from(values)
+
+
+@st.composite
+def common(draw):
+    return {'allow_null': draw(one_of(False, False, True)), **draw(st.sampled_from(DEFAULTS))}
+
+
+@st.composite
+def strings(draw):
+    return draw(one_of(validators.String, validators.String, validators.String, Shouting))(
+        min_length=draw(one_of(None, None, 1, 2)), max_length=draw(one_of(None, None, 3, 9)),
+        pattern=draw(one_of(None, None, None, '[a-z]', '^A', '(')),
+        enum=draw(one_of(None, None, None, ['a'], ['a', 'AB'])),
+        format=draw(one_of(None, None, None, 'date', 'time', 'datetime', 'email')), **draw(common()),
+    )  # fmt: skip
+
+
+@st.composite
+def numbers(draw):
+    return draw(one_of(validators.Integer, validators.Number))(
+        minimum=draw(one_of(None, None, 0, 0.5)), maximum=draw(one_of(None, None, 7, 7.5)),
+        exclusive_minimum=draw(maybe), exclusive_maximum=draw(maybe), enum=draw(one_of(None, None, None, None, ['1'])),
+        multiple_of=draw(one_of(None, None, 1, 2, 0.5, 0)), format=draw(one_of(None, None, None, 'int32', 'date')),
+        **draw(common()),
+    )  # fmt: skip
+
+
+LEAVES = st.one_of(
+    strings(),
+    numbers(),
+    common().map(lambda options: validators.Boolean(**options)),
+    common().map(lambda options: validators.Any(**options)),
+    common().map(lambda options: validators.Date(**options)),
+)
+TYPES = one_of(Point, Event, Lowering, Flag, Tree)
+NAMES = one_of('a', 'x', 'name', 'ü"\'\\')
+
+
+@st.composite
+def objects(draw, parts):
+    properties = draw(st.dictionaries(NAMES, parts | TYPES, max_size=3))
+    return validators.Object(
+        properties=properties, required=draw(st.lists(one_of(*properties, 'more'), max_size=2, unique=True)),
+        pattern_properties=draw(one_of(None, None, None, {'^m': validators.String()})),
+        additional_properties=draw(one_of(True, False, None) | parts | TYPES),
+        min_properties=draw(one_of(None, None, 1, 2)), max_properties=draw(one_of(None, None, 2)), **draw(common()),
+    )  # fmt: skip
+
+
+@st.composite
+def arrays(draw, parts):
+    return validators.Array(
+        items=draw(one_of(None) | parts | parts | TYPES | st.lists(parts, min_size=1, max_size=2)),
+        additional_items=draw(one_of(None, True, False)), unique_items=draw(one_of(False, False, False, True)),
+        min_items=draw(one_of(None, None, 1)), max_items=draw(one_of(None, None, 1, 3)), **draw(common()),
+    )  # fmt: skip
+
+
+@st.composite
+def unions(draw, parts):
+    return validators.Union(draw(st.lists(parts, max_size=3)), **draw(common()))
+
+
+@st.composite
+def made_types(draw, parts):
+    properties = draw(st.dictionaries(one_of('a', 'x', 'name', 'register', 'validate_'), parts | TYPES, max_size=4))
+    return type(types.Type)('Made', (draw(one_of(types.Type, types.Type, Point)),), dict(properties))
+
+
+VALIDATORS = st.recursive(LEAVES, lambda parts: objects(parts) | arrays(parts) | unions(parts), max_leaves=5)
+DECLARED = VALIDATORS | TYPES | made_types(VALIDATORS)
+
+
+@st.composite
+def values(draw, validator, depth=0):
+    """A value that is likely to be valid."""
+    if depth > 4 or draw(st.integers(0, 11)) == 0:
+        return draw(st.sampled_from(OTHERS))
+    if isinstance(validator, type):
+        value = draw(values(validator.validator, depth))
+        return draw(one_of(value, value, instance(validator, value), instance(Flag, value)))
+    if validator.allow_null and draw(st.integers(0, 3)) == 0:
+        return None
+    if isinstance(validator, validators.Object):
+        made = {}
+        for key, child in validator.properties.items():
+            if key in validator.required or draw(maybe):
+                made[key] = draw(values(child, depth + 1))
+        more = draw(st.dictionaries(one_of('more', 'other'), st.sampled_from(OTHERS), max_size=1))
+        return {**made, **{key: more.get(key, 1) for key in validator.required if key not in made}, **more}
+    if isinstance(validator, validators.Array):
+        items = validator.items if isinstance(validator.items, list) else [validator.items] * draw(st.integers(0, 3))
+        return [draw(values(item or validators.Any(), depth + 1)) for item in items]
+    if isinstance(validator, validators.Union):
+        return draw(values(draw(st.sampled_from(validator.items or [validator.__class__([])])), depth + 1))
+    if isinstance(validator, validators.String):
+        return draw(one_of(*(validator.enum or ['a', 'AB', 'text']), FORMATS.get(validator.format, 'a'), Colour.RED))
+    if isinstance(validator, validators.NumericType):
+        return draw(one_of(0, 1, 2, 4, 6, 7, 0.5, 2.0))
+    return draw(st.sampled_from(OTHERS) if isinstance(validator, validators.Any) else maybe)
+
+
+def instance(declared, value):
+    """Return an instance, if ``value`` makes one."""
+    try:
+        return declared(value)
+    except Exception:
+        return value
+
+
+def outcome(function, *args):
+    """Return what a function makes of a value or says of it, down to the classes and the order of keys."""
+    try:
+        return described(function(*args))
+    except Exception as exc:
+        # How deep is too deep is not for this test.
+        return (type(exc), getattr(exc, 'detail', str(exc)))
+
+
+def described(value):
+    if isinstance(value, types.Type):
+        return (type(value), described(value._dict))
+    if type(value) is dict:
+        return (dict, [(key, described(item)) for key, item in value.items()])
+    if type(value) is list:
+        # A default is one object, however often it is taken.
+        return (list, id(value) if value == [1] else None, [described(item) for item in value])
+    return (type(value), repr(value))
+
+
+@st.composite
+def declared_with_values(draw):
+    declared = draw(DECLARED)
+    return declared, draw(st.lists(values(declared) | st.sampled_from(OTHERS), min_size=1, max_size=4))
+
+
+@settings(max_examples=300)
+@given(declared_with_values())
+@example((Event, [EVENT, {**EVENT, 'on': None}, {**EVENT, 'tags': ['a', 'a']}]))
+@example((validators.Union([validators.Number(), validators.Integer()]), [1, 2.5, 'a']))
+def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
+    declared, received = given
+    schema = Schema(declared)
+    for value in received:
+        assert outcome(schema.decode, value) == outcome(schema._decode_slowly, value)
+
+
+@settings(max_examples=300)
+@given(declared_with_values(), st.sampled_from(CODECS))
+@example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
+@example((Point, [Point(x=1), Flag(x=1), {'x': 1.0}]), CODECS[1])
+def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_of_it(given, codec):
+    declared, sent = given
+    schema = Schema(declared)
+    for value in sent:
+        assert outcome(schema.dumps, codec, value) == outcome(lambda value: codec.dumps(schema.encode(value)), value)
+
+
+@pytest.mark.parametrize(
+    'declared, value',
+    [
+        (Event, EVENT),
+        (Tree, {'name': 'a', 'trees': [{'name': 'b', 'trees': [{'name': 'c'}]}]}),
+        (validators.Object(properties={'a': Point}, required=['a'], additional_properties=Point), {'a': {'x': 1}}),
+        (validators.Object(pattern_properties={'^a': validators.Integer()}), {'ab': 1}),
+        (validators.Array(items=[validators.Integer(), validators.String()]), [1, 'a']),
+        (validators.Array(items=Event, max_items=3), [EVENT]),
+        (validators.Union([validators.Integer(), validators.String(pattern='^a')]), 'ab'),
+        (validators.Number(minimum=0, multiple_of=0.5, allow_null=True), 2.5),
+        (validators.Any(), {'a': object}),
+    ],
+)
+def test_what_is_valid_is_taken_at_once(declared, value):
+    expected = Schema(declared)._decode_slowly(value)
+    assert described(compiled(declared)(value)) == described(expected)
+    assert STANDARD_CODEC.dumps(compiled(Tree, True)(Tree(name='a'))) == '{"name":"a","trees":[]}'
+
+
+@pytest.mark.parametrize('value', [{'x': 1.0}, {'x': Colour.RED}, Flag(x=1), None, {'x': -1}, {}, {'x': 1, 2: 3}])
+def test_what_is_not_or_is_seldom_valid_is_refused(value):
+    with pytest.raises((Refused, KeyError)):
+        compiled(Point)(value)
+
+
+class Loud(types.Type):
+    """A type that shows what it holds in its own way."""
+
+    name = validators.String()
+
+    def __getitem__(self, key):
+        return super().__getitem__(key).upper()
+
+
+class Clashing(types.Type):
+    """A type with a property whose name its class has for something else."""
+
+    has_default = validators.String()
+
+
+class Meta(type(types.Type)):
+    """A metaclass of a user's own."""
+
+
+class Made(types.Type, metaclass=Meta):
+    name = validators.String()
+
+
+@pytest.mark.parametrize(
+    'declared',
+    [
+        Lowering,
+        Loud,
+        Clashing,
+        Made,
+        Shouting(),
+        validators.Ref('a'),
+        validators.String(pattern='('),
+        validators.String(pattern='a{99999999999999999999}'),
+        validators.Array(items=Lowering),
+        validators.Array(items=Shouting(), unique_items=True),
+        validators.Array(items=[Made]),
+        validators.Object(properties={'a': Shouting()}),
+        validators.Object(pattern_properties={'a': validators.Array(items=validators.Ref('b'))}),
+        validators.Union([validators.Integer(), Shouting()]),
+    ],
+)
+def test_what_is_not_api_stars_own_is_left_to_it(declared):
+    with pytest.raises(NotCompilable):
+        compiled(declared)
+
+
+def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_changed():
+    point = Point(x=1)
+    # Nobody does this; it shows who looks.
+    point._dict['x'] = 'changed'
+    assert Schema(Point).dumps(STANDARD_CODEC, point) == '{"x":"changed","y":null}'
+    event = Event(EVENT)
+    event.tags.append(5)
+    with pytest.raises(ValidationError, match='What is sent .Event. is not Event, as declared: .*Must be a string'):
+        Schema(Event).dumps(STANDARD_CODEC, event)
+
+
+def test_an_instance_of_a_subclass_shows_only_what_is_declared():
+    assert Schema(Point).dumps(STANDARD_CODEC, Flag(x=1, is_big=True)) == '{"x":1,"y":null}'
+
+
+def test_formats_are_looked_up_at_the_time(monkeypatch):
+    class EMail:
+        def is_native_type(self, value):
+            return False
+
+        def validate(self, value):
+            return value.lower()
+
+        def to_string(self, value):
+            return '<%s>' % value
+
+    class Person(types.Type):
+        email = validators.String(format='email')
+
+    schema = Schema(Person)
+    assert schema.decode({'email': 'ANN'}).email == 'ANN'
+    monkeypatch.setitem(validators.FORMATS, 'email', EMail())
+    assert schema.decode({'email': 'ANN'}).email == 'ann'
+    assert schema.dumps(STANDARD_CODEC, {'email': 'ANN'}) == '{"email":"<ann>"}'
+
+
+def test_a_default_is_one_object():
+    schema = Schema(Event)
+    value = {key: EVENT[key] for key in ('at', 'on', 'place')}
+    assert schema.decode(value).tags is schema.decode(value).tags is Event.validator.properties['tags'].default
