@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import warnings
-from typing import Any, Container, Dict, List, Optional, Sequence
+from typing import Any, Callable, Container, Dict, List, Optional, Sequence, Tuple
 
 import apistar
 from apistar import http
@@ -41,6 +41,8 @@ from apistar_ws.types import Receive, Scope, Send
 from apistar_ws.websocket import WebSocket
 
 logger = logging.getLogger('apistar_ws')
+
+Methods = List[Callable[..., Any]]
 
 #: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
 NO_EXCEPTION: Any = None
@@ -153,6 +155,19 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             [*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)], INITIAL_COMPONENTS
         )
 
+    def get_event_hooks(self) -> Tuple[Methods, Methods, Methods]:
+        """Return what the hooks do before a handler, after it and at an error, for one request or connection.
+
+        Hooks that are given as classes are made anew each time. Called by API Star, which finds the same more slowly.
+        """
+        hooks = [hook() if isinstance(hook, type) else hook for hook in self.event_hooks or ()]
+        last_first = hooks[::-1]
+        return (
+            methods_of(hooks, 'on_request'),
+            methods_of(last_first, 'on_response'),
+            methods_of(last_first, 'on_error'),
+        )
+
     def __call__(self, scope: Scope, receive: Any = None, send: Any = None) -> Any:
         """Serve one connection: as an ASGI 3 application, or without ``receive`` and ``send`` as an ASGI 2 one.
 
@@ -246,6 +261,11 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         """
         provide_event_loop()
         super().serve(host, port, debug, **options)
+
+
+def methods_of(hooks: Sequence[Any], name: str) -> Methods:
+    """Return the method ``name`` of each hook that has it."""
+    return [method for method in [getattr(hook, name, None) for hook in hooks] if method is not None]
 
 
 def require_components(given: Sequence[Any]) -> None:

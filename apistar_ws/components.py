@@ -1,7 +1,7 @@
 """What the injector supplies on a handshake: the channel, and API Star's own values of the request."""
 
 from typing import Any, Tuple
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from apistar import http
 from apistar.exceptions import BadRequest
@@ -9,7 +9,7 @@ from apistar.server import validation
 from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
 
-from apistar_ws.handshake import connection_url, decode_headers
+from apistar_ws.handshake import connection_url, decode_headers, query_pairs
 from apistar_ws.settings import Options, Settings, check_settings
 from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
@@ -130,7 +130,7 @@ class HandshakeQueryParams(Component):  # type: ignore[misc]
     def resolve(self, scope: ASGIScope) -> http.QueryParams:
         """Return the parameters of the query string."""
         query = scope.get('query_string')
-        return http.QueryParams(parse_qsl(query.decode('utf-8', 'replace'))) if query else NO_QUERY_PARAMS
+        return http.QueryParams(query_pairs(query.decode('utf-8', 'replace'))) if query else NO_QUERY_PARAMS
 
 
 NO_QUERY_PARAMS = http.QueryParams()

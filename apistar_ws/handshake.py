@@ -35,7 +35,7 @@ class Handshake:
     @functools.cached_property
     def query_params(self) -> http.QueryParams:
         """The query parameters as text; declare them as arguments of the handler to have them validated."""
-        return http.QueryParams(parse_qsl(self.scope.get('query_string', b'').decode()))
+        return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode()))
 
     @functools.cached_property
     def cookies(self) -> Dict[str, str]:
@@ -57,6 +57,14 @@ class Handshake:
     def subprotocols(self) -> Tuple[str, ...]:
         """The subprotocols that the client offered, its preferred one first."""
         return tuple(self.scope.get('subprotocols') or ())
+
+
+def query_pairs(query: str) -> List[Tuple[str, str]]:
+    """Return names and values of a query string, as ``parse_qsl`` does, which looks for escapes in each of them."""
+    if '%' in query or '+' in query:
+        return parse_qsl(query)
+    pairs = [pair.partition('=') for pair in query.split('&')]
+    return [(name, value) for name, _, value in pairs if value]
 
 
 def printable(text: Any) -> str:

@@ -20,20 +20,20 @@ from typing import (
     Tuple,
 )
 
-from apistar import http, validators
-from apistar.exceptions import BadRequest, ConfigurationError, NotFound
+from apistar import http
+from apistar.exceptions import ConfigurationError
 from apistar.server import injector, validation
 from apistar.server.components import Component
 from apistar.server.core import Route
-from apistar.validators import ValidationError
 
+from apistar_ws.parameters import made_once
 from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
 from apistar_ws.signatures import describe_handler, handler_signature, readable
+from apistar_ws.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
 from apistar_ws.validation import is_message_type
 from apistar_ws.websocket import WebSocket
 
 Handler = Callable[..., Awaitable[Any]]
-State = Dict[str, Any]
 
 #: What takes the whole body of a request, of which a handshake has none.
 BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
@@ -47,49 +47,13 @@ REMEMBERED = 1000
 PARAMETER = re.compile('{([^}]*)}')
 
 
-#: Where the state has the exception that was raised last, and the hook or component that raised it.
-FAILED = 'apistar_ws.failed'
-
-
-class Boolean(validators.Boolean):  # type: ignore[misc]
-    """API Star's, which reads ``value`` for ``values`` where a text may be null, and fails with an AttributeError."""
-
-    value = validators.Boolean.values
-
-
-PRIMITIVES: Dict[Any, Any] = {
-    inspect.Parameter.empty: validators.Any,
-    str: validators.String,
-    int: validators.Integer,
-    float: validators.Number,
-    bool: Boolean,
-}
-#: Values of these types pass API Star's validator for the same annotation unchanged.
-UNCHANGED = (str, int, bool)
-
-
-#: The name of each argument, and where its value is in the state.
-Keywords = Tuple[Tuple[str, str], ...]
-
-
-class Step(NamedTuple):
-    """One call that the injector makes, and where its arguments and its result are in the state."""
-
-    func: Callable[..., Any]
-    is_async: bool
-    kwargs: Keywords
-    consts: Dict[str, Any]
-    output: str
-    set_return: bool
-
-
 class Plan(NamedTuple):
-    """The steps before a handler, and where its arguments are in the state after them."""
+    """What runs before a handler, and where its arguments are in the state after that."""
 
-    steps: List[Step]
+    run: Run
     keywords: Keywords
     #: Likewise for what is deferred.
-    deferred_steps: List[Step]
+    run_deferred: Run
     deferred_keywords: Keywords
 
 
@@ -124,7 +88,7 @@ class Deferred:
         opened = OpenedResources()
         state = {**self._state, OpenedResources.__name__.lower(): opened}
         try:
-            await run_steps(self._plan.deferred_steps, (), state)
+            await self._plan.run_deferred((), state)
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
@@ -248,19 +212,18 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
             return None
         # An on_error hook may ask for it where none was made; over WSGI it is None there too.
         state.setdefault('response', None)
-        steps = self.steps(funcs, state)
-        return await run_steps(steps, funcs, state)
+        return await self.runner(funcs, state)(funcs, state)
 
-    def steps(self, funcs: Tuple[Callable[..., Any], ...], state: State) -> List[Step]:
-        """Return the steps that supply ``funcs``, resolved when such functions are seen for the first time."""
+    def runner(self, funcs: Tuple[Callable[..., Any], ...], state: State) -> Run:
+        """Return what supplies and calls ``funcs``, written when such functions are seen for the first time."""
         # What is in the state already is not resolved again, so the steps depend on it.
         key = identities(funcs), frozenset(state)
         try:
-            steps: List[Step] = self.resolver_cache[key]
+            run: Run = self.resolver_cache[key]
         except KeyError:
             forget_if_many(self.resolver_cache)
-            steps = self.resolver_cache[key] = self.resolve_steps(funcs, state)
-        return steps
+            run = self.resolver_cache[key] = compiled_steps(self.resolve_steps(funcs, state))
+        return run
 
     def resolve_steps(self, funcs: Iterable[Callable[..., Any]], state: State) -> List[Step]:
         """Return the steps that supply ``funcs``."""
@@ -281,125 +244,6 @@ def forget_if_many(remembered: Dict[Any, Any]) -> None:
 def identities(funcs: Iterable[Callable[..., Any]]) -> Tuple[Any, ...]:
     """Return what ``funcs`` call, without the objects that they are bound to."""
     return tuple([(type(getattr(func, '__self__', None)), getattr(func, '__func__', func)) for func in funcs])
-
-
-async def run_steps(steps: Iterable[Step], funcs: Iterable[Callable[..., Any]], state: State) -> Any:
-    """Run ``steps``; where a step calls one of the functions that were asked for, call those of ``funcs``."""
-    called = iter(funcs)
-    result = func = None
-    try:
-        for func, is_async, kwargs, consts, output, set_return in steps:
-            if set_return:
-                func = next(called)
-            arguments = {name: state[key] for name, key in kwargs}
-            if consts:
-                arguments.update(consts)
-            result = func(**arguments)
-            if is_async:
-                result = await result
-            if set_return:
-                # A hook may be an object with an async __call__, which nobody can see before the call.
-                if result is not None and inspect.isawaitable(result):
-                    result = await result
-                state['return_value'] = result
-            state[output] = result
-    except BaseException as exc:
-        note_failure(state, exc, func)
-        raise
-    return result
-
-
-def note_failure(state: State, exc: BaseException, func: Any) -> None:
-    """Note which function has raised ``exc``, for the log."""
-    if state.get(FAILED, (None,))[0] is not exc:
-        state[FAILED] = (exc, func)
-
-
-class URLParams:
-    """Validates parameters of a URL as API Star does, with the validator made once.
-
-    :param fields: the path or query fields of the route.
-    """
-
-    error: Any
-
-    def __init__(self, fields: Sequence[Any]) -> None:
-        self._validator = validators.Object(
-            properties=[(field.name, self._schema(field.schema)) for field in fields],
-            required=[field.name for field in fields if field.required],
-        )
-
-    def _schema(self, schema: Any) -> Any:
-        """Return what validates a field: its schema, with the mended Boolean for API Star's."""
-        if type(schema) is validators.Boolean and schema.allow_null:
-            return Boolean(default=schema.default, allow_null=True)
-        return schema or validators.Any()
-
-    def _validate(self, params: Any) -> Any:
-        try:
-            return self._validator.validate(params, allow_coerce=True)
-        except ValidationError as exc:
-            raise self.error(exc.detail) from None
-
-
-class PathParams(URLParams):
-    """Validates the parameters of a path; all of them are required."""
-
-    error = NotFound
-
-    def resolve(self, path_params: Any) -> Any:
-        """Return the validated parameters.
-
-        :raises NotFound: as API Star does, with its detail.
-        """
-        return self._validate(path_params)
-
-
-class QueryParams(URLParams):
-    """Validates the query parameters."""
-
-    error = BadRequest
-
-    def resolve(self, query_params: Any) -> Any:
-        """Return the validated parameters.
-
-        :raises BadRequest: as API Star does, with its detail.
-        """
-        return self._validate(query_params)
-
-
-class PrimitiveParam:
-    """Supplies one argument that is a path or query parameter as API Star does, with the validator made once.
-
-    :param parameter: the argument.
-    """
-
-    def __init__(self, parameter: inspect.Parameter) -> None:
-        has_default = parameter.default is not parameter.empty
-        options = {} if parameter.annotation is parameter.empty else {'allow_null': parameter.default is None}
-        self._name = parameter.name
-        self._annotation = parameter.annotation
-        self._default = parameter.default
-        self._validator = validators.Object(
-            properties=[(parameter.name, PRIMITIVES[parameter.annotation](**options))],
-            required=[] if has_default else [parameter.name],
-        )
-
-    def resolve(self, path_params: Mapping[str, Any], query_params: Mapping[str, Any]) -> Any:
-        """Return the value of the argument.
-
-        :raises NotFound: for a path parameter, as API Star does, with its detail.
-        :raises BadRequest: for a query parameter that is missing, which API Star answers with 404.
-        """
-        in_path = self._name in path_params
-        params = path_params if in_path else query_params
-        value = params.get(self._name)
-        if type(value) is self._annotation and self._annotation in UNCHANGED:
-            return value
-        try:
-            return self._validator.validate(params, allow_coerce=True).get(self._name, self._default)
-        except ValidationError as exc:
-            raise (NotFound if in_path else BadRequest)(exc.detail) from None
 
 
 class Arguments:
@@ -467,7 +311,7 @@ class Arguments:
     async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
         """Run the hooks and the components, and return the other arguments of the handler."""
         plan = self._plan(on_request)
-        await run_steps(plan.steps, on_request, state)
+        await plan.run(on_request, state)
         arguments = {name: state[key] for name, key in plan.keywords}
         if self._deferred is not None:
             arguments[self._deferred.name] = self._deferred.annotation(plan, state)
@@ -526,7 +370,8 @@ class Arguments:
             require_hook(hook)
 
         if self._deferred is None:
-            return Plan(*self._steps(on_request, self._injected), [], ())
+            steps, keywords = self._steps(on_request, self._injected)
+            return Plan(compiled_steps(steps), keywords, compiled_steps([]), ())
         return self._resolve_deferred(on_request, self._deferred.annotation.parameters)
 
     def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
@@ -540,9 +385,9 @@ class Arguments:
         first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
         known = each_time | {step.output for step in first}
         return Plan(
-            [*first, *[step for step in steps if step.output not in known]],
+            compiled_steps([*first, *[step for step in steps if step.output not in known]]),
             once,
-            [step for step in steps if step.output in each_time],
+            compiled_steps([step for step in steps if step.output in each_time]),
             tuple((name, key) for name, key in keywords if key in each_time),
         )
 
@@ -558,17 +403,4 @@ class Arguments:
         handler.__name__ = self._name
         steps = self._injector.resolve_steps([*hooks, handler], {'websocket': None})
         last = steps.pop()
-        return [self._with_validator(step) for step in steps], last.kwargs
-
-    def _with_validator(self, step: Step) -> Step:
-        """Return ``step`` with the validator that API Star would make for each request made once."""
-        component = getattr(step.func, '__self__', None)
-        if isinstance(component, validation.ValidatePathParamsComponent):
-            path_params = PathParams(self._path_fields)
-            return step._replace(func=path_params.resolve, kwargs=(('path_params', 'path_params'),))
-        if isinstance(component, validation.ValidateQueryParamsComponent):
-            query_params = QueryParams(self._query_fields)
-            return step._replace(func=query_params.resolve, kwargs=(('query_params', 'queryparams'),))
-        if isinstance(component, validation.PrimitiveParamComponent):
-            return step._replace(func=PrimitiveParam(step.consts['parameter']).resolve, consts={})
-        return step
+        return made_once(steps, last.kwargs, self._path_fields, self._query_fields), last.kwargs

@@ -20,13 +20,14 @@ from apistar_ws.exceptions import (
     deciding_exception,
 )
 from apistar_ws.handshake import printable
-from apistar_ws.injection import FAILED, ASyncInjector, State, note_failure
+from apistar_ws.injection import ASyncInjector
 from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
 from apistar_ws.log import RouteLog
 from apistar_ws.resources import OPENED, close_in_turn, opened_in
 from apistar_ws.router import WebSocketRouter
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
+from apistar_ws.steps import FAILED, State, note_failure
 from apistar_ws.types import Message, Receive, Scope, Send
 from apistar_ws.watch import Watch, Watched, Watches
 from apistar_ws.websocket import QUICK

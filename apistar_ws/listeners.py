@@ -8,8 +8,9 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws.adapters import CHANNEL, keyword_only, stand_in
 from apistar_ws.exceptions import UnsupportedMessage
-from apistar_ws.injection import PRIMITIVES, Deferred, Handler
+from apistar_ws.injection import Deferred, Handler
 from apistar_ws.messages import MessageType, Schema
+from apistar_ws.parameters import PRIMITIVES
 from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.settings import Options

@@ -9,10 +9,11 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.app import App
 from apistar.server.components import Component
 
-from apistar_ws.injection import ASyncInjector, State, note_failure, require_hook
+from apistar_ws.injection import ASyncInjector, require_hook
 from apistar_ws.interruption import ends_from_outside
 from apistar_ws.resources import OpenedResources, OpenedResourcesComponent, close_all, close_rest
 from apistar_ws.signatures import describe_handler
+from apistar_ws.steps import State, note_failure
 from apistar_ws.types import Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
@@ -66,7 +67,7 @@ class Startup:
     def _check(self, func: Callable[..., Any]) -> None:
         require_hook(func)
         try:
-            self._injector.steps((func,), {'app': self._app})
+            self._injector.runner((func,), {'app': self._app})
         except ConfigurationError as exc:
             raise ConfigurationError(
                 '%s runs without a request, when the application starts or stops, and asks for what is not there '

@@ -245,3 +245,37 @@ class TestRoutes:
                 ASyncApp(routes)
         with pytest.raises(ConfigurationError, match='routes holds a list: concatenate it'):
             ASyncApp([collect_routes(chat)])
+
+
+class First:
+    """A hook that is made anew each time."""
+
+    def __init__(self):
+        self.on_error = lambda: 'set when it is made'
+
+    def on_request(self):
+        """Run before."""
+
+    def on_response(self):
+        """Run after."""
+
+
+class Second:
+    """A hook of which there is one, and which has one method."""
+
+    def on_response(self):
+        """Run after."""
+
+
+def test_event_hooks_are_those_that_api_star_finds_in_its_order():
+    second = Second()
+    app = ASyncApp([], event_hooks=[First, second])
+
+    def named(found):
+        return [[method.__qualname__ for method in methods] for methods in found]
+
+    found = app.get_event_hooks()
+    assert named(found) == named(apistar.ASyncApp.get_event_hooks(app))
+    assert [method.__qualname__ for method in found[1]] == ['Second.on_response', 'First.on_response']
+    assert found[1][0].__self__ is second
+    assert found[0][0].__self__ is not app.get_event_hooks()[0][0].__self__

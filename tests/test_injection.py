@@ -1,27 +1,19 @@
 import inspect
 from typing import Optional, Union
-from unittest.mock import patch
 
 import pytest
-from apistar import http, validators
-from apistar.exceptions import BadRequest, ConfigurationError, NotFound
-from apistar.server import validation
+from apistar import http
+from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGI_COMPONENTS
 from apistar.server.components import Component
-from apistar.server.core import Route
 from apistar.server.injector import ASyncInjector as HostInjector
 from apistar.server.validation import VALIDATION_COMPONENTS
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
 from apistar_ws.injection import (
     Arguments,
     ASyncInjector,
-    PathParams,
-    PrimitiveParam,
-    QueryParams,
     asks_for_websocket,
     components_over_websocket,
     handler_signature,
@@ -142,69 +134,6 @@ class TestInjector:
             assert await self.run(used, []) is None
 
 
-TEXTS = st.sampled_from(['1', '1.5', 'true', 'off', '', 'None', 'null'])
-VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3),
-    TEXTS,
-)  # fmt: skip
-
-
-class Outcome:
-    """What a call gave: its value and type, or its error and detail."""
-
-    def __init__(self, call):
-        try:
-            value = call()
-            self.seen = ('value', repr(value), type(value))
-        except (NotFound, BadRequest) as exc:
-            self.seen = ('error', type(exc), exc.detail)
-        except Exception as exc:
-            self.seen = ('crash', type(exc))
-
-    def __eq__(self, other):
-        return self.seen == other.seen
-
-
-class TestValidators:
-    """What is made once gives what API Star makes for each request, and would make but for its fault."""
-
-    def theirs(self, call):
-        """Return the outcome of a call of API Star, whose Boolean reads ``value`` where it has ``values``."""
-        with patch.object(validators.Boolean, 'value', validators.Boolean.values, create=True):
-            return Outcome(call)
-
-    @given(
-        st.sampled_from([inspect.Parameter.empty, str, int, float, bool]),
-        st.sampled_from([inspect.Parameter.empty, None, 'x', 5]),
-        st.dictionaries(st.sampled_from(['x', 'y']), VALUES),
-        st.dictionaries(st.sampled_from(['x', 'y']), VALUES),
-    )
-    @example(bool, None, {}, {'x': 'on'})
-    @example(bool, None, {}, {'x': 'null'})
-    @example(bool, None, {'x': 'maybe'}, {})
-    @example(float, None, {}, {'x': 10**400})  # Both fail.
-    def test_one_argument(self, annotation, default, path_params, query_params):
-        parameter = inspect.Parameter('x', inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        theirs = self.theirs(lambda: validation.PrimitiveParamComponent().resolve(parameter, path_params, query_params))
-        # Of a query parameter that is missing, API Star says 404; the contract for WebSockets says 400.
-        if 'x' not in path_params and theirs.seen[1] is NotFound:
-            theirs.seen = ('error', BadRequest, theirs.seen[2])
-        assert Outcome(lambda: PrimitiveParam(parameter).resolve(path_params, query_params)) == theirs
-
-    @given(st.dictionaries(st.sampled_from(['a', 'n', 'x', 'q', 'm', 'z', 'flag']), TEXTS | st.text(max_size=3)))
-    def test_all_parameters(self, params):
-        def handler(a, n: int, x: float, q: int, m: bool = False, z: str = None, flag: bool = None):
-            """Take parameters of every kind."""
-
-        route = Route('/{a}/{n}/{x}', 'GET', handler)
-        assert Outcome(lambda: PathParams(route.link.get_path_fields()).resolve(params)) == self.theirs(
-            lambda: validation.ValidatePathParamsComponent().resolve(route, params)
-        )
-        assert Outcome(lambda: QueryParams(route.link.get_query_fields()).resolve(params)) == self.theirs(
-            lambda: validation.ValidateQueryParamsComponent().resolve(route, params)
-        )
-
-
 class TestArguments:
     def made(self, handler, url):
         return Arguments(handler, injector(), url)
@@ -245,52 +174,6 @@ class TestArguments:
         state = {'scope': {'path': '/', 'query_string': b'n=7'}, 'path_params': {}, 'route': None, 'websocket': None}
         assert await arguments.resolve([First().on_request], state) == {'session': None, 'n': 7}
         assert order == ['hook', 'component']
-
-
-class TestBooleansThatMayBeNull:
-    async def resolved(self, handler, query):
-        state = {'scope': {'path': '/', 'query_string': query}, 'path_params': {}, 'route': None, 'websocket': None}
-        return await Arguments(handler, injector(), '/').resolve([], state)
-
-    @pytest.mark.parametrize(
-        'query, value',
-        [
-            (b'', None),
-            (b'flag=true', True),
-            (b'flag=1', True),
-            (b'flag=ON', True),
-            (b'flag=false', False),
-            (b'flag=0', False),
-            (b'flag=', None),
-            (b'flag=null', None),
-            (b'flag=None', None),
-        ],
-    )
-    async def test_a_handler_takes_them_from_the_query_as_arguments_and_as_validated_parameters(self, query, value):
-        async def optional(params: validation.ValidatedQueryParams, flag: Optional[bool]):
-            """Take it by its annotation."""
-
-        async def defaulting(params: validation.ValidatedQueryParams, flag: bool = None):
-            """Take it by its default."""
-
-        for handler in (optional, defaulting):
-            assert await self.resolved(handler, query) == {'params': {'flag': value}, 'flag': value}
-
-    async def test_a_value_that_is_none_of_theirs_is_a_bad_request_with_api_stars_detail(self):
-        async def handler(flag: Optional[bool]):
-            """Take it."""
-
-        with pytest.raises(BadRequest) as info:
-            await self.resolved(handler, b'flag=maybe')
-        assert info.value.detail == {'flag': 'Must be a valid boolean.'}
-
-
-def test_path_parameters_that_validation_refuses_are_not_found():
-    number = [field for field in Route('/{x}', 'GET', lambda x: None).link.fields]
-    number[0].schema = validators.Number()
-    with pytest.raises(NotFound) as info:
-        PathParams(number).resolve({'x': float('inf')})
-    assert info.value.detail == {'x': 'Must be finite.'}
 
 
 async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within_bounds(monkeypatch):

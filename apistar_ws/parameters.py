@@ -1,0 +1,182 @@
+"""API Star's own values of a handshake, supplied by what is made once for a route and not for each connection."""
+
+import inspect
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from apistar import http, validators
+from apistar.exceptions import BadRequest, NotFound
+from apistar.server import validation
+from apistar.server.asgi import HeaderComponent
+from apistar.validators import ValidationError
+
+from apistar_ws.components import HandshakeHeaders
+from apistar_ws.steps import Keywords, Step
+from apistar_ws.types import Scope
+
+
+class Boolean(validators.Boolean):  # type: ignore[misc]
+    """API Star's, which reads ``value`` for ``values`` where a text may be null, and fails with an AttributeError."""
+
+    value = validators.Boolean.values
+
+
+PRIMITIVES: Dict[Any, Any] = {
+    inspect.Parameter.empty: validators.Any,
+    str: validators.String,
+    int: validators.Integer,
+    float: validators.Number,
+    bool: Boolean,
+}
+#: Values of these types pass API Star's validator for the same annotation unchanged.
+UNCHANGED = (str, int, bool)
+
+
+class URLParams:
+    """Validates parameters of a URL as API Star does, with the validator made once.
+
+    :param fields: the path or query fields of the route.
+    """
+
+    error: Any
+
+    def __init__(self, fields: Sequence[Any]) -> None:
+        self._validator = validators.Object(
+            properties=[(field.name, self._schema(field.schema)) for field in fields],
+            required=[field.name for field in fields if field.required],
+        )
+
+    def _schema(self, schema: Any) -> Any:
+        """Return what validates a field: its schema, with the mended Boolean for API Star's."""
+        if type(schema) is validators.Boolean and schema.allow_null:
+            return Boolean(default=schema.default, allow_null=True)
+        return schema or validators.Any()
+
+    def _validate(self, params: Any) -> Any:
+        try:
+            return self._validator.validate(params, allow_coerce=True)
+        except ValidationError as exc:
+            raise self.error(exc.detail) from None
+
+
+class PathParams(URLParams):
+    """Validates the parameters of a path; all of them are required."""
+
+    error = NotFound
+
+    def resolve(self, path_params: Any) -> Any:
+        """Return the validated parameters.
+
+        :raises NotFound: as API Star does, with its detail.
+        """
+        return self._validate(path_params)
+
+
+class QueryParams(URLParams):
+    """Validates the query parameters."""
+
+    error = BadRequest
+
+    def resolve(self, query_params: Any) -> Any:
+        """Return the validated parameters.
+
+        :raises BadRequest: as API Star does, with its detail.
+        """
+        return self._validate(query_params)
+
+
+class PrimitiveParam:
+    """Supplies one argument that is a path or query parameter as API Star does, with the validator made once.
+
+    :param parameter: the argument.
+    """
+
+    def __init__(self, parameter: inspect.Parameter) -> None:
+        has_default = parameter.default is not parameter.empty
+        options = {} if parameter.annotation is parameter.empty else {'allow_null': parameter.default is None}
+        self._name = parameter.name
+        self._annotation = parameter.annotation
+        self._default = parameter.default
+        self._validator = validators.Object(
+            properties=[(parameter.name, PRIMITIVES[parameter.annotation](**options))],
+            required=[] if has_default else [parameter.name],
+        )
+
+    def resolve(self, path_params: Mapping[str, Any], query_params: Mapping[str, Any]) -> Any:
+        """Return the value of the argument.
+
+        :raises NotFound: for a path parameter, as API Star does, with its detail.
+        :raises BadRequest: for a query parameter that is missing, which API Star answers with 404.
+        """
+        in_path = self._name in path_params
+        params = path_params if in_path else query_params
+        value = params.get(self._name)
+        if type(value) is self._annotation and self._annotation in UNCHANGED:
+            return value
+        try:
+            return self._validator.validate(params, allow_coerce=True).get(self._name, self._default)
+        except ValidationError as exc:
+            raise (NotFound if in_path else BadRequest)(exc.detail) from None
+
+
+class HeaderParam:
+    """Supplies one header as API Star does.
+
+    :param parameter: the argument, which has the name of the header.
+    """
+
+    def __init__(self, parameter: inspect.Parameter) -> None:
+        self._name = parameter.name.replace('_', '-').lower().encode()
+
+    def resolve(self, scope: Scope) -> Optional[http.Header]:
+        """Return the first header of that name, or None."""
+        wanted = self._name
+        for name, value in scope['headers']:
+            if name == wanted:
+                return http.Header(value.decode('utf-8', 'replace'))
+        return None
+
+
+def made_once(
+    steps: Sequence[Step], keywords: Keywords, path_fields: Sequence[Any], query_fields: Sequence[Any]
+) -> List[Step]:
+    """Return ``steps`` with what API Star makes for each request made here.
+
+    :param keywords: what is asked for after the steps.
+    :param path_fields: the path fields of the route.
+    :param query_fields: its query fields.
+    """
+    path_params, query_params = PathParams(path_fields), QueryParams(query_fields)
+    return [with_validator(step, path_params, query_params) for step in with_single_headers(steps, keywords)]
+
+
+def with_validator(step: Step, path_params: PathParams, query_params: QueryParams) -> Step:
+    """Return ``step`` with the validator that API Star would make for each request."""
+    component = getattr(step.func, '__self__', None)
+    if isinstance(component, validation.ValidatePathParamsComponent):
+        return step._replace(func=path_params.resolve, kwargs=(('path_params', 'path_params'),))
+    if isinstance(component, validation.ValidateQueryParamsComponent):
+        return step._replace(func=query_params.resolve, kwargs=(('query_params', 'queryparams'),))
+    if isinstance(component, validation.PrimitiveParamComponent):
+        return step._replace(func=PrimitiveParam(step.consts['parameter']).resolve, consts={})
+    return step
+
+
+def with_single_headers(steps: Sequence[Step], keywords: Keywords) -> List[Step]:
+    """Return ``steps`` without API Star's ``Headers`` of all headers, where only single ones are asked for."""
+    others = [step.kwargs for step in steps if not calls(HeaderComponent, step)]
+    asked = {key for kwargs in [*others, keywords] for _, key in kwargs}
+    unasked = [step for step in steps if calls(HandshakeHeaders, step) and step.output not in asked]
+    return [single_header(step) for step in steps if step not in unasked] if unasked else list(steps)
+
+
+def single_header(step: Step) -> Step:
+    """Return ``step`` with one header in place of API Star's ``Headers``, if that is what it takes."""
+    if not calls(HeaderComponent, step):
+        return step
+    header = HeaderParam(step.consts['parameter'])
+    return step._replace(func=header.resolve, kwargs=(('scope', 'scope'),), consts={})
+
+
+def calls(component: Any, step: Step) -> bool:
+    """Tell whether a step calls this component, and none that a user has put in its place."""
+    return type(getattr(step.func, '__self__', None)) is component

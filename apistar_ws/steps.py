@@ -1,0 +1,98 @@
+"""The steps by which the injector supplies what functions ask for, as one function that is written for them.
+
+API Star goes through a list for every connection: it looks up each argument by its name, and keeps each result under
+another. What the list says is known when it is made, so that it can be written down as Python.
+"""
+
+import inspect
+from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+State = Dict[str, Any]
+#: Runs steps: given the functions that were asked for, as they are bound now, and the state.
+Run = Callable[[Sequence[Callable[..., Any]], State], Awaitable[Any]]
+#: The name of each argument, and where its value is in the state.
+Keywords = Tuple[Tuple[str, str], ...]
+
+#: Where the state has the exception that was raised last, and the hook or component that raised it.
+FAILED = 'apistar_ws.failed'
+
+
+class Step(NamedTuple):
+    """One call that the injector makes, and where its arguments and its result are in the state."""
+
+    func: Callable[..., Any]
+    is_async: bool
+    kwargs: Keywords
+    consts: Dict[str, Any]
+    output: str
+    #: Whether it is one of the functions that were asked for.
+    set_return: bool
+
+
+def compiled_steps(steps: Sequence[Step]) -> Run:
+    """Return the function that runs ``steps``, one after the other, and returns what the last returned.
+
+    Where a step calls one of the functions that were asked for, it calls that of those it is given.
+    """
+    return Writer().write(steps)
+
+
+class Writer:
+    """Writes the function for a list of steps."""
+
+    def __init__(self) -> None:
+        self._names: Dict[str, Any] = {'isawaitable': inspect.isawaitable, 'note_failure': note_failure}
+        #: The variable that has the value of a key of the state.
+        self._variables: Dict[str, str] = {}
+        #: What each step calls.
+        self._called: List[str] = []
+
+    def write(self, steps: Sequence[Step]) -> Run:
+        """Return the function."""
+        lines = [line for number, step in enumerate(steps) for line in self._step(number, step)]
+        source = [
+            'async def run(funcs, state):',
+            '    result = None',
+            '    at = 0',
+            '    try:',
+            *['        ' + line for line in lines or ['pass']],
+            '    except BaseException as exc:',
+            '        note_failure(state, exc, (%s)[at])' % ''.join(name + ', ' for name in self._called or ['None']),
+            '        raise',
+            '    return result',
+        ]
+        exec('\n'.join(source), self._names)
+        run: Run = self._names['run']
+        return run
+
+    def _step(self, number: int, step: Step) -> List[str]:
+        """Return the lines of one step."""
+        asked_for = sum(name.startswith('funcs') for name in self._called)
+        called = 'funcs[%d]' % asked_for if step.set_return else self._constant(step.func)
+        self._called.append(called)
+        arguments = ['%s=%s' % (name, self._value(key)) for name, key in step.kwargs]
+        arguments += ['%s=%s' % (name, self._constant(value)) for name, value in step.consts.items()]
+        lines = ['at = %d' % number, 'result = %s(%s)' % (called, ', '.join(arguments))]
+        if step.is_async:
+            lines.append('result = await result')
+        if step.set_return:
+            # A hook may be an object with an async __call__, which nobody can see before the call.
+            lines.append('if result is not None and isawaitable(result): result = await result')
+            lines.append("state['return_value'] = result")
+            self._variables.pop('return_value', None)
+        variable = self._variables[step.output] = 'v%d' % number
+        return [*lines, 'state[%r] = %s = result' % (step.output, variable)]
+
+    def _value(self, key: str) -> str:
+        return self._variables.get(key) or 'state[%r]' % key
+
+    def _constant(self, value: Any) -> str:
+        name = 'c%d' % len(self._names)
+        self._names[name] = value
+        return name
+
+
+def note_failure(state: State, exc: BaseException, func: Any) -> None:
+    """Note which function has raised ``exc``, for the log."""
+    if state.get(FAILED, (None,))[0] is not exc:
+        state[FAILED] = (exc, func)
