@@ -106,6 +106,8 @@ class Ending(Handshake):
     _turned_away: Optional[Exception] = None
     # Likewise: when the connection expires, in seconds since the epoch.
     _expires_at: Optional[float] = None
+    # Likewise: the tasks that send while another one does.
+    _more_senders: Optional[Set[Task]] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
     # Whether a limit was broken; the lifecycle has a line for the log.
@@ -201,7 +203,7 @@ class Ending(Handshake):
     def _interrupt(self) -> None:
         """End the handler, and the sends to this client of all others."""
         self._is_unfinished = True
-        self._interruption.cancel({self._interruption.owner, self._sender, *self._more_senders})
+        self._interruption.cancel({self._interruption.owner, self._sender, *(self._more_senders or ())})
 
     def _told_disconnect(self) -> WebSocketDisconnect:
         """Return what tells the caller that the connection is over."""
@@ -294,28 +296,25 @@ class Ending(Handshake):
     async def _deliver(self, message: Message, push: Send) -> None:
         """Hand ``message`` to the server, in sight of the watch, also while another task is sending."""
         task = current_task(self._loop)
-        first = self._sender is None
-        if first:
+        others: Optional[Set[Task]] = None
+        if self._sender is None:
             self._sender = task
         else:
-            self._more_senders.add(task)
+            others = self._more_senders = self._more_senders or set()
+            others.add(task)
         try:
             await push(message)
         except BaseException as exc:
             if not await self._closed_privately(message, exc):
                 raise self._failure(exc, 'send()') from None
         finally:
-            if first:
+            if others is None:
                 self._sender = None
             else:
-                self._more_senders.discard(task)
+                others.discard(task)
         self._sent += 1
         if self._sent % SENDS_PER_TURN == 0:
             await asyncio.sleep(0)
-
-    @functools.cached_property
-    def _more_senders(self) -> Set[Task]:
-        return set()
 
     async def _closed_privately(self, message: Message, exc: BaseException) -> bool:
         """Close with a private code where the server cannot send the one of the protocol, and tell whether it could.
@@ -338,7 +337,7 @@ class Ending(Handshake):
     @property
     def _sending(self) -> bool:
         """Whether a send is waiting for the client."""
-        return self._sender is not None or bool(self.__dict__.get('_more_senders'))
+        return self._sender is not None or bool(self._more_senders)
 
     @property
     def _held_back(self) -> bool:

@@ -148,6 +148,8 @@ class Lifecycle:
         watch.add(ws)
         try:
             ws._begin(message, watch.loop, endpoint.connect)
+            # What nobody needs any more would stay for as long as the connection.
+            del message
             endpoint.enter(ws)
             hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
             arguments = endpoint.arguments.given(ws)
@@ -155,7 +157,9 @@ class Lifecycle:
             if state is None or await self._inject(ws, endpoint, hooks, state, arguments):
                 if endpoint.connect:
                     await ws.connect()
-                returned = await endpoint.handler(**arguments)
+                handling = endpoint.handler(**arguments)
+                del arguments
+                returned = await handling
                 if returned is not None:
                     await endpoint.returned.take(ws, returned)
         except BaseException as exc:

@@ -137,6 +137,8 @@ class Watch:
         self._due: Dict[int, Dict[Watched, None]] = {}
         self._looked_until = 0
         self._looking = False
+        #: Bound once, for all connections that rest.
+        self._bound_wake = self.wake
 
     def add(self, ws: Watched) -> None:
         """Watch ``ws`` from now on."""
@@ -270,7 +272,7 @@ class Watch:
             tick = max(self._tick_of(due), self._looked_until + 1)
             self._resting[ws] = (tick, seen)
             self._due.setdefault(tick, {})[ws] = None
-        ws._rest(self.wake)
+        ws._rest(self._bound_wake)
 
     def _forget_rest(self, ws: Watched) -> Optional[Observation]:
         if ws not in self._resting:
