@@ -9,6 +9,7 @@ For each type there are two functions: of what is received, it returns what the 
 of what is sent, it returns what JSON knows, since nobody sees the instance.
 """
 
+import datetime
 import re
 from inspect import getattr_static
 from math import isfinite
@@ -30,6 +31,11 @@ STOCK_METHODS = (
 )  # fmt: skip
 #: Types of values that JSON knows and nobody can change.
 SCALARS = (str, int, float, bool, type(None))
+
+
+#: The format of API Star's that :func:`timestamp` knows, and what it knows of it.
+DATETIME = validators.FORMATS['datetime']
+TIMESTAMP = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z?')
 
 
 class Refused(Exception):
@@ -61,7 +67,7 @@ class Compiler:
 
     def __init__(self, is_sent: bool) -> None:
         self._is_sent = is_sent
-        self._names: Dict[str, Any] = {'Refused': Refused, 'isfinite': isfinite, 'primitive': primitive, 'shown': shown}
+        self._names: Dict[str, Any] = dict(NAMES)
         self._functions: Dict[Any, str] = {}
         self._source: Lines = []
         self._variables = 0
@@ -130,7 +136,8 @@ class Compiler:
     def _ask(self, validator: Any, at: str) -> Lines:
         """Return the line that has API Star's validator look."""
         require_own(validator)
-        return ['%s = %s(%s)' % (at, self._constant(with_unique_items(validator).validate), at)]
+        asked = '%s(%s)' % (self._constant(with_unique_items(validator).validate), at)
+        return ['%s = %s' % (at, 'timestamp(%s) or %s' % (at, asked) if is_any_moment(validator) else asked)]
 
     def _string(self, validator: Any, at: str) -> Lines:
         lines = [refuse('type(%s) is not str' % at)]
@@ -311,6 +318,25 @@ def shown(validator: Any, value: Any) -> Any:
     return primitive(value)
 
 
+def timestamp(value: Any) -> Optional[datetime.datetime]:
+    """Return the moment that a text names as most programs write it, or None where API Star has to look."""
+    if type(value) is not str or not TIMESTAMP.fullmatch(value):
+        return None
+    if validators.FORMATS.get('datetime') is not DATETIME:
+        return None
+    if value[-1] != 'Z':
+        return datetime.datetime.fromisoformat(value)
+    return datetime.datetime.fromisoformat(value[:-1]).replace(tzinfo=datetime.timezone.utc)
+
+
+def is_any_moment(validator: Any) -> bool:
+    """Tell whether a validator takes every date with a time."""
+    if not isinstance(validator, validators.String) or validator.format != 'datetime':
+        return False
+    limits = (validator.enum, validator.min_length, validator.max_length, validator.pattern)
+    return all(limit is None for limit in limits)
+
+
 def search(pattern: str) -> Callable[[str], Any]:
     """Return what looks for ``pattern``.
 
@@ -382,3 +408,7 @@ def require_own(validator: Any, seen: Optional[Set[int]] = None) -> None:
         raise NotCompilable(validator)
     for part in parts_of(validator):
         require_own(part, seen)
+
+
+#: What the lines of a source call.
+NAMES = {function.__name__: function for function in (Refused, isfinite, primitive, shown, timestamp)}

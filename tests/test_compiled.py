@@ -10,6 +10,7 @@ from apistar.exceptions import ValidationError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from apistar_ws import InvalidMessage
 from apistar_ws.codecs import STANDARD_CODEC, json_codec
 from apistar_ws.compiled import NotCompilable, Refused, compiled
 from apistar_ws.messages import Schema
@@ -344,6 +345,23 @@ def test_formats_are_looked_up_at_the_time(monkeypatch):
     monkeypatch.setitem(validators.FORMATS, 'email', EMail())
     assert schema.decode({'email': 'ANN'}).email == 'ann'
     assert schema.dumps(STANDARD_CODEC, {'email': 'ANN'}) == '{"email":"<ann>"}'
+
+
+@given(st.from_regex(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,7})?)?(Z|[+-]\d\d:?\d\d)?', fullmatch=True))
+@example('2026-11-27T12:30:00.123Z')
+@example('2026-11-27T12:30:00.123456')
+@example('2026-13-27T12:30:00Z')
+@example('2026-W48-5T12:30:00Z')
+def test_a_date_with_a_time_is_what_api_star_makes_of_it(text):
+    schema = Schema(validators.Array(items=validators.DateTime()))
+    assert outcome(schema.decode, [text]) == outcome(schema._decode_slowly, [text])
+
+
+def test_a_format_that_takes_the_place_of_api_stars_is_asked(monkeypatch):
+    schema = Schema(Event)
+    monkeypatch.setitem(validators.FORMATS, 'datetime', type('Never', (type(validators.FORMATS['date']),), {})())
+    with pytest.raises(InvalidMessage, match='valid date'):
+        schema.decode(EVENT)
 
 
 def test_a_default_is_one_object():
