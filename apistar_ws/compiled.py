@@ -372,7 +372,18 @@ def is_settled(declared: Any, around: Tuple[Any, ...] = ()) -> bool:
 def is_unchanging(validator: Any) -> bool:
     """Tell whether a validator leaves a scalar, which is on the wire what it is in the instance."""
     kinds = (validators.String, validators.Integer, validators.Number, validators.Boolean)
-    return type(validator) in kinds and not has_format(validator)
+    return type(validator) in kinds and not has_format(validator) and is_valid_default(validator)
+
+
+def is_valid_default(validator: Any) -> bool:
+    """Tell whether the default, which nobody checks when an instance is made, is what the validator would make of it."""
+    if not validator.has_default():
+        return True
+    try:
+        made = validator.validate(validator.default)
+    except Exception:
+        return False
+    return type(made) is type(validator.default) and bool(made == validator.default)
 
 
 def has_format(validator: Any) -> bool:

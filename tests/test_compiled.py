@@ -322,6 +322,16 @@ def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_cha
         Schema(Event).dumps(STANDARD_CODEC, event)
 
 
+@pytest.mark.parametrize('default', [None, 'one', 1.0, NOW])
+def test_an_instance_with_a_default_that_is_not_valid_is_looked_at(default):
+    class Counted(types.Type):
+        count = validators.Integer(default=default)
+
+    schema = Schema(Counted)
+    expected = outcome(lambda value: STANDARD_CODEC.dumps(schema.encode(value)), Counted())
+    assert outcome(schema.dumps, STANDARD_CODEC, Counted()) == expected
+
+
 def test_an_instance_of_a_subclass_shows_only_what_is_declared():
     assert Schema(Point).dumps(STANDARD_CODEC, Flag(x=1, is_big=True)) == '{"x":1,"y":null}'
 
