@@ -376,7 +376,7 @@ def is_unchanging(validator: Any) -> bool:
 
 
 def is_valid_default(validator: Any) -> bool:
-    """Tell whether the default, which nobody checks when an instance is made, is what the validator would make of it."""
+    """Tell whether the default, which nobody has checked, is what the validator would make of it."""
     if not validator.has_default():
         return True
     try:
