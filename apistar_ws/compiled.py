@@ -6,7 +6,25 @@ API Star's validators look, whose errors are exact. So it may also raise for wha
 an Integer, and it is not used where anything but API Star's own classes takes part.
 
 For each type there are two functions: of what is received, it returns what the validators would, instances of the type;
-of what is sent, it returns what JSON knows, since nobody sees the instance.
+of what is sent, it returns what JSON knows, since nobody sees the instance. For a type ``Point`` that has one property,
+``x = Integer(minimum=0)``, the first is::
+
+    def check_0(value):
+        if type(value) is not dict: raise Refused
+        v1 = {}
+        v2 = value['x']
+        if type(v2) is not int: raise Refused
+        if v2 < 0: raise Refused
+        v1['x'] = v2
+        if len(value) != 1:
+            for v3 in value:
+                if type(v3) is not str: raise Refused
+        value = v1
+        made = c6(c5)
+        c7(made, '_dict', value)
+        return made
+
+where the names with a ``c`` are constants: ``object.__new__``, ``Point``, ``object.__setattr__``.
 """
 
 import datetime
@@ -51,9 +69,12 @@ def compiled(declared: Any, is_sent: bool = False) -> Check:
 
     :param declared: a ``types.Type`` or a validator of API Star's.
     :param is_sent: whether it is for what is sent: given an instance or a value, the function returns primitives.
-    :raises NotCompilable: for what only its own validators can tell.
+    :raises NotCompilable: for what only its own validators can tell, or what is too deep for Python.
     """
-    return Compiler(is_sent).build(declared)
+    try:
+        return Compiler(is_sent).build(declared)
+    except (SyntaxError, RecursionError):
+        raise NotCompilable(declared) from None
 
 
 class Compiler:

@@ -2,6 +2,7 @@
 
 import datetime
 import enum
+import textwrap
 
 import orjson
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
+from apistar_ws import compiled as module
 from apistar_ws.codecs import STANDARD_CODEC, json_codec
-from apistar_ws.compiled import NotCompilable, Refused, compiled
+from apistar_ws.compiled import Compiler, NotCompilable, Refused, compiled
 from apistar_ws.messages import Schema
 
 CODECS = [STANDARD_CODEC, json_codec(orjson)]
@@ -264,6 +266,19 @@ def test_what_is_not_or_is_seldom_valid_is_refused(value):
         compiled(Point)(value)
 
 
+def test_the_source_is_what_the_module_shows():
+    class Point(types.Type):
+        x = validators.Integer(minimum=0)
+
+    compiler = Compiler(False)
+    compiler.build(Point)
+    assert textwrap.indent('\n'.join(compiler._source), '    ') in module.__doc__
+
+
+def nested(depth):
+    return validators.Array(items=nested(depth - 1) if depth else validators.Integer())
+
+
 class Loud(types.Type):
     """A type that shows what it holds in its own way."""
 
@@ -304,6 +319,9 @@ class Made(types.Type, metaclass=Meta):
         validators.Object(properties={'a': Shouting()}),
         validators.Object(pattern_properties={'a': validators.Array(items=validators.Ref('b'))}),
         validators.Union([validators.Integer(), Shouting()]),
+        # Python nests 20 loops and 100 blocks.
+        nested(30),
+        nested(300),
     ],
 )
 def test_what_is_not_api_stars_own_is_left_to_it(declared):
