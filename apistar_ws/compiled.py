@@ -382,10 +382,9 @@ def is_asked(validator: Any) -> bool:
 
 def is_settled(declared: Any, around: Tuple[Any, ...] = ()) -> bool:
     """Tell whether an instance of a type holds nothing but what was checked when it was set, and cannot change."""
-    if declared in around or not is_stock(declared):
-        return False
+    around = (*around, declared)
     return all(
-        is_settled(child, (*around, declared)) if is_message_type(child) else is_unchanging(child)
+        (child not in around and is_settled(child, around)) if is_message_type(child) else is_unchanging(child)
         for child in declared.validator.properties.values()
     )
 

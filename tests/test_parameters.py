@@ -149,7 +149,9 @@ class TestSingleHeaders:
         return arguments, state
 
     async def test_they_are_what_api_star_supplies(self):
-        async def single(host: http.Header, x_name: http.Header, x_text: http.Header, x_none: http.Header):
+        async def single(
+            path: http.Path, host: http.Header, x_name: http.Header, x_text: http.Header, x_none: http.Header
+        ):
             """Take them."""
 
         async def together(
@@ -158,6 +160,7 @@ class TestSingleHeaders:
             """Take all of them too."""
 
         alone, state = await self.supplied(single)
+        assert alone.pop('path') == '/'
         assert not [value for value in state.values() if isinstance(value, http.Headers)]
         beside, _ = await self.supplied(together)
         every = beside.pop('every')
