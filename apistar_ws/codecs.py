@@ -4,7 +4,7 @@ import datetime
 import json
 import sys
 from json import encoder
-from typing import Any, Callable, Mapping, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Protocol, Sequence, Union
 
 from apistar import validators
 from apistar.exceptions import ConfigurationError
@@ -81,16 +81,16 @@ def json_encoder(ensure_ascii: bool) -> Callable[[Any], str]:
     ).encode
 
 
-def chunk_encoder(encode: Callable[[Any], str]) -> Callable[[Any, int], Sequence[str]]:
+def chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Callable[[Any, int], Sequence[str]]:
     """Return what writes JSON in chunks as ``encode`` does, which makes such an encoder anew for each value.
 
-    It does not look for circles: these end in a RecursionError.
+    :param inside: where it notes what it is in the middle of, to find circles; it stays there if it fails.
     """
     make: Any = vars(encoder)['c_make_encoder']
     if make is None:
         return lambda value, level: (encode(value),)
     chunks: Callable[[Any, int], Sequence[str]] = make(
-        None, primitive_object, encoder.encode_basestring, None, ':', ',', False, False, False
+        inside, primitive_object, encoder.encode_basestring, None, ':', ',', False, False, False
     )
     return chunks
 
@@ -114,7 +114,8 @@ class StandardCodec:
 
     def __init__(self) -> None:
         self._encode = json_encoder(ensure_ascii=False)
-        self._chunks = chunk_encoder(self._encode)
+        self._inside: Dict[int, Any] = {}
+        self._chunks = chunk_encoder(self._encode, self._inside)
         self._escape = json_encoder(ensure_ascii=True)
         decoder = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite_float)
         self._decode, self._decode_first = decoder.decode, decoder.raw_decode
@@ -123,8 +124,9 @@ class StandardCodec:
         """Return ``value`` as JSON text."""
         try:
             text = ''.join(self._chunks(value, 0))
-        except (ValueError, TypeError, RecursionError):
-            # Of a circle, this one says that it is one.
+        except Exception:
+            # Another thread may have been inside; this one says what is wrong, if something is.
+            self._inside.clear()
             text = self._encode(value)
         return text if is_encodable(text) else self._escape(value)
 
@@ -167,8 +169,10 @@ class OrjsonCodec(ForeignCodec):
     def __init__(self, orjson: Any) -> None:
         super().__init__(orjson)
         self._dumps = orjson.dumps
-        # What it would write by itself, and otherwise than API Star does.
-        self._option = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+        # What it would write by itself, and otherwise than it is written of a copy.
+        self._option = (
+            orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
+        )
 
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""

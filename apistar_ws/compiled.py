@@ -31,7 +31,7 @@ import datetime
 import re
 from inspect import getattr_static
 from math import isfinite
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from apistar import types, validators
 
@@ -45,7 +45,7 @@ Lines = List[str]
 #: What API Star's ``Type`` does with these is known; a type that does something else is not compiled.
 STOCK_METHODS = (
     '__init__', '__new__', 'validate', '__getattribute__', '__getattr__', '__setattr__', '__getitem__', '__setitem__',
-    '__iter__', '__len__', 'keys', 'items', 'values', 'get',
+    '__iter__', '__len__', 'keys', 'items', 'values', 'get', 'has_default',
 )  # fmt: skip
 #: Types of values that JSON knows and nobody can change.
 SCALARS = (str, int, float, bool, type(None))
@@ -53,7 +53,7 @@ SCALARS = (str, int, float, bool, type(None))
 
 #: The format of API Star's that :func:`timestamp` knows, and what it knows of it.
 DATETIME = validators.FORMATS['datetime']
-TIMESTAMP = re.compile(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z?')
+TIMESTAMP = re.compile(r'\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.\d{3}|\.\d{6})?Z?')
 
 
 class Refused(Exception):
@@ -89,7 +89,9 @@ class Compiler:
     def __init__(self, is_sent: bool) -> None:
         self._is_sent = is_sent
         self._names: Dict[str, Any] = dict(NAMES)
-        self._functions: Dict[Any, str] = {}
+        #: The functions for types and objects, by their ids: one may be in many places.
+        self._functions: Dict[int, str] = {}
+        self._settled_types: Dict[Any, bool] = {}
         self._source: Lines = []
         self._variables = 0
 
@@ -118,7 +120,7 @@ class Compiler:
 
     def _constant(self, value: Any) -> str:
         """Return what the source has for ``value``: a number as it is, and a name for anything else."""
-        if type(value) is int:
+        if type(value) is int and abs(value) < 2**63:
             return repr(value)
         name = 'c%d' % len(self._names)
         self._names[name] = value
@@ -148,9 +150,7 @@ class Compiler:
         """Return the lines for any validator."""
         if is_message_type(validator):
             return ['%s = %s(%s)' % (at, self._function(validator), at)]
-        write = WRITERS.get(type(validator))
-        if write is None:
-            raise NotCompilable(validator)
+        write = writer_of(validator)
         lines = self._ask(validator, at) if is_asked(validator) else write(self, validator, at)
         return ['if %s is not None:' % at, *indented(lines)] if lines and validator.allow_null else lines
 
@@ -236,6 +236,9 @@ class Compiler:
             *indented(['%s = %s' % (at, item)]),
         ]
 
+    def _call(self, validator: Any, at: str) -> Lines:
+        return ['%s = %s(%s)' % (at, self._function(validator), at)]
+
     def _object(self, validator: Any, at: str, owner: Any = None) -> Lines:
         made = self._variable()
         required = [key for key in validator.required if key not in validator.properties]
@@ -281,21 +284,24 @@ class Compiler:
         return loop
 
     def _function(self, declared: Any) -> str:
-        """Return the name of the function for a type, which may hold itself."""
-        if declared not in self._functions:
-            require_stock(declared)
-            self._functions[declared] = name = 'check_%d' % len(self._functions)
-            kind = self._constant(declared)
-            lines = self._object(declared.validator, 'value', declared)
-            if not self._is_sent:
-                make, put = self._constant(object.__new__), self._constant(object.__setattr__)
-                lines += ['made = %s(%s)' % (make, kind), "%s(made, '_dict', value)" % put, 'return made']
-            else:
-                settled = is_settled(declared)
-                take = 'return %s' % self._settled('value._dict', declared) if settled else 'value = value._dict'
-                lines = ['if type(value) is %s: %s' % (kind, take), *lines, 'return value']
-            self._define(name, lines)
-        return self._functions[declared]
+        """Return the name of the function for a type or an object, which may hold itself."""
+        if id(declared) not in self._functions:
+            self._functions[id(declared)] = name = 'check_%d' % len(self._functions)
+            is_type = is_message_type(declared)
+            self._define(name, self._type(declared) if is_type else [*self._object(declared, 'value'), 'return value'])
+        return self._functions[id(declared)]
+
+    def _type(self, declared: Any) -> Lines:
+        """Return the lines of the function for a type."""
+        require_stock(declared)
+        kind = self._constant(declared)
+        lines = self._object(declared.validator, 'value', declared)
+        if not self._is_sent:
+            make, put = self._constant(object.__new__), self._constant(object.__setattr__)
+            return [*lines, 'made = %s(%s)' % (make, kind), "%s(made, '_dict', value)" % put, 'return made']
+        settled = is_settled(declared, self._settled_types)
+        take = 'return %s' % self._settled('value._dict', declared) if settled else 'value = value._dict'
+        return ['if type(value) is %s: %s' % (kind, take), *lines, 'return value']
 
     def _settled(self, at: str, declared: Any) -> str:
         """Return the expression for what an instance holds: valid when it was set, and unchanged since."""
@@ -317,7 +323,7 @@ WRITERS: Dict[Any, Callable[[Compiler, Any, str], Lines]] = {
     validators.Boolean: Compiler._boolean,
     validators.Any: Compiler._any,
     validators.Array: Compiler._array,
-    validators.Object: Compiler._object,
+    validators.Object: Compiler._call,
     validators.Union: Compiler._union,
 }
 
@@ -380,13 +386,18 @@ def is_asked(validator: Any) -> bool:
     return isinstance(validator, validators.Union) and not validator.items
 
 
-def is_settled(declared: Any, around: Tuple[Any, ...] = ()) -> bool:
-    """Tell whether an instance of a type holds nothing but what was checked when it was set, and cannot change."""
-    around = (*around, declared)
-    return all(
-        (child not in around and is_settled(child, around)) if is_message_type(child) else is_unchanging(child)
-        for child in declared.validator.properties.values()
-    )
+def is_settled(declared: Any, known: Dict[Any, bool]) -> bool:
+    """Tell whether an instance of a type holds nothing but what was checked when it was set, and cannot change.
+
+    :param known: what has been told of others; a type that holds itself is not settled.
+    """
+    if declared not in known:
+        known[declared] = False
+        known[declared] = all(
+            is_settled(child, known) if is_message_type(child) else is_unchanging(child)
+            for child in declared.validator.properties.values()
+        )
+    return known[declared]
 
 
 def is_unchanging(validator: Any) -> bool:
@@ -416,8 +427,25 @@ def is_stock(declared: Any) -> bool:
     inherits = all(getattr_static(declared, name) is getattr_static(types.Type, name) for name in STOCK_METHODS)
     names = {name for base in declared.__mro__ for name in vars(base)}
     validator = declared.validator
-    is_plain = type(declared) is types.TypeMetaclass and type(validator) is validators.Object
-    return inherits and is_plain and not is_asked(validator) and not names & {'_dict', *validator.properties}
+    if type(declared) is not types.TypeMetaclass or type(validator) is not validators.Object or not is_own(validator):
+        return False
+    is_usual = validator.additional_properties is None and not is_asked(validator)
+    return inherits and is_usual and not names & {'_dict', *validator.properties}
+
+
+def is_own(validator: Any) -> bool:
+    """Tell whether a validator is of exactly one of API Star's classes, and validates as that does."""
+    return type(validator) in WRITERS and 'validate' not in vars(validator)
+
+
+def writer_of(validator: Any) -> Callable[[Compiler, Any, str], Lines]:
+    """Return what writes the lines for a validator.
+
+    :raises NotCompilable: for one that is not API Star's own.
+    """
+    if not is_own(validator):
+        raise NotCompilable(validator)
+    return WRITERS[type(validator)]
 
 
 def require_stock(declared: Any) -> None:
@@ -435,8 +463,7 @@ def require_own(validator: Any, seen: Optional[Set[int]] = None) -> None:
     if is_message_type(validator):
         require_stock(validator)
         validator = validator.validator
-    if type(validator) not in WRITERS:
-        raise NotCompilable(validator)
+    writer_of(validator)
     for part in parts_of(validator):
         require_own(part, seen)
 

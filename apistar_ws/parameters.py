@@ -131,7 +131,8 @@ class HeaderParam:
         """Return the first header of that name, or None."""
         wanted = self._name
         for name, value in scope['headers']:
-            if name == wanted:
+            # In lower case, says ASGI; not everybody who writes a scope by hand does.
+            if name == wanted or name.lower() == wanted:
                 return http.Header(value.decode('utf-8', 'replace'))
         return None
 

@@ -1,10 +1,12 @@
 """JSON by each codec: what it writes, what it reads, and what it refuses."""
 
+import contextlib
 import dataclasses
 import datetime
 import enum
 import json
 import uuid
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import orjson
@@ -153,6 +155,55 @@ def test_a_circle_is_refused_as_one():
     circle.append(circle)
     with pytest.raises(ValueError, match='Circular reference detected'):
         STANDARD_CODEC.dumps(circle)
+
+
+class Sibling(Mapping):
+    looks = 0
+
+    def __getitem__(self, key):
+        Sibling.looks += 1
+        return 1
+
+    def __iter__(self):
+        return iter(['a'])
+
+    def __len__(self):
+        return 1
+
+
+def test_a_circle_is_found_at_once_and_leaves_nothing_behind():
+    circle = {'siblings': [Sibling()]}
+    circle['self'] = circle
+    for _ in range(2):
+        Sibling.looks = 0
+        with pytest.raises(ValueError, match='Circular reference detected'):
+            STANDARD_CODEC.dumps(circle)
+        assert Sibling.looks <= 2
+    del circle['self']
+    assert STANDARD_CODEC.dumps(circle) == '{"siblings":[{"a":1}]}'
+
+
+def test_who_is_disturbed_while_writing_writes_all_the_same():
+    class Disturbing(Sibling):
+        def __getitem__(self, key):
+            with contextlib.suppress(TypeError):
+                STANDARD_CODEC.dumps([object()])
+            return 1
+
+    assert STANDARD_CODEC.dumps([[Disturbing()]]) == '[[{"a":1}]]'
+
+
+class MultiDict(dict):
+    """A dict that holds otherwise than it shows."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key)[0]
+
+
+@pytest.mark.parametrize('codec', [STANDARD_CODEC, json_codec(orjson)])
+def test_a_dict_that_shows_something_else_is_written_as_before(codec):
+    expected = '{"a":[1]}' if codec is STANDARD_CODEC else '{"a":1}'
+    assert codec.dumps(MultiDict(a=[1])) == expected
 
 
 def test_json_is_written_without_the_c_accelerator_too(monkeypatch):

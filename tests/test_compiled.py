@@ -231,7 +231,7 @@ def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
 
 @settings(max_examples=300)
 @given(declared_with_values(), st.sampled_from(CODECS))
-@example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
+@example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW, 'on': None}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
 @example((Point, [Point(x=1), Flag(x=1), {'x': 1.0}]), CODECS[1])
 def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_of_it(given, codec):
     declared, sent = given
@@ -251,6 +251,7 @@ def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_
         (validators.Array(items=Event, max_items=3), [EVENT]),
         (validators.Union([validators.Integer(), validators.String(pattern='^a')]), 'ab'),
         (validators.Number(minimum=0, multiple_of=0.5, allow_null=True), 2.5),
+        (validators.Integer(maximum=10**5000), 10**40),
         (validators.Any(), {'a': object}),
     ],
 )
@@ -279,6 +280,28 @@ def nested(depth):
     return validators.Array(items=nested(depth - 1) if depth else validators.Integer())
 
 
+def levels(make, count):
+    """Return a type or an object in which each level has four properties of one and the same next level."""
+    kind = Point
+    for _ in range(count):
+        kind = make({'f%d' % number: kind for number in range(4)})
+    return kind
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda properties: type(types.Type)('Made', (types.Type,), properties),
+        lambda properties: validators.Object(properties=properties),
+    ],
+)
+def test_what_is_in_many_places_is_written_once(make):
+    for is_sent in (False, True):
+        compiler = Compiler(is_sent)
+        compiler.build(levels(make, 40))
+        assert len(compiler._source) < 40 * 30
+
+
 class Loud(types.Type):
     """A type that shows what it holds in its own way."""
 
@@ -298,6 +321,34 @@ class Meta(type(types.Type)):
     """A metaclass of a user's own."""
 
 
+class Initial(types.Type):
+    """A type that has a default, as a class method."""
+
+    name = validators.String(default='a')
+
+    @classmethod
+    def has_default(cls):
+        return True
+
+
+def strange(**changes):
+    validator = validators.String()
+    vars(validator).update(changes)
+    return validator
+
+
+class Open(types.Type):
+    """A type that was changed after it was made."""
+
+
+class Listing(types.Type):
+    """A type that was given another kind of validator."""
+
+
+Open.validator.additional_properties = True
+Listing.validator = validators.Array()
+
+
 class Made(types.Type, metaclass=Meta):
     name = validators.String()
 
@@ -309,6 +360,10 @@ class Made(types.Type, metaclass=Meta):
         Loud,
         Clashing,
         Made,
+        Initial,
+        Open,
+        Listing,
+        strange(validate=str.upper),
         Shouting(),
         validators.Ref('a'),
         validators.String(pattern='('),
@@ -380,6 +435,7 @@ def test_formats_are_looked_up_at_the_time(monkeypatch):
 @example('2026-11-27T12:30:00.123456')
 @example('2026-13-27T12:30:00Z')
 @example('2026-W48-5T12:30:00Z')
+@example('2026-11-27T24:00:00Z')
 def test_a_date_with_a_time_is_what_api_star_makes_of_it(text):
     schema = Schema(validators.Array(items=validators.DateTime()))
     assert outcome(schema.decode, [text]) == outcome(schema._decode_slowly, [text])

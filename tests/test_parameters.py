@@ -141,7 +141,7 @@ def test_path_parameters_that_validation_refuses_are_not_found():
 class TestSingleHeaders:
     """One header is taken without API Star's ``Headers`` of all, where nothing asks for these."""
 
-    HEADERS = [(b'host', b'a.example'), (b'x-name', b'first'), (b'x-name', b'second'), (b'x-text', 'é'.encode())]
+    HEADERS = [(b'host', b'a.example'), (b'X-Name', b'first'), (b'x-name', b'second'), (b'x-text', 'é'.encode())]
 
     async def supplied(self, handler, *components):
         state = {'scope': {'path': '/', 'headers': self.HEADERS}, 'path_params': {}, 'route': None, 'websocket': None}
