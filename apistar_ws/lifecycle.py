@@ -148,8 +148,6 @@ class Lifecycle:
         watch.add(ws)
         try:
             ws._begin(message, watch.loop, endpoint.connect)
-            # What nobody needs any more would stay for as long as the connection.
-            del message
             endpoint.enter(ws)
             hooks = NO_HOOKS if self._app.event_hooks is None else self._hooks()
             arguments = endpoint.arguments.given(ws)
@@ -158,9 +156,9 @@ class Lifecycle:
                 if endpoint.connect:
                     await ws.connect()
                 handling = endpoint.handler(**arguments)
-                del arguments
-                returned = await handling
-                if returned is not None:
+                # Nobody needs them any more, and they would stay for as long as the connection.
+                del arguments, message
+                if (returned := await handling) is not None:
                     await endpoint.returned.take(ws, returned)
         except BaseException as exc:
             await self._end(ws, endpoint, deciding_exception(exc), hooks, state)
