@@ -104,7 +104,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         #: What describes the WebSocket routes, made when somebody asks.
         self.websocket_pages: Dict[str, Any] = {}
         if named_routes:
-            self.websocket_places = yielding(self.websocket_places, http_routes)
+            self.websocket_places = yielding(self.websocket_places, http_routes, [schema_url, docs_url])
             http_routes += pages(self.websocket_places)
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks

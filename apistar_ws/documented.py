@@ -60,11 +60,30 @@ def page(url: str, method: str, handler: Any, name: str) -> Route:
     return Route(url, method, handler, name='apistar_ws.' + name, documented=False)
 
 
-def yielding(places: Places, routes: Sequence[Any]) -> Places:
-    """Return the places without those that one of the user's own routes would serve."""
+def yielding(places: Places, routes: Sequence[Any], taken: Sequence[Optional[str]]) -> Places:
+    """Return the places without those that one of the user's own routes would serve.
+
+    :param taken: where API Star's own document and page are.
+    :raises ConfigurationError: for a place that is one of these, or that both would have.
+    """
+    refuse_shared(places, taken)
     router = Router(routes)
     schema_url, docs_url = (url_if_free(router, url) for url in (places.schema_url, places.docs_url))
+    for name in ASSETS:
+        # A page without them is none.
+        docs_url = docs_url and url_if_free(router, asset_url(docs_url, name)) and docs_url
     return places._replace(schema_url=schema_url, docs_url=docs_url)
+
+
+def refuse_shared(places: Places, taken: Sequence[Optional[str]]) -> None:
+    """Refuse a place where something else is served: one of the two would be there for nobody."""
+    urls = [url for url in (places.schema_url, places.docs_url) if url is not None]
+    for url in urls:
+        if url in taken or urls.count(url) > 1:
+            raise ConfigurationError(
+                '%r is the place of two descriptions: give the one of the WebSockets another, by websocket_schema_url= '
+                'or websocket_docs_url=.' % url
+            )
 
 
 def url_if_free(router: Router, url: Optional[str]) -> Optional[str]:

@@ -274,6 +274,30 @@ def test_they_yield_to_the_routes_of_the_user_and_say_so(url, caplog):
     assert 'A route of the application serves /docs/websockets/' in caplog.text
 
 
+def test_the_page_yields_too_where_its_script_would_not_be_served(caplog):
+    def show(file: str):
+        return {'file': file}
+
+    client = TestClient(ASyncApp([Route('/docs/websockets/{file}', 'GET', show), *collect_routes(echo)]))
+    assert client.get('/docs/websockets/console.js').json() == {'file': 'console.js'}
+    assert client.get('/docs/websockets/').status_code == 404
+    assert 'A route of the application serves /docs/websockets/console.js' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'places',
+    [
+        {'websocket_docs_url': '/docs/'},
+        {'websocket_schema_url': '/schema/'},
+        {'websocket_schema_url': '/docs/'},
+        {'websocket_schema_url': '/w/', 'websocket_docs_url': '/w/'},
+    ],
+)
+def test_a_place_where_something_else_is_described_is_refused(places):
+    with pytest.raises(ConfigurationError, match='is the place of two descriptions'):
+        app(echo, **places)
+
+
 def test_a_route_for_another_method_is_the_users_too(caplog):
     def save(page: str):
         return {'page': page}

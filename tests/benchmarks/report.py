@@ -139,7 +139,10 @@ REASONS = {
         'The channel, the frames between the server and the handler, and the entry in the watch stay for as long as '
         'the connection.'
     ),
-    'seen': 'The largest part is the look at every header, for bytes that do not decode and for the origin.',
+    'seen': (
+        'The largest parts are the lifecycle itself and the look at every header, for bytes that do not decode and for '
+        'the origin.'
+    ),
     'guarded': 'API Star makes the hooks anew for each connection, and each value passes through the injector.',
     'order': (
         "The constructor of the answer is API Star's, and interpreted; with a dict as the answer there is none. "
