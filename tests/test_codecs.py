@@ -168,7 +168,7 @@ class Sibling(Mapping):
         return iter(['a'])
 
     def __len__(self):
-        return 1
+        """Be a mapping; nobody asks here."""
 
 
 def test_a_circle_is_found_at_once_and_leaves_nothing_behind():
