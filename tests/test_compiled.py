@@ -222,6 +222,12 @@ def declared_with_values(draw):
 @given(declared_with_values())
 @example((Event, [EVENT, {**EVENT, 'on': None}, {**EVENT, 'tags': ['a', 'a']}]))
 @example((validators.Union([validators.Number(), validators.Integer()]), [1, 2.5, 'a']))
+@example((validators.Integer(enum=['1']), [1]))
+@example((validators.Boolean(), [True, 1]))
+@example((validators.Object(properties={'a': Point}, additional_properties=False), [{'a': {'x': 1}}, {'b': 1}]))
+@example((validators.Array(items=2 * [validators.Integer()]), [[1, 2], [1, 'a']]))
+@example((Shouting(), ['a', 1]))
+@example((Lowering, [{'name': 'A'}, Lowering(name='B')]))
 def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
     declared, received = given
     schema = Schema(declared)
