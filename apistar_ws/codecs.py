@@ -4,7 +4,7 @@ import datetime
 import json
 import sys
 from json import encoder
-from typing import Any, Callable, Dict, Mapping, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, Union
 
 from apistar import validators
 from apistar.exceptions import ConfigurationError
@@ -122,15 +122,20 @@ class StandardCodec:
 
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
-        try:
-            text = ''.join(self._chunks(value, 0))
-        except Exception:
+        text = self._written(value)
+        if text is None:
             # Another thread may have been inside; this one says what is wrong, if something is.
-            self._inside.clear()
             text = self._encode(value)
         return text if is_encodable(text) else self._escape(value)
 
     dumps_primitives = dumps
+
+    def _written(self, value: Any) -> Optional[str]:
+        try:
+            return ''.join(self._chunks(value, 0))
+        except Exception:
+            self._inside.clear()
+            return None
 
     def loads(self, data: Union[str, bytes]) -> Any:
         """Return the value of the JSON ``data``; raise ``ValueError`` where it is not JSON."""
@@ -179,9 +184,10 @@ class OrjsonCodec(ForeignCodec):
         try:
             text: str = self._dumps(value, primitive_object, self._option).decode()
         except TypeError:
-            # A key that is no text, or what is not JSON.
-            return super().dumps(value)
-        return text
+            """It holds a key that is no text, or what is not JSON."""
+        else:
+            return text
+        return super().dumps(value)
 
 
 JSONCodec = Union[StandardCodec, ForeignCodec]

@@ -58,7 +58,8 @@ class Schema:
         try:
             return self._check_received(data)
         except Exception:
-            return self._decode_slowly(data)
+            """What it does not take is not valid, or seldom is."""
+        return self._decode_slowly(data)
 
     def _decode_slowly(self, data: Any) -> Any:
         """Return what API Star's validators make of ``data``, or say what they say of it."""
@@ -82,8 +83,10 @@ class Schema:
         try:
             primitives = self._check_sent(value)
         except Exception:
-            return codec.dumps(self.encode(value))
-        return codec.dumps_primitives(primitives)
+            """As in decode."""
+        else:
+            return codec.dumps_primitives(primitives)
+        return codec.dumps(self.encode(value))
 
     def encode(self, value: Any) -> Any:
         """Return ``value`` validated, ready for the codec.

@@ -34,7 +34,11 @@ def compiled_steps(steps: Sequence[Step]) -> Run:
 
     Where a step calls one of the functions that were asked for, it calls that of those it is given.
     """
-    return Writer().write(steps)
+    return Writer().write(steps) if steps else run_nothing
+
+
+async def run_nothing(funcs: Sequence[Callable[..., Any]], state: State) -> None:
+    """Stand for the function where there are no steps."""
 
 
 class Writer:
@@ -52,12 +56,11 @@ class Writer:
         lines = [line for number, step in enumerate(steps) for line in self._step(number, step)]
         source = [
             'async def run(funcs, state):',
-            '    result = None',
             '    at = 0',
             '    try:',
-            *['        ' + line for line in lines or ['pass']],
+            *['        ' + line for line in lines],
             '    except BaseException as exc:',
-            '        note_failure(state, exc, (%s)[at])' % ''.join(name + ', ' for name in self._called or ['None']),
+            '        note_failure(state, exc, (%s)[at])' % ''.join(name + ', ' for name in self._called),
             '        raise',
             '    return result',
         ]

@@ -478,12 +478,7 @@ class TypedWebSocket(WebSocket):
         """Return the next message as an instance of what the route ``receives``; see ``WebSocket.receive``."""
         if message_type is not None or self._receives is None:
             return await super().receive(message_type)
-        data = await WebSocket.receive(self)
-        try:
-            return self._receives.decode(decode_json(self.settings.codec, data))
-        except InvalidMessage:
-            # It is told what the program wants to be done.
-            return await self._receive_valid(self._receives, data)
+        return await self._receive_valid(self._receives, await WebSocket.receive(self))
 
     recv = receive
 

@@ -8,7 +8,7 @@ from apistar import types, validators
 from apistar.exceptions import ConfigurationError, ValidationError
 
 from apistar_ws import InvalidMessage
-from apistar_ws.codecs import primitive
+from apistar_ws.codecs import STANDARD_CODEC, primitive
 from apistar_ws.messages import Schema
 
 
@@ -93,6 +93,13 @@ def test_an_invalid_message_has_api_stars_detail_field_by_field(declared, data, 
 )
 def test_what_is_sent_is_validated(declared, value):
     assert primitive(Schema(declared).encode(value)) == primitive(Schema(declared).encode(primitive(value)))
+
+
+def test_an_error_is_shown_without_the_attempt_before_it():
+    for fails in (lambda: Schema(Order).dumps(STANDARD_CODEC, {}), lambda: STANDARD_CODEC.dumps([object()])):
+        with pytest.raises((ValidationError, TypeError)) as info:
+            fails()
+        assert info.value.__context__ is None
 
 
 def test_what_was_not_declared_cannot_be_sent():
