@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
+from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
 
 from apistar import types
 from apistar.exceptions import HTTPException
@@ -29,30 +29,6 @@ QUICK = 0.001
 #: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
 LAST_TIME = 1e12
 DEFAULT_SETTINGS = Settings()
-#: What the names of other frameworks are here.
-HERE = {
-    'accept': 'connect(), which the decorator calls',
-    'send_text': 'send()',
-    'send_str': 'send()',
-    'send_bytes': 'send()',
-    'receive_str': 'receive_text()',
-    'receive_data': 'receive()',
-    'iter_text': 'async for message in ws',
-    'iter_bytes': 'async for message in ws',
-    'iter_json': 'async for message in ws, on a route that receives a type',
-    'iter_data': 'async for message in ws',
-    'application_state': 'state',
-    'client_state': 'state',
-    'connection_state': 'state',
-    'closed': 'disconnected, or state',
-    'open': 'state is WebSocketState.OPEN',
-    'path': "scope['path']",
-    'query_string': "scope['query_string']",
-    'user': 'an argument of the handler, by a component',
-    'session': 'an argument of the handler, by a component',
-    'app': 'an argument of the handler, app: App',
-    'url_for': 'app.reverse_url()',
-}
 NO_PARAMS: Mapping[str, Any] = {}
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
@@ -99,14 +75,6 @@ class WebSocket(Ending):
         self._received = self._sent = 0
         self._sender = self._ahead = self._loop = self._wake = self._waits_since = None
         self._owner = owner
-
-    if not TYPE_CHECKING:  # pragma: no branch
-
-        def __getattr__(self, name: str) -> Any:
-            advice = HERE.get(name)
-            if advice is None:
-                return super().__getattribute__(name)
-            raise AttributeError('WebSocket has no %s, as others have: here it is %s.' % (name, advice))
 
     # Handshake
 

@@ -18,7 +18,7 @@ from apistar_ws import Groups, Settings
 from apistar_ws.settings import SETTING_NAMES
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TasksLeft, TestClient, WaitTimeout, connect
 from tests.groups.members import Inbox
-from tests.groups.redis_server import needs_redis
+from tests.needs import needs_redis, needs_starlette
 from tests.servers import PATIENCE, ROOT
 
 DOCS = ROOT / 'docs'
@@ -29,12 +29,12 @@ TIMEOUT = 5.0
 HANGS_AFTER = 3.0
 #: Who says what is on the troubleshooting page, beside the package itself.
 SAID_BY = ('apistar', 'uvicorn', '_pytest')
-SAID_ELSEWHERE = ('object is not iterable', 'was never awaited', 'Skipping analyzing "apistar"')
-HAS_STARLETTE = all(
-    any(importlib.util.find_spec(name) for name in names) for names in [('starlette',), ('httpx', 'httpx2')]
+SAID_ELSEWHERE = (
+    "'WebSocket' object has no attribute",
+    'object is not iterable',
+    'was never awaited',
+    'Skipping analyzing "apistar"',
 )
-
-
 PUBLIC_IN_TESTING = apistar_ws.testing.__all__
 
 
@@ -558,7 +558,7 @@ class TestTesting:
         with pytest.raises(error, match=message):
             getattr(load('cases'), 'test_' + name)()
 
-    @pytest.mark.skipif(not HAS_STARLETTE, reason='It compares with Starlette: install starlette and httpx.')
+    @needs_starlette
     @pytest.mark.parametrize(
         'name, hangs', [('never_answers', True), ('returns', True), ('raises_late', False), ('leaks_task', False)]
     )

@@ -27,6 +27,7 @@ from tests.conversations import (
     CLOSE,
     CONNECT,
     BlockedPeer,
+    ImpatientPeer,
     Peer,
     binary,
     channel,
@@ -321,7 +322,7 @@ class TestConnect:
         assert (info.value.code, peer.sent, ws.state) == (1006, [], DISCONNECTED)
 
     async def test_a_client_that_was_found_gone_is_not_answered(self):
-        peer = Peer(CONNECT, disconnect(1006))
+        peer = ImpatientPeer(CONNECT, disconnect(1006))
         ws = channel(peer)
         await ws._receive_handshake()
         ws._read_ahead()
@@ -710,16 +711,13 @@ async def test_a_channel_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
-class TestNeighbours:
-    """Names that other frameworks use."""
+class TestAttributes:
+    """Attributes of the user's own."""
 
-    def test_they_are_answered_by_what_it_is_here(self):
-        ws = channel(Peer())
-        with pytest.raises(AttributeError, match='WebSocket has no send_text, as others .* is send'):
-            ws.send_text('hello')
-        assert not hasattr(ws, 'accept')
+    def test_the_class_has_no_getattr_which_would_slow_down_every_attribute(self):
+        assert not any('__getattr__' in vars(cls) for cls in WebSocket.__mro__)
 
-    def test_they_are_free_for_attributes_of_the_users(self):
+    def test_names_of_other_frameworks_are_free(self):
         ws = channel(Peer())
         ws.user = 'ann'
         assert (ws.user, getattr(ws, 'count', 5)) == ('ann', 5)
