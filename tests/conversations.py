@@ -41,11 +41,17 @@ def scope(url: str = '/', headers: Iterable[Any] = (), subprotocols: Iterable[st
 class Peer:
     """Stands for the server: gives the scripted messages one by one, records what is sent.
 
-    Once the script is over, ``receive`` waits until something is added.
+    What follows the handshake comes once that is answered, however long it takes: a client waits. Once the script is
+    over, ``receive`` waits until something is added.
     """
+
+    #: Whether the client says the rest without waiting for the answer to its handshake.
+    is_impatient = False
 
     def __init__(self, *script: Any) -> None:
         self.sent: List[Any] = []
+        self._answered = asyncio.Event()
+        self._answered.set()
         self._waiting: 'asyncio.Queue[Any]' = asyncio.Queue()
         self.add(*script)
 
@@ -55,12 +61,22 @@ class Peer:
 
     async def receive(self) -> Any:
         message = await self._waiting.get()
+        await self._answered.wait()
+        if message == CONNECT and not self.is_impatient:
+            self._answered.clear()
         if isinstance(message, Exception):
             raise message
         return message
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
+        self._answered.set()
+
+
+class ImpatientPeer(Peer):
+    """Stands for a server whose client says everything at once, or leaves before its handshake is answered."""
+
+    is_impatient = True
 
 
 class BlockedPeer(Peer):
