@@ -5,6 +5,9 @@ PORT ?= 8000
 WORKERS ?= 1
 REDIS ?=
 PYTEST_ARGS ?=
+# The versions that the suite is known to pass with; LATEST=1 takes the newest that the package allows.
+PINS = .ci/pins.txt
+LATEST ?=
 
 # Pythons by name, and those that pyenv keeps without putting them on the path.
 CANDIDATES = python3.14 python3.13 python3.12 python3.11 python3.10 python3 python \
@@ -13,8 +16,24 @@ IS_SUPPORTED = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_
 PYTHON ?= $(shell for python in $(CANDIDATES); do \
 	if $$python -c '$(IS_SUPPORTED)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
-VENV ?= .venv
+VENV ?= .venv$(if $(LATEST),-latest)
 BIN = $(VENV)/bin
+# There is no pyproject.toml: without isolation the package is built with the setuptools that is pinned.
+INSTALL = $(BIN)/python -m pip install --no-build-isolation --use-pep517 $(if $(LATEST),--upgrade,--constraint $(PINS))
+# pip says much that nobody needs to read, unless it fails.
+QUIETLY = >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+PYTEST = -m pytest --numprocesses auto --dist loadgroup --quiet $(PYTEST_ARGS)
+
+# Tests start many processes: what is compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
+
+define CHECK_PORT
+import socket, sys
+try:
+    socket.create_server(('127.0.0.1', $(PORT))).close()
+except OSError as exc:
+    sys.exit('Port $(PORT) cannot be used (%s). Choose another: make run PORT=8001' % exc.strerror)
+endef
 
 define CHECK_REDIS
 import asyncio, logging, os, sys
@@ -29,29 +48,31 @@ logging.disable()
 try:
     asyncio.run(check())
 except GroupsUnavailable:
-    sys.exit('No Redis answers where REDIS says: start one, or run without REDIS, on one process.')
+    sys.exit('No Redis answers at REDIS: start one, or run without REDIS, in one process.')
 except ConfigurationError as exc:
     sys.exit(str(exc))
 endef
 
-REDIS_SERVER = $(shell command -v redis-server || command -v valkey-server)
-# What setup.cfg leaves out, and what only a Redis runs.
-UNTESTED = tests/benchmarks/*,tests/apps/*,tests/types/*,apistar_ws/groups/*,tests/groups/*,tests/conftest.py,tests/test_docs.py
-
-.PHONY: help run workers-need-redis test test-all lint format docs built bench clean
+.PHONY: help run workers-need-redis test test-soak test-all coverage lint format docs built counts bench pins clean
 
 help:
-	@echo 'make run       serve the demo; with WORKERS=4 REDIS=redis://localhost on four processes'
-	@echo 'make test      run the suite'
-	@echo 'make test-all  run the suite on every Python of 3.10 to 3.14'
-	@echo 'make lint      check format, style and types'
-	@echo 'make format    write the format'
-	@echo 'make docs      build the documentation'
-	@echo 'make built     build, install and import the wheel'
-	@echo 'make bench     measure against other frameworks'
-	@echo 'make clean     remove what all these have made'
+	@echo 'make run        serve the demo; on another port with PORT=8001,'
+	@echo '                in four processes with WORKERS=4 REDIS=redis://localhost'
+	@echo 'make test       run the suite; with the newest packages by LATEST=1'
+	@echo 'make test-soak  run the tests that can do more, with far more than usual'
+	@echo 'make test-all   run the suite on every Python of 3.10 to 3.14 that is installed'
+	@echo 'make coverage   run the suite with everything required, and ask for full coverage'
+	@echo 'make lint       check format, style and types'
+	@echo 'make format     write the format'
+	@echo 'make docs       build the documentation'
+	@echo 'make built      build, install and import the wheel'
+	@echo 'make counts     count instructions on every Python that is installed'
+	@echo 'make bench      measure against other frameworks'
+	@echo 'make pins       write $(PINS) anew'
+	@echo 'make clean      remove what all these have made'
 
 run: workers-need-redis $(VENV)/$(if $(REDIS),redis,run).done
+	@$(BIN)/python -c "$$CHECK_PORT"
 	@if [ -n "$$REDIS" ]; then $(BIN)/python -c "$$CHECK_REDIS"; fi
 	@echo 'The demo is at http://127.0.0.1:$(PORT)/ (stop it with Ctrl+C)'
 	@$(BIN)/uvicorn --app-dir docs/examples --port $(PORT) --workers $(WORKERS) --log-level warning chat:app
@@ -65,16 +86,28 @@ workers-need-redis:
 # In the environment, not in a command: a URL may have a password.
 run: export REDIS := $(REDIS)
 run: export CHECK_REDIS := $(CHECK_REDIS)
+run: export CHECK_PORT := $(CHECK_PORT)
 
-test: $(VENV)/test.done
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-	@if [ -n "$(REDIS_SERVER)" ]; then $(BIN)/coverage report; else \
-		echo 'There is no redis-server and no valkey-server: groups over Redis were not tested, and no coverage of groups is asked for.'; \
-		$(BIN)/coverage report --omit='$(UNTESTED)'; fi
-	@echo 'AsyncAPI documents were held against a JSON Schema; .ci/asyncapi holds them against its own parser, with Node.'
+test: $(VENV)/test.done .hypothesis
+	@$(BIN)/python $(PYTEST)
+
+test-soak: $(VENV)/test.done .hypothesis
+	@SOAK=1 $(BIN)/python $(PYTEST) -m soak
+
+coverage: $(VENV)/test.done $(VENV)/docs.done .hypothesis
+	@$(BIN)/coverage erase
+	@REQUIRE_ALL=1 $(BIN)/coverage run $(PYTEST)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 test-all:
+	@$(MAKE) --no-print-directory each-python DO=test
+
+counts:
+	@$(MAKE) --no-print-directory each-python DO=count
+
+# Run a target in an environment of its own on every supported Python that is installed.
+each-python:
 	@set -e; for version in 3.10 3.11 3.12 3.13 3.14; do \
 		found=''; \
 		for python in python$$version python3 $(HOME)/.pyenv/versions/$$version*/bin/python; do \
@@ -84,8 +117,12 @@ test-all:
 		done; \
 		if [ -z "$$found" ]; then echo "== Python $$version: not on this machine"; continue; fi; \
 		echo "== Python $$version: $$found"; \
-		$(MAKE) --no-print-directory test PYTHON=$$found VENV=.venv-$$version; \
+		$(MAKE) --no-print-directory $(DO) PYTHON=$$found VENV=.venv-$$version; \
 	done
+
+# Of one Python: with CHECK=1 against the noted figures, with WRITE=1 to note them.
+count: $(VENV)/counts.done
+	@$(BIN)/python -m tests.benchmarks.counted $(if $(CHECK),--check) $(if $(WRITE),--write)
 
 lint: $(VENV)/lint.done
 	$(BIN)/ruff check .
@@ -108,18 +145,32 @@ built: $(VENV)/lint.done
 bench: $(VENV)/bench.done
 	$(BIN)/python -m tests.benchmarks
 
-clean:
-	rm -rf .venv .venv-* docs/_build build dist *.egg-info
+# One file for all supported Pythons; nothing else needs uv.
+pins: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	printf 'pip\nsetuptools\nwheel\n' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 \
+		--no-header --no-annotate $(foreach extra,redis test lint docs counts,--extra $(extra)) \
+		setup.py - --output-file $(PINS)
 
-$(VENV)/bin/python:
+clean:
+	rm -rf .venv .venv-* .hypothesis docs/_build build dist *.egg-info .coverage*
+
+# hypothesis writes its table of characters, which otherwise every process of a new clone would make.
+.hypothesis: | $(VENV)/test.done
+	@$(BIN)/python -c "from hypothesis import strategies; strategies.characters(exclude_categories=['Cs']).validate()"
+
+$(VENV)/bin/python: $(PINS)
 	@if [ -z "$(PYTHON)" ]; then echo 'No Python of 3.10 to 3.14 with venv was found: set PYTHON=...' >&2; exit 1; fi
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
+	@echo 'Setting up $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --upgrade $(if $(LATEST),,--constraint $(PINS)) pip setuptools wheel $(QUIETLY)
+	@touch $@
 
 $(VENV)/run.done: setup.cfg setup.py $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(INSTALL) --editable . $(QUIETLY)
 	@touch $@
 
 $(VENV)/%.done: setup.cfg setup.py $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@echo 'Installing what "$*" needs'
+	@$(INSTALL) --editable '.[$*]' $(QUIETLY)
 	@touch $@

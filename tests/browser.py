@@ -1,15 +1,13 @@
 """The browser of the tests: a real Chromium."""
 
 import contextlib
-import os
-import shutil
 from typing import Any, Iterator
 
 import pytest
 from selenium import webdriver
 
-CHROME = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-CHROMEDRIVER = shutil.which('chromedriver')
+from tests.needs import CHROMEDRIVER, CHROMIUM
+
 OPTIONS = [
     '--headless',
     '--no-sandbox',
@@ -21,19 +19,13 @@ OPTIONS = [
     '--disable-sync',
 ]
 
-needs_browser = pytest.mark.skipif(
-    not (CHROME and CHROMEDRIVER) and not os.environ.get('REQUIRE_BROWSER'),
-    reason='Pages are tested in Chromium: install chromium and chromedriver.',
-)
 
-
-# No coverage is asked of what a machine without a browser does not run.
 @contextlib.contextmanager
 def chromium(profile: Any) -> Iterator[webdriver.Chrome]:  # pragma: no cover
     """Supply a browser with a profile of its own."""
-    assert CHROME and CHROMEDRIVER, 'REQUIRE_BROWSER is set, but chromium or chromedriver is missing.'
+    assert CHROMIUM and CHROMEDRIVER, 'Everything is required, but chromium or chromedriver is missing.'
     options = webdriver.ChromeOptions()
-    options.binary_location = CHROME
+    options.binary_location = CHROMIUM
     for option in [*OPTIONS, '--user-data-dir=%s' % profile]:
         options.add_argument(option)
     with pytest.MonkeyPatch.context() as patch:

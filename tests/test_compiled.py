@@ -8,7 +8,7 @@ import orjson
 import pytest
 from apistar import types, validators
 from apistar.exceptions import ValidationError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
@@ -16,6 +16,7 @@ from apistar_ws import compiled as module
 from apistar_ws.codecs import STANDARD_CODEC, json_codec
 from apistar_ws.compiled import Compiler, NotCompilable, Refused, compiled
 from apistar_ws.messages import Schema
+from tests.soak import examples
 
 CODECS = [STANDARD_CODEC, json_codec(orjson)]
 
@@ -218,7 +219,7 @@ def declared_with_values(draw):
     return declared, draw(st.lists(values(declared) | st.sampled_from(OTHERS), min_size=1, max_size=4))
 
 
-@settings(max_examples=300)
+@examples(60, 1000)
 @given(declared_with_values())
 @example((Event, [EVENT, {**EVENT, 'on': None}, {**EVENT, 'tags': ['a', 'a']}]))
 @example((validators.Union([validators.Number(), validators.Integer()]), [1, 2.5, 'a']))
@@ -235,7 +236,7 @@ def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
         assert outcome(schema.decode, value) == outcome(schema._decode_slowly, value)
 
 
-@settings(max_examples=300)
+@examples(60, 1000)
 @given(declared_with_values(), st.sampled_from(CODECS))
 @example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW, 'on': None}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
 @example((Point, [Point(x=1), Flag(x=1), {'x': 1.0}]), CODECS[1])

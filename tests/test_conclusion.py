@@ -15,6 +15,7 @@ from apistar_ws.testing import connect
 from apistar_ws.watch import INTERVAL
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, run, scope, text
+from tests.needs import needs_python
 
 ERROR = closed(1011, 'Internal error')
 
@@ -282,7 +283,7 @@ class TestExceptionHandler:
         assert sent == [ACCEPT, ERROR]
         assert notes == ['asked for KeyError', 'on_error KeyError']
 
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 has no groups of exceptions.')
+    @needs_python(3, 11)
     async def test_of_a_group_the_exception_that_decides_is_handled(self):
         def answer(exc):
             assert sys.exc_info()[1] is exc
@@ -317,7 +318,7 @@ class TestExceptionHandler:
             await run(app, scope(url), Peer(CONNECT, *script))
         assert notes == ['on_response %s' % name for name in ('InvalidMessage', *['WebSocketDisconnect'] * 2)]
 
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 does not count cancellations.')
+    @needs_python(3, 11)
     async def test_it_is_not_asked_for_the_cancellation_of_another_task(self):
         @websocket_route('/other')
         async def other():

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -17,8 +16,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from websockets.sync.client import connect
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from tests.browser import needs_browser, resize
-from tests.groups.redis_server import needs_redis
+from tests.browser import resize
+from tests.needs import needs_browser, needs_make, needs_redis
 from tests.servers import ROOT, eventually, free_port, process, serving
 
 #: Seconds for the page to show what a test waits for; far more than it takes.
@@ -578,7 +577,7 @@ def test_four_workers_with_a_redis_between_them_are_one_room(driver, shared_redi
         ann.until_said(*['I am %s' % name for name in names], 'Hello all')
 
 
-@pytest.mark.skipif(shutil.which('make') is None, reason='It runs make: install it.')
+@needs_make
 def test_several_workers_are_refused_without_a_redis():  # pragma: no cover
     command = ['make', '--no-print-directory', 'run', 'WORKERS=2', 'REDIS=']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)

@@ -8,6 +8,7 @@ import pytest
 
 from apistar_ws.interruption import Interruption, TimeLimit, is_cancelled
 from tests.clock import virtual
+from tests.needs import needs_python
 
 #: Python 3.10 does not count cancellations: there every one that may be ours is taken for ours.
 COUNTS = sys.version_info >= (3, 11)
@@ -59,7 +60,7 @@ async def test_one_of_others_that_comes_after_ours_stays():
     assert handler.left == int(COUNTS)
 
 
-@pytest.mark.skipif(not COUNTS, reason='Python 3.10 does not count cancellations')
+@needs_python(3, 11)
 async def test_one_of_others_in_the_same_turn_before_ours_is_not_lost():
     handler = Handler()
     await turn()
@@ -82,7 +83,7 @@ async def test_one_that_the_task_has_swallowed_before_does_not_matter():
     assert handler.left == int(COUNTS)
 
 
-@pytest.mark.skipif(not COUNTS, reason='Python 3.10 does not count cancellations')
+@needs_python(3, 11)
 async def test_a_second_one_of_others_is_waited_for_too():
     handler = Handler(swallows=1)
     await turn()
@@ -107,7 +108,7 @@ async def test_a_task_is_cancelled_once_however_often_that_is_asked_for():
     assert handler.left == 0
 
 
-@pytest.mark.skipif(not COUNTS, reason='Python 3.10 has no task groups')
+@needs_python(3, 11)
 async def test_a_task_group_that_is_cancelled_in_the_same_turn_ends():  # pragma: no cover
     interruption = Interruption()
 

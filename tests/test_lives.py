@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import sys
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, WebSocketStateError, collect_routes, websocket_route
 from tests.clock import run_virtually
 from tests.conversations import CONNECT, BlockedPeer, disconnect, scope, text
+from tests.soak import examples
 
 #: Seconds within which a handler has to end, and some time for those that are told to clean up.
 PROMISED = 1.0
@@ -184,7 +185,7 @@ async def quietly(call, *arguments):
         return await call(*arguments)
 
 
-@settings(max_examples=300)
+@examples(60, 1000)
 @given(st.lists(STEPS, max_size=6), st.lists(EVENTS, max_size=6), SETTINGS, ENDS)
 @example([('leave a task receiving', 0.0)], [(0.6, 'message')], {}, 'leaves')
 @example([], [(3.0, 'many'), (0.6, 'message')], {'backlog_timeout': 1}, 'leaves')

@@ -1,6 +1,6 @@
 """The documentation as it is built, in a browser: nothing is cut off, wide or missing."""
 
-import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 import apistar_ws
 from apistar_ws.settings import SETTING_NAMES
-from tests.browser import needs_browser, resize
+from tests.browser import resize
+from tests.needs import needs_browser, needs_sphinx
 from tests.servers import PATIENCE, ROOT
 
 DOCS = ROOT / 'docs'
 SPHINX = ['-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
-HAS_SPHINX = all(map(importlib.util.find_spec, ('sphinx', 'furo', 'sphinx_copybutton')))
 DESKTOP, PHONE = (1280, 800), (390, 844)
 CUT_OFF = """
     return [...document.querySelectorAll('pre')].filter((block) => block.scrollWidth > block.clientWidth + 1)
@@ -31,12 +31,14 @@ UNLIKE_TEXT = """
 #: What people look for, and the pages that have it are not the reference alone.
 TERMS = ['broadcast', 'presence', 'background', 'startup', 'reconnect', 'mypy', 'gunicorn']
 
-pytestmark = pytest.mark.skipif(not HAS_SPHINX, reason='Pages are built: install sphinx, furo and sphinx-copybutton.')
+pytestmark = [needs_sphinx, pytest.mark.xdist_group('pages')]
 
 
 @pytest.fixture(scope='module')
 def html(tmp_path_factory):
-    """The built pages."""
+    """The built pages: those that were built just before, where BUILT_DOCS says where, or new ones."""
+    if built := os.environ.get('BUILT_DOCS'):
+        return ROOT / built
     html, trees = tmp_path_factory.mktemp('html'), tmp_path_factory.mktemp('doctrees')
     command = [sys.executable, '-W', 'ignore', *SPHINX, '-d', str(trees), str(DOCS), str(html)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10 * PATIENCE)

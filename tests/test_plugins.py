@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from tests.conversations import CONNECT, Peer, disconnect, scope, text
 from tests.servers import IMPLEMENTATIONS, serving
+from tests.soak import size, soak
 
 with warnings.catch_warnings():
     # Its own: it imports from where SQLAlchemy had it before version 2.
@@ -30,7 +31,7 @@ with warnings.catch_warnings():
     from apistar_sqlalchemy.event_hooks import SQLAlchemyTransactionHook
 
 SECRET = 'a secret of at least thirty-two bytes'
-CONNECTIONS = 10_000
+CONNECTIONS = size(600, 10_000)
 #: How a connection is made to end, and whether what it has written is kept.
 ENDS = {'end': True, 'leave': True, 'forbid': False, 'fail': False, 'invalid': False, 'drop': False}
 
@@ -114,8 +115,9 @@ def headers(seconds=3600):
     return [('authorization', 'Bearer ' + token(seconds))]
 
 
+@soak
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-async def test_after_thousands_of_connections_nothing_is_checked_out_and_the_gauge_is_at_zero(shop, caplog):
+async def test_after_many_of_connections_nothing_is_checked_out_and_the_gauge_is_at_zero(shop, caplog):
     for name in ('apistar_ws', 'apistar_jwt'):
         caplog.set_level(logging.CRITICAL, name)
     kept = 0

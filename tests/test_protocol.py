@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apistar_ws import InvalidMessage, Settings, WebSocket, WebSocketDisconnect, WebSocketState, WebSocketStateError
 from tests.conversations import CONNECT, disconnect, scope, text
+from tests.soak import size
 
 #: Which messages an application may send next, by where the connection stands (ASGI specification, WebSocket).
 LEGAL = {
@@ -166,4 +167,4 @@ class Channel(RuleBasedStateMachine):
 
 
 TestChannel = Channel.TestCase
-TestChannel.settings = settings(max_examples=200, stateful_step_count=30)
+TestChannel.settings = settings(max_examples=size(50, 500), stateful_step_count=30)

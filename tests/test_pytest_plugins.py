@@ -1,10 +1,12 @@
 """Async tests of users: with each plug-in of pytest and on each event loop, nested and overlapping."""
 
-import importlib.util
+import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.needs import needs_uvloop
 
 TESTS = """
 import asyncio
@@ -87,14 +89,18 @@ BACKEND = """
 def anyio_backend():
     return %r
 """
-ANYIO = {'mark': '@pytest.mark.anyio', 'options': ['-p', 'no:asyncio']}
+ANYIO = {'mark': '@pytest.mark.anyio', 'options': ['-p', 'anyio']}
 PLUGINS = {
     # As the recipe has it.
-    'pytest-asyncio': {'mark': '', 'backend': '', 'loop': 'asyncio', 'options': ['-o', 'asyncio_mode=auto']},
+    'pytest-asyncio': {
+        'mark': '',
+        'backend': '',
+        'loop': 'asyncio',
+        'options': ['-p', 'pytest_asyncio.plugin', '-o', 'asyncio_mode=auto'],
+    },
     'anyio': {**ANYIO, 'backend': BACKEND % 'asyncio', 'loop': 'asyncio'},
     'anyio-uvloop': {**ANYIO, 'backend': BACKEND % (('asyncio', {'use_uvloop': True}),), 'loop': 'uvloop'},
 }
-needs_uvloop = pytest.mark.skipif(not importlib.util.find_spec('uvloop'), reason='It runs on uvloop: install it.')
 
 
 @pytest.mark.parametrize('name', ['pytest-asyncio', 'anyio', pytest.param('anyio-uvloop', marks=needs_uvloop)])
@@ -102,5 +108,7 @@ def test_async_tests_of_users_run(name, tmp_path):
     plugin = PLUGINS[name]
     (tmp_path / 'test_it.py').write_text(TESTS % plugin)
     command = [sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *plugin['options'], '.']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    # Only the plug-in that is meant: the others take longer to load than the tests to run.
+    env = {**os.environ, 'PYTEST_DISABLE_PLUGIN_AUTOLOAD': '1'}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
     assert '6 passed' in done.stdout, done.stdout

@@ -1,10 +1,10 @@
 import asyncio
-import sys
 
 import pytest
 
 from apistar_ws.readahead import HIGH_WATER, ReadAhead
 from tests.conversations import Peer, binary, disconnect, text
+from tests.needs import needs_python
 
 #: Emptied by each message that comes.
 noted = ['nothing has come']
@@ -76,7 +76,7 @@ async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
     ahead.stop()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason='tasks do not start eagerly there')
+@needs_python(3, 12)
 async def test_it_goes_on_where_tasks_start_eagerly():  # pragma: no cover
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     peer = Peer(*[text('x' * 1000)] * 1500, text('end'))

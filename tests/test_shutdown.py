@@ -8,8 +8,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers import IMPLEMENTATIONS, free_port, process
+from tests.soak import size, soak
 
-CROWD = 1000
+CROWD = size(300, 1000)
 WHAT = ['sleep', 'receive', 'send']
 #: Seconds within which the server has to end, and some for the machine.
 BOUND = 2.0
@@ -32,6 +33,7 @@ async def close_code_of(client):
     return client.close_code
 
 
+@soak
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(implementation):
     port = free_port()

@@ -1,7 +1,6 @@
 """Starting and stopping: hooks that open and close what an application needs."""
 
 import asyncio
-import sys
 from typing import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from apistar.server.components import Component
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.testing import TestClient, connect, lifespan
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, disconnect, run, scope
+from tests.needs import needs_python
 
 notes = []
 
@@ -141,7 +141,7 @@ class TestLifespan:
         assert await live(made(Broken)) == ['startup.failed']
         assert notes == ['session closed']
 
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason='Python 3.10 does not count cancellations.')
+    @needs_python(3, 11)
     async def test_a_task_that_a_hook_awaits_and_that_is_cancelled_is_a_failure_and_no_end_of_the_server(self, caplog):
         class Cancelling:
             async def on_startup(self):

@@ -14,6 +14,7 @@ from apistar_ws.lifecycle import PATIENCE
 from apistar_ws.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, scope, sent, text
+from tests.needs import needs_python
 
 #: Seconds within which a handler is ended whose client has left.
 PROMISED = 1.0
@@ -26,7 +27,7 @@ def now():
 class Served:
     """One connection, served by the application as a server would."""
 
-    def __init__(self, handler, peer=None, **settings):
+    def __init__(self, handler, peer=None, app=None, **settings):
         self.peer = peer or Peer()
         self.peer.add(CONNECT)
         self.seen = []
@@ -43,7 +44,7 @@ class Served:
             finally:
                 self.ended_at = now()
 
-        self.app = ASyncApp(collect_routes(served), docs_url=None)
+        self.app = app or ASyncApp(collect_routes(served), docs_url=None)
         self.task = asyncio.ensure_future(self._serve())
 
     async def _serve(self):
@@ -60,6 +61,12 @@ class Served:
             await asyncio.sleep(0.01)
         assert self.ended_at is not None, 'the handler goes on'
         await asyncio.wait_for(self.task, within)
+
+
+def crowd_of(count, handler, **settings):
+    """Return so many connections of one application."""
+    first = Served(handler, **settings)
+    return [first, *[Served(handler, app=first.app) for _ in range(count - 1)]]
 
 
 async def sleep(ws, seen):
@@ -217,7 +224,7 @@ class TestClientsThatLeave:
         await served.ended(within=61)
         assert served.seen == ['cleaned up']
 
-    @pytest.mark.skipif(sys.version_info < (3, 12), reason='wait_for receives in another task there')
+    @needs_python(3, 12)
     @virtual
     async def test_a_handler_that_waits_with_a_time_limit_is_told_itself(self):  # pragma: no cover
         async def wait(ws, seen):
@@ -261,7 +268,7 @@ class TestClientsThatLeave:
         await served.ended(within=101)
         assert served.seen == [True, 'a', 'b']
 
-    @pytest.mark.skipif(sys.version_info < (3, 12), reason='tasks do not start eagerly there')
+    @needs_python(3, 12)
     @virtual
     async def test_a_handler_that_opted_out_loses_nothing_where_tasks_start_eagerly(self):  # pragma: no cover
         async def sleep_and_receive(ws, seen):
@@ -754,12 +761,9 @@ class TestRest:
 
     @virtual
     async def test_many_are_looked_at_a_few_at_a_time(self):
-        crowd = [Served(sleep) for _ in range(2 * LOOKS_PER_TURN + 1)]
-        app = crowd[0].app
-        for other in crowd[1:]:
-            other.app = app
+        crowd = crowd_of(2 * LOOKS_PER_TURN + 1, sleep)
         await asyncio.sleep(2)
-        assert app._lifecycle.watches.current()._moving == {}
+        assert crowd[0].app._lifecycle.watches.current()._moving == {}
         for served in crowd:
             served.peer.add(disconnect())
         done, pending = await asyncio.wait([served.task for served in crowd], timeout=PROMISED)
@@ -767,12 +771,9 @@ class TestRest:
 
     @virtual
     async def test_a_look_that_takes_longer_than_the_pause_between_two_is_not_begun_again(self):
-        crowd = [Served(listen) for _ in range(2 * LOOKS_PER_TURN + 1)]
-        app = crowd[0].app
-        for other in crowd[1:]:
-            other.app = app
+        crowd = crowd_of(2 * LOOKS_PER_TURN + 1, listen)
         await asyncio.sleep(0)
-        watch = app._lifecycle.watches.current()
+        watch = crowd[0].app._lifecycle.watches.current()
         last = list(watch._moving)[-1]
         watch.look(now())
         watch.look(now())
@@ -781,9 +782,7 @@ class TestRest:
     @virtual
     async def test_connections_may_end_in_the_middle_of_a_look(self, monkeypatch):
         monkeypatch.setattr('apistar_ws.watch.LOOKS_PER_TURN', 1)
-        crowd = [Served(listen) for _ in range(50)]
-        for other in crowd[1:]:
-            other.app = crowd[0].app
+        crowd = crowd_of(50, listen)
         await asyncio.sleep(0)
         watch = crowd[0].watch
         watch.look(now())
@@ -794,9 +793,7 @@ class TestRest:
 
     @virtual
     async def test_several_may_be_due_at_the_same_look(self):
-        crowd = [Served(listen, idle_timeout=30) for _ in range(3)]
-        for other in crowd[1:]:
-            other.app = crowd[0].app
+        crowd = crowd_of(3, listen, idle_timeout=30)
         await asyncio.sleep(20)
         crowd[0].peer.add(disconnect())
         crowd[1].peer.add(text('a'))

@@ -667,7 +667,7 @@ class TestAfterTheAccept:
     async def test_gone_while_busy(self, server, how, cleanly, caplog):
         """client gone while the handler sleeps, computes or only sends"""
         if how == 'floods' and server.implementation == 'websockets':
-            pytest.skip('websockets.legacy fails an assertion of its own where a close meets a waiting send')
+            pytest.skip('another implementation than websockets.legacy, which fails where a close meets a waiting send')
         async with connecting(server, '/busy/' + how) as ws:
             await ws.send('start')
             await until('busy', 'started')
@@ -796,11 +796,14 @@ class TestAfterTheAccept:
         [
             (b'\x81\x82\x00\x00\x00\x00\xff\xff', 1007),
             (b'\xf1\x80\x00\x00\x00\x00', 1002),
-            (b'\x82\xff' + struct.pack('!Q', 2_000_000) + bytes(4) + bytes(2_000_000), 1009),
+            (b'\x82\xff' + struct.pack('!Q', 2_000_000) + bytes(4), 1009),
         ],
     )
     async def test_the_servers_own_close(self, server, frame, code, caplog):
         """bad UTF-8, broken frame, server-wide size limit"""
+        if server.implementation == 'wsproto' and code == 1009:
+            # It counts what has come, and the others read what is announced.
+            frame += bytes(2_000_000)
         async with connecting(server, '/echo/1', max_size=None) as ws:
             await ws.send('a')
             assert await ws.recv() == 'a'

@@ -13,13 +13,14 @@ from apistar import Include, Route, exceptions, http, types, validators
 from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
 from apistar_ws.__main__ import main
 from apistar_ws.asyncapi.document import MEDIA_TYPE
 from apistar_ws.documented import neighbour
 from apistar_ws.testing import TestClient
+from tests import soak
 from tests.asyncapi.applications import applications, examples
 from tests.servers import ROOT
 
@@ -362,7 +363,7 @@ def test_the_documents_of_all_examples_are_valid(name, application):
     check(application.asyncapi)
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@soak.examples(4, 50, suppress_health_check=list(HealthCheck))
 @given(applications())
 def test_the_documents_of_applications_at_random_are_valid(application):
     check(application.asyncapi)

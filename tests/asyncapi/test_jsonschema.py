@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apistar_ws.asyncapi.jsonschema import Schemas
+from tests import soak
 from tests.asyncapi.validators import VALIDATORS
 
 NULL = {'type': 'null'}
@@ -145,6 +146,7 @@ VALUES = st.recursive(
 )
 
 
+@soak.examples(10, 300)
 @given(VALIDATORS, VALUES)
 def test_what_a_schema_accepts_and_what_its_validator_accepts_is_the_same(declared, value):
     schema = Schemas().of(declared)

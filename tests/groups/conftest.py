@@ -3,7 +3,8 @@
 import pytest
 
 from tests.groups.members import new_prefix
-from tests.groups.redis_server import needs_redis, redis_server
+from tests.groups.redis_server import redis_server
+from tests.needs import needs_redis
 
 
 @pytest.fixture

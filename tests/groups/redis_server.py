@@ -4,23 +4,14 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from typing import Any, Iterator, List, Optional
 
-import pytest
-
+from tests.needs import REDIS
 from tests.servers import PATIENCE, eventually, free_port
-
-SERVER = shutil.which('redis-server') or shutil.which('valkey-server')
-
-needs_redis = pytest.mark.skipif(
-    not SERVER and not os.environ.get('REQUIRE_REDIS'),
-    reason='Groups over Redis are tested with a real one: install redis-server or valkey-server.',
-)
 
 
 class RedisServer:
@@ -37,8 +28,8 @@ class RedisServer:
         return 'redis://127.0.0.1:%d' % self.port
 
     def start(self) -> None:
-        assert SERVER is not None
-        command = [SERVER, '--port', str(self.port), '--dir', self.directory, '--save', '', '--bind', '127.0.0.1']
+        assert REDIS, 'Everything is required, but redis-server is missing.'
+        command = [REDIS, '--port', str(self.port), '--dir', self.directory, '--save', '', '--bind', '127.0.0.1']
         self.popen = subprocess.Popen(
             [*command, *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

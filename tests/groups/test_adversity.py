@@ -2,19 +2,19 @@
 
 import asyncio
 import contextlib
-import sys
 
 import pytest
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import ASyncApp, Groups, GroupsComponent, GroupsUnavailable, WebSocket, collect_routes, websocket_route
 from apistar_ws.groups.payload import Incoming, encode
-from apistar_ws.groups.sequence import MAX_PENDING, put
+from apistar_ws.groups.sequence import put
 from apistar_ws.testing import ConnectionClosed, connect
 from tests.clock import virtual
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
-from tests.groups.redis_server import needs_redis, redis_server, until
+from tests.groups.redis_server import redis_server, until
 from tests.groups.test_faults import LOST, Witness, members_are, opened, two_processes
+from tests.needs import needs_python, needs_redis
 
 # A fan-out, and what comes meanwhile
 
@@ -55,13 +55,14 @@ async def test_who_joins_before_a_fan_out_has_begun_gets_its_message_once():
             await late.until('1', '2')
 
 
-async def test_more_than_a_large_group_without_history_can_be_given_is_dropped_and_said(caplog):
+async def test_more_than_a_large_group_without_history_can_be_given_is_dropped_and_said(caplog, monkeypatch):
+    monkeypatch.setattr('apistar_ws.groups.sequence.MAX_PENDING', 50)
     async with process(None, max_queue=10**6) as groups:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(501):
                 await stack.enter_async_context(groups.join('a', Inbox()))
             sequence = groups._hub._sequences['a']
-            for _ in range(MAX_PENDING + 2):
+            for _ in range(50 + 2):
                 sequence.take(Incoming('x', None, size=1))
             assert groups.stats()['dropped'] == 501
             assert 'more comes than its members can be given' in caplog.text
@@ -395,12 +396,11 @@ async def test_who_comes_while_an_unused_engine_ends_is_served(shared_redis):
 
 @pytest.mark.parametrize('option', ['socket_timeout=1', 'protocol=3', 'decode_responses=True'])
 def test_a_url_that_sets_what_must_be_as_it_is_is_refused(option):
-    pytest.importorskip('redis')
     with pytest.raises(ConfigurationError, match='the URL sets ' + option.partition('=')[0]):
         GroupsComponent('redis://localhost?' + option)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason='Python 3.12 has the first eager tasks.')
+@needs_python(3, 12)
 @pytest.mark.parametrize('engine', ['memory', pytest.param('redis', marks=needs_redis)], indirect=True)
 async def test_tasks_that_begin_at_once_change_nothing(engine):  # pragma: no cover
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)

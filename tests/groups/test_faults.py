@@ -16,7 +16,8 @@ from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.redis_session import check_server
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
-from tests.groups.redis_server import Proxy, RedisServer, needs_redis, redis_server, until
+from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
+from tests.needs import needs_redis
 from tests.servers import ROOT, eventually, free_port
 
 pytestmark = needs_redis

@@ -3,19 +3,18 @@
 import asyncio
 import contextlib
 import gc
-import os
 import time
 
 import pytest
 
 from tests.clock import virtual
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import needs_redis, until
+from tests.groups.redis_server import until
+from tests.needs import needs_redis
+from tests.soak import size, soak
 
-JOINS = 100_000
-#: Over Redis, where each takes five commands; the full number was tried by hand.
-JOINS_OVER_REDIS = int(os.environ.get('JOINS_OVER_REDIS', '20000'))
-NAMES = 10_000
+JOINS = size(6000, 100_000)
+NAMES = size(2000, 10_000)
 #: Objects that a process may have more than before, of the interpreter's own.
 SOME = 500
 
@@ -38,8 +37,9 @@ def what_is_held(groups):
     return [len(things) for things in held]
 
 
+@soak
 @virtual
-async def test_a_hundred_thousand_joins_and_leaves_in_memory_leave_nothing_once_their_time_is_over():
+async def test_many_joins_and_leaves_in_memory_leave_nothing_once_their_time_is_over():
     async with process(None, history=10, history_ttl=60) as groups:
         await join_and_leave(groups, NAMES)
         gc.collect()
@@ -75,6 +75,7 @@ async def test_messages_in_memory_are_forgotten_once_their_time_is_over_and_the_
         assert not groups._hub.engine._records
 
 
+@soak
 @needs_redis
 async def test_many_joins_and_leaves_over_redis_leave_nothing_once_their_time_is_over(shared_redis, monkeypatch):
     for module in ('redis', 'redis_presence'):
@@ -84,7 +85,7 @@ async def test_many_joins_and_leaves_over_redis_leave_nothing_once_their_time_is
         await join_and_leave(groups, NAMES, 500)
         gc.collect()
         before = len(gc.get_objects())
-        await join_and_leave(groups, JOINS_OVER_REDIS - NAMES, 500)
+        await join_and_leave(groups, JOINS - NAMES, 500)
         assert what_is_held(groups) == [0, 0, 0, 0, 0]
         gc.collect()
         assert len(gc.get_objects()) - before < SOME

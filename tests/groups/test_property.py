@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, PositionLost
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import needs_redis, redis_server, until
+from tests.groups.redis_server import redis_server, until
 from tests.groups.test_faults import LOST, check
+from tests.needs import needs_redis
+from tests.soak import examples
 
 JOIN, LEAVE, SEND, RESUME, BURST = 'join', 'leave', 'send', 'resume', 'burst'
 CUT, RESTART, FLUSH = 'cut', 'restart', 'flush'
@@ -131,7 +133,7 @@ steps_of = lambda names, size: st.lists(  # noqa: E731
 )
 
 
-@settings(max_examples=60)
+@examples(30, 500)
 @given(steps_of(STEPS, 40), st.sampled_from([1, 5, 1000]))
 def test_in_one_process_every_log_is_a_contiguous_run_or_its_owner_was_told(steps, max_queue):
     async def main():
@@ -142,7 +144,7 @@ def test_in_one_process_every_log_is_a_contiguous_run_or_its_owner_was_told(step
 
 
 @needs_redis
-@settings(max_examples=15)
+@examples(8, 100)
 @given(steps=steps_of(STEPS + FAULTS, 25))
 @example(steps=[(JOIN, 0), (BURST, 0), (FLUSH, 0), (SEND, 0), (SEND, 0), (RESUME, 1), (SEND, 0)])
 @example(steps=[(JOIN, 0), (JOIN, 1), (BURST, 0), (LEAVE, 0), (FLUSH, 0), (RESUME, 1), (BURST, 1), (RESTART, 0)])

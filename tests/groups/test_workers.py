@@ -12,9 +12,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.groups.members import Inbox, new_prefix, process
-from tests.groups.redis_server import needs_redis, until
+from tests.groups.redis_server import until
+from tests.needs import needs_redis
 from tests.servers import free_port
 from tests.servers import process as server_process
+from tests.soak import size, soak
+
+CROWD = size(300, 1000)
 
 #: Seconds within which a server ends, and some for the machine.
 BOUND = 2.0
@@ -60,12 +64,13 @@ async def joined(port, count, gate_size=50):
 
 
 @pytest.mark.parametrize('kind', ['memory', pytest.param('redis', marks=needs_redis)])
-async def test_a_thousand_members_end_with_their_server_within_two_seconds(kind, request):
+@soak
+async def test_all_members_end_with_their_server_within_two_seconds(kind, request):
     env = {'PREFIX': new_prefix()}
     if kind == 'redis':
         env['REDIS'] = request.getfixturevalue('shared_redis').url
     with worker(**env) as running:
-        clients = await joined(running.port, 1000)
+        clients = await joined(running.port, CROWD)
         await clients[0].send('hello')
         assert (await receive(clients[-1]))['text'] == 'hello'
         codes = asyncio.gather(*[close_code_of(client) for client in clients])
@@ -80,22 +85,23 @@ async def test_a_thousand_members_end_with_their_server_within_two_seconds(kind,
 
 
 @needs_redis
-async def test_one_of_four_workers_killed_with_a_thousand_clients_is_gone_from_the_list(shared_redis):
+@soak
+async def test_one_of_four_workers_killed_with_its_clients_is_gone_from_the_list(shared_redis):
     env = {'REDIS': shared_redis.url, 'PREFIX': new_prefix(), 'LEASE': '2'}
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(worker(**env)) for _ in range(4)]
-        clients = await joined(workers[0].port, 1000)
+        clients = await joined(workers[0].port, CROWD)
         others = [await join(running.port, 'name=other') for running in workers[1:]]
         async with process(env['REDIS'], prefix=env['PREFIX'], history=1000, lease=2) as groups:
             changes = Inbox()
             async with groups.join('room:a', Inbox(), info='watch', on_change=changes):
                 await changes.count(1)
-                assert await groups.count('room:a') == 1004
+                assert await groups.count('room:a') == CROWD + 4
                 workers[0].popen.kill()
                 killed = time.monotonic()
                 await until(lambda: len(changes.messages) > 1, 'the members to be gone', 20.0)
                 assert time.monotonic() - killed < 20
-                await until(lambda: sum(len(change.left) for change in changes.messages) == 1000, 'all of them', 10.0)
+                await until(lambda: sum(len(change.left) for change in changes.messages) == CROWD, 'all of them', 10.0)
                 members = sorted(member.info for member in await groups.members('room:a'))
                 assert members == ['other', 'other', 'other', 'watch']
         for client in clients + others:
