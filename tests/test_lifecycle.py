@@ -416,12 +416,12 @@ class TestHooks:
         tracemalloc.start()
         try:
             await connections(100)
-            steps, memory = await connections(100)
-            more_steps, more_memory = await connections(100)
+            rounds = [await connections(100) for _ in range(4)]
         finally:
             tracemalloc.stop()
-        assert more_steps == steps
-        assert more_memory - memory < 10_000
+        assert len({steps for steps, _ in rounds}) == 1
+        # What leaks grows in each round; a thread of another test may be at work in one.
+        assert min(after - before for (_, before), (_, after) in zip(rounds, rounds[1:])) < 5000
 
 
 class TestSlowHandshake:
