@@ -47,6 +47,17 @@ class WebSocketState(enum.Enum):
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
 
+def _refuse_attribute(state: WebSocketState, name: str, value: Any) -> None:
+    raise AttributeError(
+        'ws.state is the state of the connection, which all connections share: set attributes of your own on the '
+        'WebSocket, as in ws.%s = ...' % name
+    )
+
+
+# After the class, whose creation sets attributes of its members.
+WebSocketState.__setattr__ = _refuse_attribute  # type: ignore[assignment,method-assign]
+
+
 class NotOpen(Exception):
     """Raised in place of the server's ``receive`` and ``send`` while the WebSocket is not open."""
 
@@ -66,19 +77,16 @@ class Ending(Handshake):
     """
 
     __slots__ = (
-        'settings', 'state', 'close_code', 'close_reason', '_server_receive', '_server_send', '_pull', '_push',
+        'settings', '_state', '_close_code', '_close_reason', '_server_receive', '_server_send', '_pull', '_push',
         '_small', '_receiving', '_received', '_sender', '_sent', '_ahead', '_loop', '_owner', '_wake',
         '_is_unfinished', '_waits_since', '__dict__',
     )  # fmt: skip
 
     #: The limits of the route.
     settings: Settings
-    #: Where it stands.
-    state: WebSocketState
-    #: The close code, once the connection is over.
-    close_code: Optional[int]
-    #: The close reason, once the connection is over.
-    close_reason: Optional[str]
+    _state: WebSocketState
+    _close_code: Optional[int]
+    _close_reason: Optional[str]
     _server_receive: Receive
     _server_send: Send
     # What receive() and send() await in the present state: while OPEN, the server's own.
@@ -116,17 +124,32 @@ class Ending(Handshake):
     _vain = 0
 
     def __repr__(self) -> str:
-        return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self.state.value)
+        return '<WebSocket %s %s>' % (printable(self.scope.get('path')), self._state.value)
+
+    @property
+    def state(self) -> WebSocketState:
+        """The state of the connection."""
+        return self._state
+
+    @property
+    def close_code(self) -> Optional[int]:
+        """The close code, once the connection is over."""
+        return self._close_code
+
+    @property
+    def close_reason(self) -> Optional[str]:
+        """The close reason, once the connection is over."""
+        return self._close_reason
 
     @property
     def disconnected(self) -> bool:
         """Whether the connection is over, and not because the handler closed it."""
-        return self.state is DISCONNECTED
+        return self._state is DISCONNECTED
 
     @property
     def _is_refused(self) -> bool:
         """Whether it was never accepted, and not because the client left."""
-        return self.state is CONNECTING or self._was_refused
+        return self._state is CONNECTING or self._was_refused
 
     @functools.cached_property
     def _interruption(self) -> Interruption:
@@ -139,11 +162,11 @@ class Ending(Handshake):
         """Change the state, with close code and reason, and what a call awaits in it: the only place that does."""
         if self._wake is not None:
             self._wake_watch()
-        self.state = state
+        self._state = state
         if state is OPEN:
             self._pull, self._push = self._server_receive, self._server_send
         else:
-            self.close_code, self.close_reason = code, reason
+            self._close_code, self._close_reason = code, reason
             self._pull = self._push = not_open
         if self._ahead is not None:
             # What was received ahead is for the handler to take, also when the client has left.
@@ -152,16 +175,16 @@ class Ending(Handshake):
 
     def _disconnected(self, message: Message) -> None:
         """Note what the server says: the client is gone. The handler learns it from what it awaits next."""
-        if self.state in (CONNECTING, OPEN):
+        if self._state in (CONNECTING, OPEN):
             code = message.get('code')
             code = CloseCode.NO_STATUS_RECEIVED if code is None else code
             self._change(DISCONNECTED, int(code), message.get('reason') or '')
 
     def _client_left(self, message: Message) -> None:
         """Note that the client is gone, and end the handler, unless it is receiving by itself and so is told."""
-        if self.state in (CLOSED, DISCONNECTED):
+        if self._state in (CLOSED, DISCONNECTED):
             return
-        accepted = self.state is OPEN
+        accepted = self._state is OPEN
         self._disconnected(message)
         if not self._receiving and (not accepted or self.settings.cancel_on_disconnect):
             self._interrupt()
@@ -180,11 +203,11 @@ class Ending(Handshake):
 
     def _abort(self, code: int, reason: str) -> None:
         """Close from outside of the handler, and end it; the watch does it when a limit of time is reached."""
-        if self.state is OPEN:
+        if self._state is OPEN:
             self._break(code, reason)
-        elif self.state is CLOSED and self._sending and self.close_code != CloseCode.ABNORMAL_CLOSURE:
+        elif self._state is CLOSED and self._sending and self._close_code != CloseCode.ABNORMAL_CLOSURE:
             # The handler's own close is what waits; a denial has no code.
-            self._close_later(self.close_code or code, self.close_reason or '')
+            self._close_later(self._close_code or code, self._close_reason or '')
         self._interrupt()
 
     def _close_later(self, code: int, reason: str) -> None:
@@ -208,14 +231,14 @@ class Ending(Handshake):
     def _told_disconnect(self) -> WebSocketDisconnect:
         """Return what tells the caller that the connection is over."""
         self._interruption.tell()
-        assert self.close_code is not None
-        return WebSocketDisconnect(self.close_code, self.close_reason or '')
+        assert self._close_code is not None
+        return WebSocketDisconnect(self._close_code, self._close_reason or '')
 
     def _stands_for(self, exc: BaseException) -> BaseException:
         """Return what ``exc`` means to who is told why the handler ends: a cancellation of ours is the disconnect."""
         if not isinstance(exc, asyncio.CancelledError) or not self._interruption.is_ours(asyncio.current_task()):
             return exc
-        return WebSocketDisconnect(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason or '')
+        return WebSocketDisconnect(self._close_code or CloseCode.ABNORMAL_CLOSURE, self._close_reason or '')
 
     def _require_loop(self, call: str) -> None:
         """Refuse a call in another event loop: what it awaits would not wake up, and nobody could end it.
@@ -231,16 +254,16 @@ class Ending(Handshake):
     def _refusal(self, call: str, advice: str) -> WebSocketStateError:
         return WebSocketStateError(
             '%s is not possible on the WebSocket of %s, which is %s. %s'
-            % (call, printable(self.scope.get('path')), self.state.value, advice)
+            % (call, printable(self.scope.get('path')), self._state.value, advice)
         )
 
     def _not_open(self, call: str) -> Exception:
         """Return what the handler sees of a call for which the WebSocket has to be open."""
-        if self.state in (CLOSED, DISCONNECTED):
+        if self._state in (CLOSED, DISCONNECTED):
             self._note_vain(call)
-        if self.state is DISCONNECTED:
+        if self._state is DISCONNECTED:
             return self._told_disconnect()
-        if self.state is CLOSED:
+        if self._state is CLOSED:
             return self._refusal(call, 'Its handler has ended or has closed it: receive and send before that.')
         return self._refusal(call, 'Await connect() first.')
 
@@ -266,7 +289,7 @@ class Ending(Handshake):
         if isinstance(exc, asyncio.CancelledError):
             if self._vain >= VAIN_CALLS:
                 return exc
-            is_ours = self._interruption.was_ours(asyncio.current_task()) and self.close_code is not None
+            is_ours = self._interruption.was_ours(asyncio.current_task()) and self._close_code is not None
             return self._told_disconnect() if is_ours else exc
         if not isinstance(exc, Exception):
             return exc
@@ -354,7 +377,7 @@ class Ending(Handshake):
         if self._ahead is None:
             self._is_unfinished = True
             self._ahead = ReadAhead(self._server_receive, self._wake_watch, self._client_left)
-            if self.state is OPEN:
+            if self._state is OPEN:
                 self._pull = self._receive_ahead
         # The news may come at once, where tasks start eagerly.
         self._ahead.resume()
@@ -365,7 +388,7 @@ class Ending(Handshake):
         message = await self._ahead.take()
         if self._ahead is not None and self._ahead.drained:
             self._ahead = None
-            self._pull = self._server_receive if self.state is OPEN else not_open
+            self._pull = self._server_receive if self._state is OPEN else not_open
         return message if message is not None else await self._pull()
 
     def _rest(self, wake: Callable[[Any], None]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+from types import MappingProxyType
 from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
 
 from apistar import types
@@ -29,7 +30,7 @@ QUICK = 0.001
 #: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
 LAST_TIME = 1e12
 DEFAULT_SETTINGS = Settings()
-NO_PARAMS: Mapping[str, Any] = {}
+NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
 
@@ -62,10 +63,10 @@ class WebSocket(Ending):
         self.scope = scope
         self.path_params = path_params
         self.settings = settings
-        self.state = CONNECTING
+        self._state = CONNECTING
         #: The subprotocol that was accepted, or None.
         self.subprotocol: Optional[str] = None
-        self.close_code = self.close_reason = None
+        self._close_code = self._close_reason = None
         rate = settings.max_messages_per_second
         self._server_receive = receive if rate is None else Pace(receive, int(rate)).receive
         self._server_send = send
@@ -100,7 +101,7 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: if the client is gone.
         :raises HTTPException: 503, if the application is being drained; left alone, it is the denial.
         """
-        if self.state is not CONNECTING:
+        if self._state is not CONNECTING:
             return self._connected_before(subprotocol, headers)
         if self._loop is None:
             await self._receive_handshake()
@@ -131,9 +132,9 @@ class WebSocket(Ending):
         self._begin(await self._server_receive(), asyncio.get_running_loop(), True)
 
     def _connected_before(self, subprotocol: Optional[str], headers: Optional[HeaderItems]) -> None:
-        if self.state is DISCONNECTED:
+        if self._state is DISCONNECTED:
             raise self._told_disconnect()
-        if self.state is CLOSED:
+        if self._state is CLOSED:
             raise self._refusal('connect()', 'Connect before closing, or not at all.')
         if headers or subprotocol not in (None, self.subprotocol):
             raise self._refusal(
@@ -166,7 +167,7 @@ class WebSocket(Ending):
         if self._ahead is None:
             self._read_ahead()
         for _ in range(SETTLING_TURNS):
-            if self.state is DISCONNECTED:
+            if self._state is DISCONNECTED:
                 raise self._told_disconnect()
             await asyncio.sleep(0)
 
@@ -180,9 +181,9 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: if the client is gone.
         :raises WebSocketStateError: once the handshake is answered.
         """
-        if self.state is DISCONNECTED:
+        if self._state is DISCONNECTED:
             raise self._told_disconnect()
-        if self.state is not CONNECTING:
+        if self._state is not CONNECTING:
             raise self._refusal('deny()', 'A handshake is answered once; close() ends an open connection.')
         start = {'type': 'websocket.http.response.start', 'status': status, 'headers': encode_headers(headers)}
         self._was_refused = True
@@ -285,7 +286,7 @@ class WebSocket(Ending):
         return self
 
     async def __anext__(self) -> Any:
-        if self.state is CLOSED:
+        if self._state is CLOSED:
             raise StopAsyncIteration
         try:
             return await self.receive()
@@ -293,7 +294,7 @@ class WebSocket(Ending):
             raise StopAsyncIteration from None
         except WebSocketStateError:
             # Another task of the handler has closed meanwhile.
-            if self.state is not CLOSED:
+            if self._state is not CLOSED:
                 raise
             raise StopAsyncIteration from None
 
@@ -390,10 +391,10 @@ class WebSocket(Ending):
 
     async def _close(self, code: int = 1000, reason: str = '') -> None:
         """Close the connection with a code and a reason that are known to be allowed."""
-        if self.state is not OPEN:
+        if self._state is not OPEN:
             if self._loop is None:
                 await self._receive_handshake()
-            if self.state is not CONNECTING:
+            if self._state is not CONNECTING:
                 return
             self._was_refused = True
         self._change(CLOSED, code, reason)

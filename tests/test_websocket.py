@@ -717,6 +717,19 @@ class TestAttributes:
     def test_the_class_has_no_getattr_which_would_slow_down_every_attribute(self):
         assert not any('__getattr__' in vars(cls) for cls in WebSocket.__mro__)
 
+    @pytest.mark.parametrize('name', ['state', 'close_code', 'close_reason'])
+    def test_what_the_package_decides_cannot_be_set(self, name):
+        with pytest.raises(AttributeError):
+            setattr(channel(Peer()), name, 'busy')
+
+    def test_an_attribute_of_the_state_is_refused_with_advice(self):
+        with pytest.raises(AttributeError, match=r'all connections share: .* ws.user = '):
+            channel(Peer()).state.user = 'ann'
+
+    def test_the_path_parameters_of_a_websocket_made_by_hand_are_its_own(self):
+        with pytest.raises(TypeError):
+            channel(Peer()).path_params['room'] = 'a'
+
     def test_names_of_other_frameworks_are_free(self):
         ws = channel(Peer())
         ws.user = 'ann'

@@ -16,7 +16,9 @@ INTERVAL = 0.05
 class Closable(Protocol):
     """What is asked of a WebSocket."""
 
-    state: WebSocketState
+    @property
+    def state(self) -> WebSocketState:
+        """The state of the connection."""
 
     def _abort(self, code: int, reason: str) -> None:
         """Close it, and end its handler."""
