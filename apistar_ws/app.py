@@ -72,6 +72,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     :param websocket_docs_url: where the page is on which they can be tried; beside ``docs_url`` when left out,
         ``/docs/websockets/``.
     :param websocket_schema_limits: whether the document says the limits of the routes; it is public.
+    :param websocket_docs_explain: whether the page may ask why a handshake was denied. The application then runs the
+        hooks and components of a handshake for whoever may POST to the page: not for one that is open to the public.
     :param template_dir: and the others, as for API Star's ``ASyncApp``.
     :raises ConfigurationError: for a WebSocket route that cannot work.
     """
@@ -90,6 +92,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         websocket_schema_url: Optional[str] = BESIDE,
         websocket_docs_url: Optional[str] = BESIDE,
         websocket_schema_limits: bool = False,
+        websocket_docs_explain: bool = False,
     ) -> None:
         components = list(components or [])
         require_components(components)
@@ -100,6 +103,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             neighbour(docs_url) if websocket_docs_url == BESIDE else websocket_docs_url,
             websocket_schema_limits,
             docs_url,
+            websocket_docs_explain,
         )
         #: What describes the WebSocket routes, made when somebody asks.
         self.websocket_pages: Dict[str, Any] = {}

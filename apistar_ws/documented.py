@@ -26,6 +26,8 @@ class Places(NamedTuple):
     has_limits: bool = False
     #: The page for HTTP, if there is one.
     http_docs_url: Optional[str] = None
+    #: Whether the page may ask how a handshake would be answered.
+    explains: bool = False
 
 
 def neighbour(url: Optional[str]) -> Optional[str]:
@@ -50,7 +52,8 @@ def pages(places: Places) -> List[Route]:
         routes.append(page(places.schema_url, 'GET', serve_document, 'schema'))
     if places.docs_url is not None:
         routes.append(page(places.docs_url, 'GET', serve_page, 'docs'))
-        routes.append(page(places.docs_url, 'POST', explain_denial, 'denial'))
+        if places.explains:
+            routes.append(page(places.docs_url, 'POST', explain_denial, 'denial'))
         routes += [page(asset_url(places.docs_url, name), 'GET', ASSET_HANDLERS[name], name) for name in ASSETS]
     return routes
 

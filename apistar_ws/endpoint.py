@@ -58,6 +58,7 @@ class Endpoint:
         self.name: str = route.name
         self.settings = settings.override(**declaration.settings)
         self.connect = declaration.connect
+        self.documented = declaration.documented
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
         require_object(self.handler)
@@ -143,7 +144,7 @@ class Refusal(Endpoint):
     def __init__(self, exc: HTTPException, settings: Settings, log: RouteLog) -> None:
         self.route = None
         self.log = log
-        self.connect = True
+        self.connect = self.documented = True
         self.settings = settings
         self.connections = set()
         self.leave = self.connections.discard

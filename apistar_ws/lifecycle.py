@@ -6,7 +6,7 @@ import logging
 from typing import Any, Awaitable, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from apistar import http
-from apistar.exceptions import HTTPException
+from apistar.exceptions import HTTPException, NotFound
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.ending import WebSocketState
@@ -54,7 +54,6 @@ class Conducted(Watched, Admitted, Protocol):
     """What the lifecycle uses of a WebSocket, beside what a handler may use of it."""
 
     scope: Scope
-    state: WebSocketState
     path_params: Mapping[str, Any]
     _server_receive: Receive
     _server_send: Send
@@ -385,6 +384,9 @@ class Rehearsal(Lifecycle):
 
     def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
         endpoint, params = super()._find(path)
+        if not endpoint.documented:
+            # Like a path that leads nowhere: who asks may not even know of it.
+            return Refusal(NotFound(), self._settings, self._log), {}
         return endpoint.without_handler(), params
 
 

@@ -47,6 +47,7 @@ class Served(Protocol):
     name: str
     url: str
     settings: Settings
+    documented: bool
 
 
 class Message(NamedTuple):
@@ -85,9 +86,9 @@ def describe(
     schemas, hooks = Schemas(), list(hooks)
     described: List[Description] = []
     for endpoint in endpoints:
-        declaration = declaration_for(endpoint.route.handler, endpoint.route.url)
-        if not declaration.documented:
+        if not endpoint.documented:
             continue
+        declaration = declaration_for(endpoint.route.handler, endpoint.route.url)
         id = free_name(NAME_IS_FREE.sub('.', endpoint.name), {item.id: item for item in described})
         try:
             described.append(describe_route(id, endpoint, declaration, components, hooks, schemas))

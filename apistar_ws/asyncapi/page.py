@@ -60,6 +60,7 @@ def rendered(app: Any) -> str:
         script=relative(here, asset_url(here, 'console.js')),
         styles=[*theme(app, here), relative(here, asset_url(here, 'console.css'))],
         links=[(text, relative(here, url)) for text, url in found.items() if url is not None],
+        explains=places.explains,
         routes=[shown(item, schemas) for item in described],
     )
 
@@ -84,11 +85,16 @@ def text_of(folder: str, name: str) -> str:
     return (resources.files('apistar_ws.asyncapi') / folder / name).read_text(encoding='utf-8')
 
 
-@functools.lru_cache(maxsize=None)
 def asset_response(name: str) -> http.Response:
-    """Return the script or the style of the page."""
+    """Return the script or the style of the page; made for each request, since a hook may add a cookie to it."""
     headers = {'Content-Type': CONTENT_TYPES[name], 'Cache-Control': 'no-cache'}
-    return http.Response(text_of('static', name).encode(), headers=headers)
+    return http.Response(asset(name), headers=headers)
+
+
+@functools.lru_cache(maxsize=None)
+def asset(name: str) -> bytes:
+    """Return the content of the script or the style of the page."""
+    return text_of('static', name).encode()
 
 
 def shown(item: Description, schemas: Schemas) -> Dict[str, Any]:

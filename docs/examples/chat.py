@@ -137,4 +137,6 @@ app = ASyncApp(
         # With a Redis, any number of processes and machines share the rooms.
         GroupsComponent(os.environ.get('REDIS') or None, history=200, history_ttl=3600),
     ],
+    # For a demo, where everybody may ask why a handshake was denied.
+    websocket_docs_explain=True,
 )

@@ -313,7 +313,7 @@ def test_hooks_guard_them_as_they_guard_those_of_api_star():
             assert path.startswith(('/schema', '/docs'))
             raise exceptions.Forbidden()
 
-    client = TestClient(app(echo, event_hooks=[Closed]))
+    client = TestClient(app(echo, event_hooks=[Closed], websocket_docs_explain=True))
     for url in ('/schema/', '/schema/websockets/', '/docs/websockets/', '/docs/websockets/console.js'):
         assert client.get(url).status_code == 403
     assert client.post('/docs/websockets/', json={'url': '/echo'}).status_code == 403

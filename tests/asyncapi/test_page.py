@@ -80,7 +80,9 @@ async def own(ws: WebSocket):
 
 
 def app(**options):
-    return ASyncApp(collect_routes(auction, echo, send_bytes, own), event_hooks=[Guard], **options)
+    hooks = options.pop('event_hooks', [Guard])
+    handlers = collect_routes(auction, echo, send_bytes, own)
+    return ASyncApp(handlers, event_hooks=hooks, websocket_docs_explain=True, **options)
 
 
 def test_the_page_is_rendered_by_the_server_and_everything_in_it_is_text():
@@ -121,6 +123,18 @@ def test_script_and_style_are_small_and_served_with_their_types():
         assert response.headers['content-type'] == kind and response.text == text_of('static', name)
         size += len(gzip.compress(response.content, 9))
     assert size < MOST_OWN * 1024
+
+
+@pytest.mark.parametrize('url', [PAGE, PAGE + 'console.js', PAGE + 'console.css', '/schema/websockets/', '/schema/'])
+def test_what_a_hook_adds_to_a_response_is_for_one_visitor(url):
+    class Session:
+        def on_response(self, response: http.Response, path: http.Path, session: http.QueryParam = None):
+            if session:
+                response.headers['Set-Cookie'] = 'session=%s' % session
+
+    client = TestClient(app(event_hooks=[Session]))
+    assert client.get(url + '?session=ann').headers['set-cookie'] == 'session=ann'
+    assert 'set-cookie' not in client.get(url).headers
 
 
 def test_without_static_files_the_page_has_its_own_style_only():

@@ -83,7 +83,8 @@ class Closer:
 
 
 def client_of(**options):
-    handlers = collect_routes(guarded, long, room, own, closes)
+    handlers = collect_routes(guarded, long, room, own, closes, hidden)
+    options = {'websocket_docs_explain': True, **options}
     return TestClient(ASyncApp(handlers, event_hooks=[Guard, Closer], components=[UserComponent()], **options))
 
 
@@ -117,6 +118,23 @@ def ask(client, url, *subprotocols, **options):
 def test_the_answer_is_told_and_no_handler_runs(url, told):
     assert ask(client_of(), url) == (200, told)
     assert 'handler' not in ran
+
+
+@websocket_route('/hidden', documented=False)
+async def hidden(ws: WebSocket):
+    ran.append('handler')  # pragma: no cover
+
+
+def test_an_undocumented_route_is_like_one_that_is_not_there():
+    told = {'accepted': False, 'status': 404, 'body': '"Not found"'}
+    assert ask(client_of(), '/hidden') == ask(client_of(), '/nowhere') == (200, told)
+    assert ran.count('on_request') == 2, 'only those of the two requests'
+
+
+def test_nothing_is_explained_unless_the_application_asks_for_it():
+    client = client_of(websocket_docs_explain=False)
+    assert ask(client, '/rooms/5')[0] == 405
+    assert 'data-do="explain"' not in client.get(PAGE).text
 
 
 def test_hooks_run_in_pairs():
@@ -210,7 +228,9 @@ class UsesDatabase:
 
 def test_what_is_open_for_the_request_that_asks_stays_open():
     handlers = collect_routes(room)
-    client = TestClient(ASyncApp(handlers, event_hooks=[UsesDatabase], components=[DatabaseComponent()]))
+    client = TestClient(
+        ASyncApp(handlers, event_hooks=[UsesDatabase], components=[DatabaseComponent()], websocket_docs_explain=True)
+    )
     assert ask(client, '/rooms/5')[1]['accepted']
     assert ask(client, '/nowhere')[1]['status'] == 404
     assert ran == ['open'] * 4
@@ -226,13 +246,13 @@ def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
                     ran.append('ended')
 
     monkeypatch.setattr('apistar_ws.asyncapi.replay.PATIENCE', 0.1)
-    client = TestClient(ASyncApp(collect_routes(room), event_hooks=[Hanging]))
+    client = TestClient(ASyncApp(collect_routes(room), event_hooks=[Hanging], websocket_docs_explain=True))
     assert ask(client, '/rooms/5') == (504, 'The handshake was not answered within 0.1 seconds')
     assert ran == ['ended']
 
 
 async def test_replays_at_once_need_a_place_and_take_none():
-    app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard])
+    app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard], websocket_docs_explain=True)
     endpoint = next(item for item in app._lifecycle.endpoints if item.url == '/rooms/{number}')
     answers = [Answer() for _ in range(3)]
     scope = {

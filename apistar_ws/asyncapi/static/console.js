@@ -112,7 +112,7 @@ class Console {
     if (!this.form.reportValidity()) return;
     const url = new URL(before + this.field('url').value, location.href);
     url.protocol = url.protocol.replace('http', 'ws');
-    this.find('[data-do=explain]').hidden = true;
+    this.offerExplanation(false);
     let socket;
     try {
       socket = new WebSocket(url, this.subprotocols());
@@ -149,7 +149,13 @@ class Console {
     const text = wasDenied ? 'The handshake was denied, or nobody answers.' : inWords(code);
     this.log('close', `closed ${code}`, [reason, text].filter(Boolean).join(' – '));
     this.show('closed', `Closed with ${code}${reason ? `, ${reason}` : ''}: ${text}`);
-    this.find('[data-do=explain]').hidden = !wasDenied;
+    this.offerExplanation(wasDenied);
+  }
+
+  // The button is only there if the application has switched it on.
+  offerExplanation(isOffered) {
+    const button = this.find('[data-do=explain]');
+    if (button) button.hidden = !isOffered;
   }
 
   // Hooks and components of the handshake run again there, so it is only done when it is asked for.
