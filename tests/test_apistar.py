@@ -311,7 +311,7 @@ class TestConstruction:
             for kind in (apistar.ASyncApp, apistar_ws.ASyncApp)
         )
         assert received[: len(expected)] == expected
-        more = ['websocket_schema_url', 'websocket_docs_url', 'websocket_schema_limits']
+        more = ['websocket_schema_url', 'websocket_docs_url', 'websocket_schema_limits', 'websocket_docs_explain']
         assert [name for name, _, _ in received[len(expected) :]] == more
 
     def test_all_arguments_may_be_given_by_position(self, ASyncApp, TestClient):
