@@ -35,6 +35,7 @@ from apistar_ws.lifecycle import Lifecycle
 from apistar_ws.resources import Resource, close_rest, opened_in
 from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
 from apistar_ws.routes import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
+from apistar_ws.routes import Route as OurRoute
 from apistar_ws.signatures import describe_handler
 from apistar_ws.startup import Startup
 from apistar_ws.types import Receive, Scope, Send
@@ -124,7 +125,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         """Return what conducts the WebSockets of these routes."""
         # Whatever a subclass has put there.
         components = with_websocket_component(self.injector.components)
-        injector = ASyncInjector([*HANDSHAKE_COMPONENTS, *components], self.injector.initial)
+        injector = ASyncInjector([*HANDSHAKE_COMPONENTS, *components], self.injector.initial, self._aliases())
         settings = next(item.settings for item in components if isinstance(item, WebSocketComponent))
         endpoints = [Endpoint(named.route, named.url, settings, injector) for named in named_routes]
         for named, endpoint in zip(named_routes, endpoints):
@@ -156,8 +157,15 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     def init_injector(self, components: Optional[Sequence[Component]] = None) -> None:
         """Make the injector for HTTP; called by API Star."""
         self.injector = ASyncInjector(
-            [*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)], INITIAL_COMPONENTS
+            [*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)],
+            INITIAL_COMPONENTS,
+            self._aliases(),
         )
+
+    def _aliases(self) -> Dict[Any, str]:
+        """Return what may be written for App and Route: the classes that the application consists of."""
+        apps = [cls for cls in type(self).__mro__ if issubclass(cls, App)]
+        return {**dict.fromkeys(apps, 'app'), OurRoute: 'route', WebSocketRoute: 'route'}
 
     def get_event_hooks(self) -> Tuple[Methods, Methods, Methods]:
         """Return what the hooks do before a handler, after it and at an error, for one request or connection.

@@ -5,6 +5,7 @@ import difflib
 import functools
 import inspect
 import re
+from types import MappingProxyType
 from typing import (
     Any,
     AsyncIterator,
@@ -28,7 +29,7 @@ from apistar.server.core import Route
 
 from apistar_ws.parameters import made_once
 from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
-from apistar_ws.signatures import describe_handler, handler_signature, readable
+from apistar_ws.signatures import describe_handler, handler_signature, in_order, plain_parameter, readable
 from apistar_ws.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
 from apistar_ws.validation import is_message_type
 from apistar_ws.websocket import WebSocket
@@ -44,6 +45,7 @@ CHANNEL_NAMES = ('ws', 'websocket', 'web_socket', 'socket')
 HOOK_NAMES = ('on_request', 'on_response', 'on_error', 'on_startup', 'on_shutdown')
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
+NO_ALIASES: Mapping[Any, str] = MappingProxyType({})
 PARAMETER = re.compile('{([^}]*)}')
 
 
@@ -200,10 +202,14 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
 
     :param components: the components; of one that yields, what it yields is supplied, and closed at the end.
     :param initial: what the state has from the beginning, by its key there.
+    :param aliases: more types that stand for such a value.
     """
 
-    def __init__(self, components: Iterable[Component], initial: Mapping[str, Any]) -> None:
+    def __init__(
+        self, components: Iterable[Component], initial: Mapping[str, Any], aliases: Mapping[Any, str] = NO_ALIASES
+    ) -> None:
         super().__init__(with_resources(components), initial)
+        self.reverse_initial.update(aliases)
 
     async def run_async(self, funcs: Iterable[Callable[..., Any]], state: State) -> Any:
         """Call ``funcs`` one after the other with what they ask for, and return what the last returned."""
@@ -230,7 +236,7 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
         return [
             Step(func, is_async, tuple(kwargs.items()), consts, output, set_return)
             for func, is_async, kwargs, consts, output, set_return in self.resolve_functions(
-                [readable(func) for func in funcs], state
+                [readable(func, self.components) for func in funcs], state
             )
         ]
 
@@ -261,7 +267,7 @@ class Arguments:
         self._name = describe_handler(handler)
         self._injector = injector
         self._plans: Dict[Any, Plan] = {}
-        signature = handler_signature(handler)
+        signature = handler_signature(handler, injector.components)
         fields = url_fields(url, signature, self._name)
         self._path_fields = [field for field in fields if field.location == 'path']
         self._query_fields = [field for field in fields if field.location == 'query']
@@ -302,11 +308,19 @@ class Arguments:
         try:
             self._plan(on_request)
         except ConfigurationError as exc:
-            found = [getattr(parameter.annotation, 'supplied_by', '') for parameter in self._injected]
+            found = [getattr(parameter.annotation, 'supplied_by', '') for parameter in self._unsupplied()]
             suppliers = ', '.join(filter(None, found))
             if not suppliers or not str(exc).startswith('No component able'):
                 raise
             raise ConfigurationError('%s Add %s to components.' % (exc, suppliers)) from None
+
+    def _unsupplied(self) -> List[inspect.Parameter]:
+        components = self._injector.components
+        return [
+            parameter
+            for parameter in self._injected
+            if not any(component.can_handle_parameter(parameter) for component in components)
+        ]
 
     async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
         """Run the hooks and the components, and return the other arguments of the handler."""
@@ -372,7 +386,8 @@ class Arguments:
         if self._deferred is None:
             steps, keywords = self._steps(on_request, self._injected)
             return Plan(compiled_steps(steps), keywords, compiled_steps([]), ())
-        return self._resolve_deferred(on_request, self._deferred.annotation.parameters)
+        later = [plain_parameter(item, self._injector.components) for item in self._deferred.annotation.parameters]
+        return self._resolve_deferred(on_request, later)
 
     def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
         """Tell apart what is resolved once, and what each time: the arguments of ``later``, and what needs them."""
@@ -399,7 +414,7 @@ class Arguments:
         async def handler() -> None:
             """Stands for the handler, with these parameters."""
 
-        handler.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        handler.__signature__ = inspect.Signature(in_order(parameters))  # type: ignore[attr-defined]
         handler.__name__ = self._name
         steps = self._injector.resolve_steps([*hooks, handler], {'websocket': None})
         last = steps.pop()

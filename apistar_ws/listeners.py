@@ -14,7 +14,7 @@ from apistar_ws.parameters import PRIMITIVES
 from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.settings import Options
-from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
 
@@ -78,8 +78,9 @@ def listen(listener: Handler, declaration: Declaration, per_message: Sequence[st
             if reply is not None:
                 await WebSocket.send(ws, reply)
 
-    later = parameters_per_message(signature, per_message, describe_handler(listener))
-    now = [item for name, item in signature.parameters.items() if name != 'message' and item not in later]
+    asked_for = resolved_signature(listener)
+    later = parameters_per_message(asked_for, per_message, describe_handler(listener))
+    now = [item for name, item in asked_for.parameters.items() if name != 'message' and item not in later]
     stand_in(handler, listener, [*now, CHANNEL, *deferred_parameters(later)])
     return Serving(handler, receives, sends)
 

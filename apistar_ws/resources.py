@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import logging
 import typing
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
@@ -67,11 +67,12 @@ class Resource(Component):  # type: ignore[misc]
     """Stands for a component whose ``resolve`` yields: supplies what it yields, and notes that it has to be closed.
 
     :param component: the component.
+    :param components: all of the application.
     """
 
-    def __init__(self, component: Component) -> None:
+    def __init__(self, component: Component, components: Sequence[Component] = ()) -> None:
         self._component = component
-        signature = handler_signature(component.resolve)
+        signature = handler_signature(component.resolve, components)
         self._supplies = yielded(signature.return_annotation)
         overrides = type(component).can_handle_parameter is not Component.can_handle_parameter
         if signature.return_annotation is signature.empty and not overrides:
@@ -91,13 +92,14 @@ class Readable(Component):  # type: ignore[misc]
     """Stands for a component whose annotations are strings, and has them resolved.
 
     :param component: the component.
+    :param components: all of the application.
     """
 
-    def __init__(self, component: Component) -> None:
+    def __init__(self, component: Component, components: Sequence[Component] = ()) -> None:
         for name in ('can_handle_parameter', 'identity'):
             if getattr(type(component), name) is not getattr(Component, name):
                 setattr(self, name, getattr(component, name))
-        self.resolve = readable(component.resolve)
+        self.resolve = readable(component.resolve, components)
 
 
 def opener(resolve: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
@@ -131,18 +133,19 @@ def yielded(annotation: Any) -> Any:
 
 def with_resources(components: Iterable[Component]) -> List[Component]:
     """Return ``components`` with what stands for those that yield, or have strings for annotations, in their place."""
-    found = [stand_in_for(component) for component in components]
+    components = list(components)
+    found = [stand_in_for(component, components) for component in components]
     kinds = {type(component) for component in found}
     if Resource in kinds and OpenedResourcesComponent not in kinds:
         found.append(OpenedResourcesComponent())
     return found
 
 
-def stand_in_for(component: Component) -> Component:
+def stand_in_for(component: Component, components: Sequence[Component]) -> Component:
     """Return ``component``, or what API Star's injector can use in its place."""
     if is_resource(component):
-        return Resource(component)
-    return component if readable(component.resolve) == component.resolve else Readable(component)
+        return Resource(component, components)
+    return component if readable(component.resolve) == component.resolve else Readable(component, components)
 
 
 def is_resource(component: Component) -> bool:

@@ -1,9 +1,10 @@
 """What a function asks for, as API Star understands it, and its name in a sentence."""
 
 import inspect
-from typing import Any, Callable
+from typing import Any, Callable, Iterable, List, Sequence
 
 from apistar.exceptions import ConfigurationError
+from apistar.server.components import Component
 
 from apistar_ws.messages import union_members
 
@@ -13,34 +14,59 @@ def describe_handler(handler: Any) -> str:
     return '%s.%s' % (getattr(handler, '__module__', '?'), getattr(handler, '__qualname__', repr(handler)))
 
 
-def handler_signature(handler: Any) -> inspect.Signature:
+def handler_signature(handler: Any, components: Sequence[Component] = ()) -> inspect.Signature:
     """Return the signature of ``handler`` as API Star understands it.
 
     Annotations that are strings are resolved; ``Optional[X]`` and ``X | None`` become ``X`` with a default of
-    None.
+    None, unless one of ``components`` supplies exactly that.
+
+    :raises ConfigurationError: for a name that the module of the handler does not have.
+    """
+    signature = resolved_signature(handler)
+    parameters = [plain_parameter(parameter, components) for parameter in signature.parameters.values()]
+    return signature.replace(parameters=in_order(parameters))
+
+
+def resolved_signature(handler: Any) -> inspect.Signature:
+    """Return the signature of ``handler`` with annotations that are strings resolved.
 
     :raises ConfigurationError: for a name that the module of the handler does not have.
     """
     try:
-        signature = inspect.signature(handler, eval_str=True)
+        return inspect.signature(handler, eval_str=True)
     except Exception as exc:
         raise ConfigurationError(
             'An annotation of %s cannot be resolved: %s. Names in annotations have to be importable '
             'from the module of the handler.' % (describe_handler(handler), exc)
         ) from None
-    return signature.replace(parameters=[plain_parameter(parameter) for parameter in signature.parameters.values()])
 
 
-def plain_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None."""
+def in_order(parameters: Iterable[inspect.Parameter]) -> List[inspect.Parameter]:
+    """Return parameters in an order that a signature allows, those with a default by keyword only.
+
+    API Star gives every argument by its name, so that their order does not matter.
+    """
+    given = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY)
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty
+        else parameter
+        for parameter in parameters
+    ]
+    return sorted(given, key=lambda parameter: parameter.kind)
+
+
+def plain_parameter(parameter: inspect.Parameter, components: Sequence[Component] = ()) -> inspect.Parameter:
+    """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None, unless that is supplied."""
     choices = union_members(parameter.annotation)
     if len(choices) != 1 or choices[0] is parameter.annotation:
+        return parameter
+    if any(component.can_handle_parameter(parameter) for component in components):
         return parameter
     default = None if parameter.default is parameter.empty else parameter.default
     return parameter.replace(annotation=choices[0], default=default)
 
 
-def readable(func: Callable[..., Any]) -> Callable[..., Any]:
+def readable(func: Callable[..., Any], components: Sequence[Component] = ()) -> Callable[..., Any]:
     """Return ``func``, or one that does the same and has its annotations resolved, where they are strings.
 
     API Star reads annotations as they are, and finds no component for a string (PEP 563).
@@ -59,7 +85,7 @@ def readable(func: Callable[..., Any]) -> Callable[..., Any]:
         return await func(**arguments)
 
     stand_in: Any = call_async if inspect.iscoroutinefunction(func) else call
-    stand_in.__signature__ = handler_signature(func)
+    stand_in.__signature__ = handler_signature(func, components)
     stand_in.__name__ = getattr(func, '__name__', type(func).__name__)
     stand_in.__qualname__, stand_in.__module__ = getattr(func, '__qualname__', stand_in.__name__), func.__module__
     return stand_in  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from apistar_ws.messages import MessageType
 from apistar_ws.returned import annotated_schema, encode_reply
 from apistar_ws.routes import Declaration, Function, Serving, marker, schema
 from apistar_ws.settings import Options
-from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
 
@@ -56,7 +56,7 @@ def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Dec
                 if message is not None:
                     await WebSocket.send(ws, message)
 
-    stand_in(handler, generator, [*signature.parameters.values(), CHANNEL])
+    stand_in(handler, generator, [*resolved_signature(generator).parameters.values(), CHANNEL])
     return Serving(handler, None, sends)
 
 
