@@ -18,7 +18,7 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
-from apistar_ws.components import HANDSHAKE_COMPONENTS, WebSocketComponent
+from apistar_ws.components import HANDSHAKE_COMPONENTS, HeadersComponent, WebSocketComponent
 from apistar_ws.documented import BESIDE, Places, described, neighbour, pages, yielding
 from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
@@ -157,7 +157,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     def init_injector(self, components: Optional[Sequence[Component]] = None) -> None:
         """Make the injector for HTTP; called by API Star."""
         self.injector = ASyncInjector(
-            [*ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)],
+            [HeadersComponent(), *ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)],
             INITIAL_COMPONENTS,
             self._aliases(),
         )

@@ -92,8 +92,8 @@ class HandshakeBody(Component):  # type: ignore[misc]
         return http.Body(b'')
 
 
-class HandshakeHeaders(Component):  # type: ignore[misc]
-    """Supplies ``http.Headers``, also while a handshake is denied because they do not decode."""
+class HeadersComponent(Component):  # type: ignore[misc]
+    """Supplies ``http.Headers``, whatever bytes a client sends, over HTTP too."""
 
     def resolve(self, scope: ASGIScope) -> http.Headers:
         """Return the headers."""
@@ -141,7 +141,7 @@ HANDSHAKE_COMPONENTS: Tuple[Component, ...] = (
     HandshakeHost(),
     HandshakePort(),
     HandshakeBody(),
-    HandshakeHeaders(),
+    HeadersComponent(),
     HandshakeQueryString(),
     HandshakeQueryParams(),
     HandshakePathParams(),

@@ -85,14 +85,13 @@ class Endpoint:
     def enter(self, ws: Admitted) -> None:
         """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
 
-        :raises HTTPException: 400 for bytes that do not decode, 403 for a foreign origin, 503 for a full route.
+        :raises HTTPException: 400 for a query string that does not decode, 403 for a foreign origin, 503 for a full
+            route.
         """
         scope = ws.scope
         origin: Optional[bytes] = None
         host = b''
         for name, value in scope['headers']:
-            if not value.isascii():
-                require_decodable(scope)
             if name == b'host':
                 host = value
             elif name == b'origin':
@@ -193,13 +192,11 @@ def maker(receives: Optional[Schema], sends: Optional[Schema]) -> Callable[..., 
 
 
 def require_decodable(scope: Scope) -> None:
-    """Refuse a handshake with bytes that API Star cannot decode.
+    """Refuse a handshake whose query string API Star cannot decode.
 
-    :raises BadRequest: for a query string or a header that is not UTF-8.
+    :raises BadRequest: for a query string that is not UTF-8.
     """
     try:
         scope.get('query_string', b'').decode()
-        for name, value in scope['headers']:
-            name.decode(), value.decode()
     except UnicodeDecodeError:
-        raise BadRequest('The query string and the headers have to be UTF-8') from None
+        raise BadRequest('The query string has to be UTF-8') from None

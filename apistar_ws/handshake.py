@@ -1,11 +1,11 @@
 """What a client asked for: the handshake as a handler wants to read it, and the headers of the answer."""
 
 import functools
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import parse_qsl
 
-import werkzeug.http
 from apistar import http
+from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws.origins import DEFAULT_PORTS
 from apistar_ws.settings import is_token
@@ -35,12 +35,12 @@ class Handshake:
     @functools.cached_property
     def query_params(self) -> http.QueryParams:
         """The query parameters as text; declare them as arguments of the handler to have them validated."""
-        return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode()))
+        return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode('utf-8', 'replace')))
 
     @functools.cached_property
     def cookies(self) -> Dict[str, str]:
         """The cookies of the handshake; the first of a name counts (RFC 6265 section 5.4)."""
-        return werkzeug.http.parse_cookie(self.headers.get('cookie')).to_dict()
+        return parse_cookie(self.headers.get('cookie')).to_dict()
 
     @functools.cached_property
     def url(self) -> http.URL:
@@ -73,8 +73,29 @@ def printable(text: Any) -> str:
 
 
 def decode_headers(scope: Scope) -> List[Tuple[str, str]]:
-    """Return the headers of a handshake; where they do not decode, it is being denied."""
-    return [(name.decode('utf-8', 'replace'), value.decode('utf-8', 'replace')) for name, value in scope['headers']]
+    """Return the headers of a handshake or a request, several ``Cookie`` fields as one.
+
+    A field whose name is not ASCII is left out: in lower case it might become another.
+    """
+    fields = [(name.decode(), value) for name, value in scope['headers'] if name.isascii()]
+    headers = [(name, decode_value(value)) for name, value in fields]
+    cookies = [value for name, value in fields if name.lower() == 'cookie']
+    if len(cookies) > 1 or not all(map(bytes.isascii, cookies)):
+        headers = [pair for pair in headers if pair[0].lower() != 'cookie'] + [('cookie', decode_cookies(cookies))]
+    return headers
+
+
+def decode_value(value: bytes) -> str:
+    """Return the value of a header as text: UTF-8, as browsers write it, or else Latin-1, which never fails."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode('latin-1')
+
+
+def decode_cookies(fields: Sequence[bytes]) -> str:
+    """Return the ``Cookie`` fields of one handshake as one (RFC 6265 section 5.4), each cookie decoded by itself."""
+    return ';'.join(map(decode_value, b'; '.join(fields).split(b';')))
 
 
 def connection_url(scope: Scope) -> str:
@@ -82,7 +103,7 @@ def connection_url(scope: Scope) -> str:
     scheme = scope.get('scheme') or 'ws'
     path = scope.get('root_path', '') + scope['path']
     query = scope.get('query_string', b'').decode('utf-8', 'replace')
-    host = next((value.decode('utf-8', 'replace') for name, value in scope['headers'] if name == b'host'), None)
+    host = next((decode_value(value) for name, value in scope['headers'] if name == b'host'), None)
     return '%s://%s%s%s' % (scheme, host or server_host(scope, scheme), path, query and '?' + query)
 
 

@@ -9,7 +9,8 @@ from apistar.server import validation
 from apistar.server.asgi import HeaderComponent
 from apistar.validators import ValidationError
 
-from apistar_ws.components import HandshakeHeaders
+from apistar_ws.components import HeadersComponent
+from apistar_ws.handshake import decode_cookies, decode_value
 from apistar_ws.steps import Keywords, Step
 from apistar_ws.types import Scope
 
@@ -130,11 +131,11 @@ class HeaderParam:
     def resolve(self, scope: Scope) -> Optional[http.Header]:
         """Return the first header of that name, or None."""
         wanted = self._name
-        for name, value in scope['headers']:
-            # In lower case, says ASGI; not everybody who writes a scope by hand does.
-            if name == wanted or name.lower() == wanted:
-                return http.Header(value.decode('utf-8', 'replace'))
-        return None
+        # In lower case, says ASGI; not everybody who writes a scope by hand does.
+        found = [value for name, value in scope['headers'] if name == wanted or name.lower() == wanted]
+        if not found:
+            return None
+        return http.Header(decode_cookies(found) if wanted == b'cookie' else decode_value(found[0]))
 
 
 def made_once(
@@ -166,7 +167,7 @@ def with_single_headers(steps: Sequence[Step], keywords: Keywords) -> List[Step]
     """Return ``steps`` without API Star's ``Headers`` of all headers, where only single ones are asked for."""
     others = [step.kwargs for step in steps if not calls(HeaderComponent, step)]
     asked = {key for kwargs in [*others, keywords] for _, key in kwargs}
-    unasked = [step for step in steps if calls(HandshakeHeaders, step) and step.output not in asked]
+    unasked = [step for step in steps if calls(HeadersComponent, step) and step.output not in asked]
     return [single_header(step) for step in steps if step not in unasked] if unasked else list(steps)
 
 

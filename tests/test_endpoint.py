@@ -17,9 +17,7 @@ class TestAdmission:
     @pytest.mark.parametrize(
         'url, options, status, body',
         [
-            ('/limited', {'query_string': b'\xff'}, 400, b'"The query string and the headers have to be UTF-8"'),
-            ('/limited', {'headers': [(b'x', b'\xff')]}, 400, b'"The query string and the headers have to be UTF-8"'),
-            ('/limited', {'headers': [(b'x', b'\xff'), (b'x', b'a')]}, 400, None),
+            ('/limited', {'query_string': b'\xff'}, 400, b'"The query string has to be UTF-8"'),
             ('/limited?x=a', {}, 400, b'{"x":"Must be a number."}'),
             ('/needed', {}, 400, b'{"x":"The \\"x\\" field is required."}'),
             ('/needed?x=1', {'headers': [(b'host', b'[')]}, 400, b'"The Host header is malformed"'),

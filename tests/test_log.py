@@ -129,24 +129,22 @@ class TestConnections:
         async def flood(numbers):
             for number in numbers:
                 origin = [(b'host', b'example.org'), (b'origin', b'https://%d.example.com' % number)]
-                bad = [(b'host', b'example.org'), (b'x-bad', b'\xff%d' % number)]
                 for options in [
                     {'path': '/nowhere/%d' % number},
                     {'path': '/guarded', 'query_string': b'n=%d' % number},
                     {'path': '/do/x', 'headers': origin},
-                    {'path': '/do/x', 'headers': bad},
-                    {'path': '/do/%s%d' % ('x' * 300, number), 'headers': bad},
+                    {'path': '/do/x', 'query_string': b'\xff%d' % number},
+                    {'path': '/do/%s%d' % ('x' * 300, number), 'query_string': b'\xff%d' % number},
                 ]:
                     await run(app, {**scope('/'), **options}, Peer(CONNECT))
 
         # Until no more paths and origins are remembered.
         await flood(range(100))
-        caplog.clear()
-        gc.collect()
-        before = sys.getallocatedblocks()
-        await flood(range(100, 800))
-        caplog.clear()
-        gc.collect()
-        grown = sys.getallocatedblocks() - before
-        # One text that is kept for each of a kind would be 700.
-        assert grown < 350
+        held = []
+        for begin in range(100, 900, 200):
+            await flood(range(begin, begin + 200))
+            caplog.clear()
+            gc.collect()
+            held.append(sys.getallocatedblocks())
+        # One text that is kept for each of a kind would be 200 a round; another thread may be at work in one of them.
+        assert min(after - before for before, after in zip(held, held[1:])) < 100

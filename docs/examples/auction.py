@@ -4,7 +4,7 @@ from typing import Dict, List, Union
 
 from apistar import Route, exceptions, http, types, validators
 from apistar.server.components import Component
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws import (
     ASyncApp,

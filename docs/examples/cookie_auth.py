@@ -1,7 +1,7 @@
 import secrets
 
 from apistar import Component, Route, exceptions, http
-from werkzeug.http import parse_cookie
+from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 
