@@ -18,12 +18,12 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
-from apistar_ws.components import HANDSHAKE_COMPONENTS, HeadersComponent, WebSocketComponent
+from apistar_ws.components import HANDSHAKE_COMPONENTS, REQUEST_COMPONENTS, WebSocketComponent
 from apistar_ws.documented import BESIDE, Places, described, neighbour, pages, yielding
 from apistar_ws.draining import Draining
 from apistar_ws.endpoint import Endpoint
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
-from apistar_ws.handshake import printable
+from apistar_ws.handshake import printable, with_root_path
 from apistar_ws.injection import (
     ASyncInjector,
     asks_for_websocket,
@@ -33,7 +33,7 @@ from apistar_ws.injection import (
 )
 from apistar_ws.lifecycle import Lifecycle
 from apistar_ws.resources import Resource, close_rest, opened_in
-from apistar_ws.router import NamedRoute, Router, WebSocketRouter, split_routes
+from apistar_ws.router import Found, NamedRoute, Router, WebSocketRouter, split_routes
 from apistar_ws.routes import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
 from apistar_ws.routes import Route as OurRoute
 from apistar_ws.signatures import describe_handler
@@ -157,7 +157,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     def init_injector(self, components: Optional[Sequence[Component]] = None) -> None:
         """Make the injector for HTTP; called by API Star."""
         self.injector = ASyncInjector(
-            [HeadersComponent(), *ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)],
+            [*REQUEST_COMPONENTS, *ASGI_COMPONENTS, *VALIDATION_COMPONENTS, *with_websocket_component(components)],
             INITIAL_COMPONENTS,
             self._aliases(),
         )
@@ -255,6 +255,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
         API Star says nothing of a handler that has failed: its traceback goes to the log here, unless it is raised.
         """
+        if isinstance(exc, Found) and response.headers.get('Location') == exc.location:
+            response.headers['Location'] = with_root_path(scope, exc.location)
         opened = opened_in(scope)
         while opened:
             await opened.pop().close(exc)
@@ -344,12 +346,16 @@ def refuse_clashes(routes: Sequence[NamedRoute], endpoints: Sequence[Endpoint], 
 def without_root_path(scope: Scope) -> Scope:
     """Return ``scope`` with the root path taken off its path, where the routes of API Star begin.
 
-    Servers of today put it on (ASGI specification, HTTP and WebSocket, 2.4).
+    Some servers put it there (ASGI specification, HTTP and WebSocket, 2.4), uvicorn literally: with
+    ``--root-path /api/`` the path of ``/x`` is ``/api//x``.
     """
-    root_path = scope['root_path'].rstrip('/')
-    if not (scope['path'] + '/').startswith(root_path + '/'):
-        return scope
-    return {**scope, 'path': scope['path'][len(root_path) :] or '/'}
+    path, root_path = scope['path'], scope['root_path']
+    if not (root_path.endswith('/') and path.startswith(root_path)):
+        root_path = root_path.rstrip('/')
+        if not (path + '/').startswith(root_path + '/'):
+            return scope
+    rest = path[len(root_path) :]
+    return {**scope, 'path': rest if rest.startswith('/') else '/' + rest}
 
 
 def provide_event_loop() -> None:

@@ -6,10 +6,10 @@ from urllib.parse import SplitResult, urlsplit
 from apistar import http
 from apistar.exceptions import BadRequest
 from apistar.server import validation
-from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend
+from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend, URLComponent
 from apistar.server.components import Component
 
-from apistar_ws.handshake import connection_url, decode_headers, query_pairs
+from apistar_ws.handshake import connection_url, decode_headers, query_pairs, with_root_path
 from apistar_ws.settings import Options, Settings, check_settings
 from apistar_ws.types import Unpack
 from apistar_ws.websocket import WebSocket
@@ -44,6 +44,23 @@ class HandshakeMethod(Component):  # type: ignore[misc]
     def resolve(self) -> http.Method:
         """Return ``GET``."""
         return http.Method('GET')
+
+
+class RequestPath(Component):  # type: ignore[misc]
+    """Supplies ``http.Path`` as the routes match it, without the root path, which API Star puts before it."""
+
+    def resolve(self, scope: ASGIScope) -> http.Path:
+        """Return the path within the application."""
+        return http.Path(scope['path'])
+
+
+class RequestURL(Component):  # type: ignore[misc]
+    """Supplies ``http.URL`` over HTTP, as API Star does, with the root path, which it leaves out."""
+
+    def resolve(self, scope: ASGIScope) -> http.URL:
+        """Return the URL of the request."""
+        path = with_root_path(scope, scope['path'])
+        return http.URL(URLComponent().resolve({**scope, 'path': path}))
 
 
 class HandshakeURL(Component):  # type: ignore[misc]
@@ -135,7 +152,10 @@ class HandshakeQueryParams(Component):  # type: ignore[misc]
 
 NO_QUERY_PARAMS = http.QueryParams()
 
+#: In place of API Star's own over HTTP.
+REQUEST_COMPONENTS: Tuple[Component, ...] = (RequestPath(), RequestURL(), HeadersComponent())
 HANDSHAKE_COMPONENTS: Tuple[Component, ...] = (
+    RequestPath(),
     HandshakeMethod(),
     HandshakeURL(),
     HandshakeHost(),

@@ -98,10 +98,15 @@ def decode_cookies(fields: Sequence[bytes]) -> str:
     return ';'.join(map(decode_value, b'; '.join(fields).split(b';')))
 
 
+def with_root_path(scope: Scope, path: str) -> str:
+    """Return a path of the application as a client sees it, with the root path before it."""
+    return str(scope.get('root_path') or '').rstrip('/') + path
+
+
 def connection_url(scope: Scope) -> str:
     """Return the URL that the client asked for, by its Host header, or by the server's address without one."""
     scheme = scope.get('scheme') or 'ws'
-    path = scope.get('root_path', '') + scope['path']
+    path = with_root_path(scope, scope['path'])
     query = scope.get('query_string', b'').decode('utf-8', 'replace')
     host = next((decode_value(value) for name, value in scope['headers'] if name == b'host'), None)
     return '%s://%s%s%s' % (scheme, host or server_host(scope, scheme), path, query and '?' + query)

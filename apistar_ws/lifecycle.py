@@ -19,12 +19,12 @@ from apistar_ws.exceptions import (
     close_for_response,
     deciding_exception,
 )
-from apistar_ws.handshake import printable
+from apistar_ws.handshake import printable, with_root_path
 from apistar_ws.injection import ASyncInjector
 from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
 from apistar_ws.log import RouteLog
 from apistar_ws.resources import OPENED, close_in_turn, opened_in
-from apistar_ws.router import WebSocketRouter
+from apistar_ws.router import Found, WebSocketRouter
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
 from apistar_ws.steps import FAILED, State, note_failure
@@ -139,7 +139,7 @@ class Lifecycle:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Conduct one connection from its handshake to its end, whatever ends it."""
-        endpoint, params = self._find(scope['path'])
+        endpoint, params = self._find(scope)
         watch = self.watches.current()
         ws: Conducted = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
         hooks, state = NO_HOOKS, NO_STATE
@@ -171,10 +171,13 @@ class Lifecycle:
                 watch.remove(ws)
                 endpoint.leave(ws)
 
-    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
+    def _find(self, scope: Scope) -> Tuple[Endpoint, Mapping[str, Any]]:
         """Return the endpoint of a path and its parameters, or one that refuses."""
         try:
-            return self._router.lookup(path)
+            return self._router.lookup(scope['path'])
+        except Found as exc:
+            redirect = Found(with_root_path(scope, exc.location))
+            return Refusal(redirect, self._settings, self._log), {}
         except HTTPException as exc:
             return Refusal(exc, self._settings, self._log), {}
 
@@ -382,8 +385,8 @@ class Lifecycle:
 class Rehearsal(Lifecycle):
     """Conducts handshakes, up to the accept and no further; see :meth:`Lifecycle.rehearsal`."""
 
-    def _find(self, path: str) -> Tuple[Endpoint, Mapping[str, Any]]:
-        endpoint, params = super()._find(path)
+    def _find(self, scope: Scope) -> Tuple[Endpoint, Mapping[str, Any]]:
+        endpoint, params = super()._find(scope)
         if not endpoint.documented:
             # Like a path that leads nowhere: who asks may not even know of it.
             return Refusal(NotFound(), self._settings, self._log), {}

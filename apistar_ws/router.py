@@ -175,7 +175,7 @@ class WebSocketRouter(Generic[Target]):
         try:
             rule, params = self._adapter.match(path, 'GET', return_rule=True)
         except werkzeug.routing.RequestRedirect as exc:
-            raise exceptions.Found(urlsplit(exc.new_url).path) from None
+            raise Found(urlsplit(exc.new_url).path) from None
         except (werkzeug.exceptions.NotFound, ValueError):
             raise exceptions.NotFound() from None
         target: Target = rule.target  # type: ignore[attr-defined]
@@ -198,6 +198,10 @@ class WebSocketRouter(Generic[Target]):
             return str(self._adapter.build(name, params))
         except werkzeug.routing.BuildError as exc:
             raise exceptions.NoReverseMatch(str(exc)) from None
+
+
+class Found(exceptions.Found):  # type: ignore[misc]
+    """A redirect to a route that nearly matches, without the root path, of which a router knows nothing."""
 
 
 def refuse_relative(path: str) -> None:
@@ -260,6 +264,8 @@ class Router(HTTPRouter):  # type: ignore[misc]
         refuse_relative(path)
         try:
             return super().lookup(path, method)
+        except exceptions.Found as exc:
+            raise Found(exc.location) from None
         except exceptions.NotFound:
             if self.websockets.serves(path):
                 raise UpgradeRequired() from None

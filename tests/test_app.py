@@ -60,16 +60,6 @@ class TestEntrance:
         await run(ASyncApp(collect_routes(where)), scope(path, root_path='/api'), peer)
         assert peer.sent[1] == sent(found)
 
-    @pytest.mark.parametrize('path', ['/api/chat/a', '/chat/a'])
-    async def test_a_root_path_is_taken_off_where_the_server_put_it_on(self, path):
-        @websocket_route('/chat/{room}')
-        async def where(path: http.Path, ws: WebSocket):
-            await ws.send('%s %s' % (path, ws.url))
-
-        peer = Peer(CONNECT)
-        await run(ASyncApp(collect_routes(where)), scope(path, root_path='/api'), peer)
-        assert peer.sent[1] == sent('/api/chat/a ws://testserver/api/chat/a')
-
     async def test_each_event_loop_has_a_watch_and_closed_ones_are_forgotten(self):
         app = ASyncApp(collect_routes(quiet))
         other = asyncio.new_event_loop()
@@ -279,3 +269,88 @@ def test_event_hooks_are_those_that_api_star_finds_in_its_order():
     assert [method.__qualname__ for method in found[1]] == ['Second.on_response', 'First.on_response']
     assert found[1][0].__self__ is second
     assert found[0][0].__self__ is not app.get_event_hooks()[0][0].__self__
+
+
+class TestRootPath:
+    """A prefix that only the proxy and the client know of."""
+
+    def app(self):
+        def page(path: http.Path, url: http.URL):
+            return '%s %s' % (path, url)
+
+        @websocket_route('/chat/{room}')
+        async def chat(path: http.Path, url: http.URL, ws: WebSocket):
+            assert url == ws.url
+            await ws.send('%s %s' % (path, url))
+
+        @websocket_route('/slash/')
+        async def slash():
+            """Lead there."""
+
+        routes = [Route('/page/{name}', 'GET', page), Route('/folder/', 'GET', page, name='folder')]
+        return ASyncApp([*routes, *collect_routes(chat, slash)])
+
+    async def seen(self, kind, path, root_path):
+        """Return status and headers of the answer, and what the handler has sent."""
+        made = {**scope(path, root_path=root_path), 'server': ('testserver', 80)}
+        peer = Peer(CONNECT)
+        if kind == 'http':
+            made.update(type='http', method='GET', scheme='http')
+            await self.app()(made, peer.receive, peer.send)
+        else:
+            await run(self.app(), made, peer)
+        first, second = peer.sent[:2]
+        return first.get('status', 101), dict(first['headers']), second.get('text') or second['body'].decode()
+
+    @pytest.mark.parametrize('root_path', ['/', '/api', '/api/', '/api/v1', '/api//'])
+    @pytest.mark.parametrize('added', ['added', 'left to the application'])
+    @pytest.mark.parametrize(
+        'kind, path, status',
+        [
+            ('http', '/page/a', 200),
+            ('websocket', '/chat/a', 101),
+            ('http', '//page/a', 404),
+            ('websocket', '//chat/a', 404),
+        ],
+    )
+    async def test_the_path_has_no_prefix_and_the_url_has_it(self, kind, path, status, root_path, added):
+        if path.startswith('//') and added != 'added' and root_path == '/':
+            # It cannot be told from a path to which the server has added the root path.
+            status = status and {'http': 200, 'websocket': 101}[kind]
+        given = root_path + path if added == 'added' else path
+        answered, _, text = await self.seen(kind, given, root_path)
+        assert answered == status
+        if status != 404:
+            within = path.replace('//', '/')
+            scheme = 'http' if kind == 'http' else 'ws'
+            assert text == '%s %s://testserver%s' % (within, scheme, root_path.rstrip('/') + within)
+
+    @pytest.mark.parametrize('kind, path', [('http', '/folder'), ('websocket', '/slash')])
+    @pytest.mark.parametrize('root_path', ['', '/', '/api', '/api/'])
+    async def test_a_redirect_has_the_prefix(self, kind, path, root_path):
+        status, headers, _ = await self.seen(kind, root_path + path, root_path)
+        location = headers[b'location'].decode()
+        assert (status, location) == (302, root_path.rstrip('/') + path + '/')
+
+    async def test_a_redirect_of_the_application_is_left_alone(self):
+        def away():
+            raise exceptions.Found('/elsewhere')
+
+        peer = Peer()
+        made = {**scope('/api/away', root_path='/api'), 'type': 'http', 'method': 'GET'}
+        await ASyncApp([Route('/away', 'GET', away)])(made, peer.receive, peer.send)
+        assert dict(peer.sent[0]['headers'])[b'location'] == b'/elsewhere'
+
+    async def test_a_guard_by_path_guards_behind_a_prefix_too(self):
+        class Guard:
+            def on_request(self, path: http.Path):
+                if path.startswith('/rooms/'):
+                    raise exceptions.Forbidden()
+
+        @websocket_route('/rooms/{room}')
+        async def room():
+            """Not get here."""
+
+        app = ASyncApp(collect_routes(room), event_hooks=[Guard])
+        for path in ('/api/rooms/a', '/rooms/a'):
+            assert (await run(app, scope(path, root_path='/api'), Peer(CONNECT)))[0]['status'] == 403

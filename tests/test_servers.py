@@ -1,6 +1,7 @@
 """The same application on every ASGI server there is for Python, each in a process of its own."""
 
 import asyncio
+import contextlib
 import sys
 
 import pytest
@@ -26,11 +27,36 @@ SERVERS = {
 }
 
 
+#: How a server is told of a prefix; a proxy has taken it off the path.
+ROOTED = {
+    'uvicorn auto': ['--root-path', '/api/'],
+    'hypercorn': ['--root-path', '/api/'],
+    'daphne': ['--root-path', '/api/'],
+    'granian': ['--url-path-prefix', '/api/'],
+}
+
+
+@contextlib.contextmanager
+def serving(server, *options):
+    port = free_port()
+    command = [part.format(port=port) for part in SERVERS[server]]
+    with process([*command[:-1], *options, command[-1]], port):
+        yield port
+
+
 @pytest.fixture(params=SERVERS, scope='module')
 def port(request):
-    port = free_port()
-    with process([part.format(port=port) for part in SERVERS[request.param]], port):
+    with serving(request.param) as port:
         yield port
+
+
+@pytest.mark.parametrize('server', ROOTED)
+async def test_a_prefix_is_known_to_the_client_alone(server):
+    with serving(server, *ROOTED[server]) as port:
+        url = 'http://127.0.0.1:%d/' % port
+        assert (await asyncio.to_thread(requests.get, url, timeout=10)).text == 'page at /'
+        async with connecting(port, '/where') as ws:
+            assert await asyncio.wait_for(ws.recv(), 10) == '/where, /api/where'
 
 
 @pytest.fixture

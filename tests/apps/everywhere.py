@@ -22,4 +22,9 @@ async def fails(ws: WebSocket):
     raise RuntimeError('password=hunter2')
 
 
-app = ASyncApp([Route('/', 'GET', page)] + collect_routes(chat, fails))
+@websocket_route('/where')
+async def where(path: http.Path, ws: WebSocket):
+    await ws.send('%s, %s' % (path, ws.url.components.path))
+
+
+app = ASyncApp([Route('/', 'GET', page)] + collect_routes(chat, fails, where))
