@@ -291,6 +291,15 @@ def require_components(given: Sequence[Any]) -> None:
         if not isinstance(item, Component):
             advice = ': write %s()' % item.__name__ if isinstance(item, type) else ''
             raise ConfigurationError('components holds %r, which is no instance of Component%s.' % (item, advice))
+    supplied = [supplied_once(item) for item in given if hasattr(item, 'given_once')]
+    for once in supplied:
+        if supplied.count(once) > 1:
+            raise ConfigurationError('components holds two of %s, of which only the first would count.' % once[0])
+
+
+def supplied_once(component: Any) -> Tuple[str, Any]:
+    """Return the name of a component that is given once, and what it supplies, which a subclass may have changed."""
+    return component.given_once, inspect.signature(component.resolve).return_annotation
 
 
 def with_websocket_component(given: Optional[Sequence[Component]]) -> List[Component]:

@@ -25,6 +25,9 @@ class WebSocketComponent(Component):  # type: ignore[misc]
     :raises ConfigurationError: for a setting or a value that is not known.
     """
 
+    #: An application has one; see ``require_components``.
+    given_once = 'WebSocketComponent'
+
     def __init__(self, **settings: 'Unpack[Options]') -> None:
         check_settings(settings, 'WebSocketComponent')
         self.settings = Settings(**settings)

@@ -42,7 +42,8 @@ PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: Names that a handler gives to the channel, if it forgets to annotate it.
 CHANNEL_NAMES = ('ws', 'websocket', 'web_socket', 'socket')
 #: What an event hook may have.
-HOOK_NAMES = ('on_request', 'on_response', 'on_error', 'on_startup', 'on_shutdown')
+REQUEST_HOOK_NAMES = ('on_request', 'on_response', 'on_error')
+HOOK_NAMES = (*REQUEST_HOOK_NAMES, 'on_startup', 'on_shutdown')
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 NO_ALIASES: Mapping[Any, str] = MappingProxyType({})
@@ -168,17 +169,34 @@ def is_deferred(parameter: inspect.Parameter) -> bool:
 
 
 def require_known_hooks(hook: Any) -> None:
-    """Refuse an event hook with a method whose name is misspelt: it would never run, and may be a guard.
+    """Refuse an event hook with a method whose name is misspelt, or with none that is called: it may be a guard.
 
-    :raises ConfigurationError: naming the method.
+    :raises ConfigurationError: naming the hook.
     """
+    kind = hook if isinstance(hook, type) else type(hook)
     for name in dir(hook):
         like = difflib.get_close_matches(name, HOOK_NAMES, 1, 0.8)
         if name not in HOOK_NAMES and like and callable(getattr(hook, name)):
             raise ConfigurationError(
                 'The event hook %s has a method %s, which nobody calls: did you mean %s?'
-                % (describe_handler(hook if isinstance(hook, type) else type(hook)), name, like[0])
+                % (describe_handler(kind), name, like[0])
             )
+    if issubclass(kind, Component) and not any(hasattr(hook, name) for name in REQUEST_HOOK_NAMES):
+        raise ConfigurationError(
+            'event_hooks holds the component %s: give it to components=, which runs its on_startup and on_shutdown too.'
+            % describe_handler(kind)
+        )
+    # An instance may set its methods itself.
+    if not (has_hooks(hook) or (isinstance(hook, type) and has_hooks(hook()))):
+        raise ConfigurationError(
+            'The event hook %s has none of the methods that are called: %s.'
+            % (describe_handler(kind), ', '.join(HOOK_NAMES))
+        )
+
+
+def has_hooks(hook: Any) -> bool:
+    """Tell whether an event hook has a method that is called."""
+    return any(hasattr(hook, name) for name in HOOK_NAMES)
 
 
 def require_hook(hook: Any) -> None:

@@ -5,7 +5,13 @@ another. What the list says is known when it is made, so that it can be written 
 """
 
 import inspect
+import logging
+import weakref
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+from apistar_ws.signatures import describe_handler
+
+logger = logging.getLogger('apistar_ws')
 
 State = Dict[str, Any]
 #: Runs steps: given the functions that were asked for, as they are bound now, and the state.
@@ -15,6 +21,9 @@ Keywords = Tuple[Tuple[str, str], ...]
 
 #: Where the state has the exception that was raised last, and the hook or component that raised it.
 FAILED = 'apistar_ws.failed'
+
+#: The hooks that are known to return what is discarded.
+DISCARDING: 'weakref.WeakSet[Any]' = weakref.WeakSet()
 
 
 class Step(NamedTuple):
@@ -45,7 +54,11 @@ class Writer:
     """Writes the function for a list of steps."""
 
     def __init__(self) -> None:
-        self._names: Dict[str, Any] = {'isawaitable': inspect.isawaitable, 'note_failure': note_failure}
+        self._names: Dict[str, Any] = {
+            'isawaitable': inspect.isawaitable,
+            'note_failure': note_failure,
+            'note_discarded': note_discarded,
+        }
         #: The variable that has the value of a key of the state.
         self._variables: Dict[str, str] = {}
         #: What each step calls.
@@ -81,6 +94,8 @@ class Writer:
         if step.set_return:
             # A hook may be an object with an async __call__, which nobody can see before the call.
             lines.append('if result is not None and isawaitable(result): result = await result')
+            if getattr(step.func, '__name__', '') == 'on_request':
+                lines.append('if result is not None: note_discarded(%s, result)' % called)
             lines.append("state['return_value'] = result")
             self._variables.pop('return_value', None)
         variable = self._variables[step.output] = 'v%d' % number
@@ -93,6 +108,17 @@ class Writer:
         name = 'c%d' % len(self._names)
         self._names[name] = value
         return name
+
+
+def note_discarded(hook: Callable[..., Any], value: Any) -> None:
+    """Log, once for each hook, that what it returned was discarded: it may be meant to refuse somebody."""
+    function = getattr(hook, '__func__', hook)
+    if function not in DISCARDING:
+        DISCARDING.add(function)
+        logger.warning(
+            'The event hook %s returned %s, which was discarded, and the request goes on: raise an HTTPException, such '
+            'as Forbidden(), to refuse it.' % (describe_handler(function), type(value).__name__)
+        )
 
 
 def note_failure(state: State, exc: BaseException, func: Any) -> None:

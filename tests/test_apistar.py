@@ -1047,13 +1047,17 @@ class TestEventHooks:
         assert found == ([None] if ours else [])
 
     def test_hooks_need_not_have_every_method(self, ASyncApp, TestClient, hooks):
-        class Nothing:
-            """Has none of them."""
+        heard = []
 
-        client = TestClient(ASyncApp(routed(page, fails), event_hooks=hooks(Nothing)))
+        class OnlyErrors:
+            def on_error(self):
+                heard.append('on_error')
+
+        client = TestClient(ASyncApp(routed(page, fails), event_hooks=hooks(OnlyErrors)))
         assert client.get('/page/').status_code == 200
         with pytest.raises(RuntimeError):
             client.get('/fails/')
+        assert heard == ['on_error']
 
     def test_hooks_and_components_work_together(self, ASyncApp, TestClient, hooks):
         class NeedsTool:

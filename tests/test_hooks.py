@@ -11,13 +11,14 @@ import socket
 from typing import Any, Callable, Iterator, List, NamedTuple
 
 import pytest
-from apistar import exceptions, http, types, validators
+from apistar import Route, exceptions, http, types, validators
 from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, GroupsComponent, WebSocket, WebSocketComponent, collect_routes, websocket_route
+from apistar_ws.testing import TestClient
 from tests.servers import IMPLEMENTATIONS, ROOT, eventually, serving
 
 #: What ran on the connection of a row, in order; each row empties it.
@@ -424,3 +425,74 @@ def test_other_attributes_of_a_hook_are_its_own():
             """Nothing."""
 
     ASyncApp([], event_hooks=[Hook, Hook()])
+
+
+class Unknown:
+    def on_connect(self):
+        """Never called."""
+
+
+class Empty(Component):
+    def resolve(self) -> str:
+        """Not called."""
+
+    def on_startup(self):
+        """Not called."""
+
+
+@pytest.mark.parametrize(
+    'hook, message',
+    [
+        (Unknown, 'Unknown has none of the methods that are called: on_request, on_response, on_error'),
+        (Unknown(), 'Unknown has none of the methods that are called'),
+        (Empty(), 'Empty: give it to components='),
+        (GroupsComponent(), 'event_hooks holds the component .*GroupsComponent: give it to components='),
+    ],
+)
+def test_what_would_never_be_called_is_refused(hook, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ASyncApp([], event_hooks=[hook])
+
+
+def test_a_hook_may_set_its_methods_itself():
+    class Hook:
+        def __init__(self):
+            self.on_request = lambda: None
+
+    ASyncApp([], event_hooks=[Hook, Hook()])
+
+
+@pytest.mark.parametrize('made', [WebSocketComponent, GroupsComponent])
+def test_a_component_that_would_not_count_is_refused(made):
+    with pytest.raises(ConfigurationError, match='components holds two of %s' % made.__name__):
+        ASyncApp([], components=[made(), made()])
+
+
+@pytest.mark.parametrize('kind', ['class', 'instance', 'async'])
+@pytest.mark.parametrize('value', [False, http.JSONResponse('no', 403)])
+async def test_what_on_request_returns_is_discarded_and_the_log_says_so_once(kind, value, caplog):
+    class Guard:
+        def on_request(self):
+            return value
+
+    class AsyncGuard:
+        async def on_request(self):
+            return value
+
+    hook = {'class': Guard, 'instance': Guard(), 'async': AsyncGuard}[kind]
+    app = ASyncApp(
+        [*collect_routes(websocket_route('/')(noted_nowhere)), Route('/page', 'GET', lambda: 'page', name='page')],
+        event_hooks=[hook],
+    )
+    client = TestClient(app)
+    for _ in range(2):
+        with client.websocket_connect('/'):
+            """It is let in."""
+        assert client.get('/page').text == 'page'
+    lines = [record.getMessage() for record in caplog.records if 'was discarded' in record.getMessage()]
+    assert len(lines) == 1 and 'on_request returned %s,' % type(value).__name__ in lines[0]
+    client.close()
+
+
+async def noted_nowhere(ws: WebSocket):
+    """Do nothing."""

@@ -32,6 +32,9 @@ class GroupsComponent(Component):  # type: ignore[misc]
     :raises ConfigurationError: for a setting or a value that is not known, or without redis-py.
     """
 
+    #: An application has one.
+    given_once = 'GroupsComponent'
+
     def __init__(self, url: Optional[str] = None, **options: 'Unpack[GroupsOptions]') -> None:
         self._hubs = Hubs(url, options, 'GroupsComponent')
 
