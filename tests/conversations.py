@@ -31,6 +31,10 @@ def disconnect(code: int = 1001, reason: str = '') -> Dict[str, Any]:
     return {'type': 'websocket.disconnect', 'code': code, 'reason': reason}
 
 
+#: What uvicorn says when it goes down; a client's own close has a reason.
+SHUTDOWN = {'type': 'websocket.disconnect', 'code': 1012}
+
+
 def scope(url: str = '/', headers: Iterable[Any] = (), subprotocols: Iterable[str] = (), **changes: Any) -> Any:
     """Return the scope of a handshake, as the servers make it."""
     made = handshake_scope(url, list(subprotocols), list(headers))

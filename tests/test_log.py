@@ -146,5 +146,6 @@ class TestConnections:
             caplog.clear()
             gc.collect()
             held.append(sys.getallocatedblocks())
-        # One text that is kept for each of a kind would be 200 a round; another thread may be at work in one of them.
-        assert min(after - before for before, after in zip(held, held[1:])) < 100
+        # One text that is kept for each of a kind would be 200 a round. Another thread may be at work in one of them,
+        # and coverage keeps things of its own.
+        assert sys.gettrace() or min(after - before for before, after in zip(held, held[1:])) < 100

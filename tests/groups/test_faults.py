@@ -19,6 +19,7 @@ from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
 from tests.servers import ROOT, eventually, free_port
+from tests.soak import size, soak
 
 pytestmark = needs_redis
 
@@ -628,9 +629,9 @@ async def test_a_primary_that_becomes_a_replica_is_away(tmp_path, monkeypatch):
         async with process(first.url, history=10) as groups:
             await groups.send('a', '0')
             first.command('REPLICAOF', '127.0.0.1', str(second.port))
-            with pytest.raises(GroupsUnavailable) as caught:
+            # Whether it may have been sent depends on who notices first: this command, or the probe.
+            with pytest.raises(GroupsUnavailable):
                 await groups.send('a', '1')
-            assert not caught.value.maybe_sent
             await until(lambda: refused, 'it to be refused')
             assert groups.stats()['engine'] == 'away'
             first.command('REPLICAOF', 'NO', 'ONE')
@@ -744,8 +745,10 @@ async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(
             assert {tuple(text for text in member.got if isinstance(text, str)) for member in clients} <= {(), ('0',)}
 
 
+@soak
 async def test_a_hot_group_leaves_time_for_others(shared_redis):
-    """A hundred thousand messages a second, for half a second, from somebody who does nothing else."""
+    """Tens of thousands of messages a second, for half a second, from somebody who does nothing else."""
+    messages = size(4000, 10_000)
     prefix = new_prefix()
     async with process(shared_redis.url, prefix=prefix, max_queue=1_000_000) as receiving:
         inbox, late, stopping = Inbox(), [], asyncio.Event()
@@ -758,13 +761,13 @@ async def test_a_hot_group_leaves_time_for_others(shared_redis):
 
         async with receiving.join('a', inbox):
             looking = asyncio.ensure_future(look())
-            await asyncio.to_thread(shared_redis.flood, '%s:0:group:a' % prefix, '1t..\nx', 5, 10_000)
-            await inbox.count(50_000, 4 * PATIENCE)
+            await asyncio.to_thread(shared_redis.flood, '%s:0:group:a' % prefix, '1t..\nx', 5, messages)
+            await inbox.count(5 * messages, 4 * PATIENCE)
             stopping.set()
             await looking
         assert receiving.stats()['dropped'] == 0
         # With turns it is ten times that, without them less than half.
-        assert len(late) > 20
+        assert len(late) > size(10, 20)
 
 
 async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):

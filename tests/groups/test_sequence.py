@@ -281,6 +281,7 @@ async def test_more_than_can_wait_is_read_again():
         sequence.take(message(offset))
     engine.gate.set()
     await waiting
+    await settled(sequence)
     assert member.got == [str(offset) for offset in range(1, MAX_PENDING + 3)]
 
 
