@@ -117,7 +117,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
         self._lifecycle = self._conduct(named_routes)
         self._serve_websocket = self._lifecycle.serve
-        self._startup = Startup(self, self.injector.components)
+        self._startup = Startup(self, self.injector.components, self._lifecycle.watches.note_lifespan)
         self._draining = Draining(self._lifecycle.endpoints)
         self._check_hooks()
 

@@ -8,6 +8,7 @@ import contextlib
 import enum
 import functools
 import logging
+import re
 from typing import Any, Callable, Optional, Set
 
 from apistar_ws.codes import CloseCode, fit_reason
@@ -16,7 +17,7 @@ from apistar_ws.handshake import Handshake, printable
 from apistar_ws.interruption import Interruption, Task, current_task
 from apistar_ws.readahead import ReadAhead
 from apistar_ws.settings import Settings
-from apistar_ws.types import Message, Receive, Send
+from apistar_ws.types import Message, Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
@@ -60,6 +61,17 @@ WebSocketState.__setattr__ = _refuse_attribute  # type: ignore[assignment,method
 
 class NotOpen(Exception):
     """Raised in place of the server's ``receive`` and ``send`` while the WebSocket is not open."""
+
+
+def is_shutdown(message: Message, scope: Scope) -> bool:
+    """Tell whether a disconnect says that the server goes down.
+
+    A client may close with 1012 too. Its close has a reason, if an empty one (ASGI specification, WebSocket, 2.4).
+    """
+    if message.get('code') != CloseCode.SERVICE_RESTART or 'reason' in message:
+        return False
+    version = str((scope.get('asgi') or {}).get('spec_version', '2.0'))
+    return tuple(map(int, re.findall(r'\d+', version))) >= (2, 4)
 
 
 async def not_open(*message: Message) -> Any:
@@ -120,6 +132,8 @@ class Ending(Handshake):
     _was_refused = False
     # Whether a limit was broken; the lifecycle has a line for the log.
     _was_broken = False
+    # Whether the server is known to go down, which no close code of a client decides.
+    _server_stops = False
     # Calls of the handler after the end.
     _vain = 0
 
@@ -179,6 +193,8 @@ class Ending(Handshake):
             code = message.get('code')
             code = CloseCode.NO_STATUS_RECEIVED if code is None else code
             self._change(DISCONNECTED, int(code), message.get('reason') or '')
+            if is_shutdown(message, self.scope):
+                self._server_stops = True
 
     def _client_left(self, message: Message) -> None:
         """Note that the client is gone, and end the handler, unless it is receiving by itself and so is told."""
@@ -259,7 +275,7 @@ class Ending(Handshake):
 
     def _not_open(self, call: str) -> Exception:
         """Return what the handler sees of a call for which the WebSocket has to be open."""
-        if self._state in (CLOSED, DISCONNECTED):
+        if self._state in (CLOSED, DISCONNECTED) and self.settings.cancel_on_disconnect:
             self._note_vain(call)
         if self._state is DISCONNECTED:
             return self._told_disconnect()

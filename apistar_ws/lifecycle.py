@@ -58,6 +58,7 @@ class Conducted(Watched, Admitted, Protocol):
     _server_receive: Receive
     _server_send: Send
     _is_unfinished: bool
+    _server_stops: bool
 
     def _begin(self, message: Message, loop: asyncio.AbstractEventLoop, connects: bool) -> None:
         """Take the handshake."""
@@ -441,6 +442,7 @@ def leave_to(exc: BaseException, ws: Conducted) -> None:
     if ws.state is WebSocketState.OPEN:
         ws._give_up(*close_for(exc))
     ws._disconnected({'code': CloseCode.SERVICE_RESTART})
+    ws._server_stops = True
 
 
 async def close_resources(state: State, exc: Optional[BaseException]) -> None:

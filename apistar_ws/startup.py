@@ -41,10 +41,12 @@ class Startup:
 
     :param app: the application.
     :param components: its components; those that need a request are not there for these hooks.
+    :param note_lifespan: is told when the lifespan begins, and with True when it ends.
     """
 
-    def __init__(self, app: Hooked, components: Sequence[Component]) -> None:
+    def __init__(self, app: Hooked, components: Sequence[Component], note_lifespan: Callable[[bool], None]) -> None:
         self._app = app
+        self._note_lifespan = note_lifespan
         others = [item for item in components if not isinstance(item, OpenedResourcesComponent)]
         #: Components that start and stop with the application, where a server says when.
         self._lifelong = [item for item in others if functions_of(item)]
@@ -149,6 +151,7 @@ class Startup:
     async def serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start and stop when the server says so (ASGI lifespan protocol)."""
         await receive()
+        self._note_lifespan(False)
         try:
             await self.start(self._lifelong)
         except Exception:
@@ -158,6 +161,7 @@ class Startup:
             return
         await send({'type': 'lifespan.startup.complete'})
         await receive()
+        self._note_lifespan(True)
         failures = await self.stop()
         if not failures:
             await send({'type': 'lifespan.shutdown.complete'})

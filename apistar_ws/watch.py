@@ -52,6 +52,10 @@ class Watched(Protocol):
         """The close code, once it is over."""
 
     @property
+    def _server_stops(self) -> bool:
+        """Whether the server is known to go down."""
+
+    @property
     def _expires_at(self) -> Optional[float]:
         """When it expires, in seconds since the epoch."""
 
@@ -128,6 +132,8 @@ class Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        #: Whether the server has ended the lifespan.
+        self.server_stops = False
         self._count = 0
         self._timer: Optional[asyncio.TimerHandle] = None
         #: Those that are looked at; None until the first look.
@@ -222,7 +228,7 @@ class Watch:
         timeout = ws.settings.backlog_timeout
         if not ws._held_back:
             return
-        if server_is_stopping():
+        if self.server_stops or server_is_stopping():
             ws._abort(CloseCode.SERVICE_RESTART, '')
         elif timeout is not None and now - seen.last_take >= timeout:
             ws._abort(CloseCode.TRY_AGAIN_LATER, 'Messages were not taken for %g seconds' % timeout)
@@ -254,7 +260,7 @@ class Watch:
             seen.last_cancel = now
         elif ws.state is WebSocketState.DISCONNECTED and (ws._sending or self._is_unaware(ws)):
             ws._interrupt()
-        if not is_going_down(ws):
+        if not (self.server_stops or ws._server_stops or server_is_stopping()):
             seen.last_cancel = now
         elif now - seen.last_cancel >= SHUTDOWN_GRACE:
             seen.last_cancel = now
@@ -301,6 +307,10 @@ class Watches:
     def __init__(self) -> None:
         self._by_loop: Dict[asyncio.AbstractEventLoop, Watch] = {}
 
+    def note_lifespan(self, is_over: bool) -> None:
+        """Note that the server has begun the lifespan of the application, or ended it."""
+        self.current().server_stops = is_over
+
     def current(self) -> Watch:
         """Return the watch of the running event loop."""
         loop = asyncio.get_running_loop()
@@ -326,12 +336,6 @@ def next_deadline(ws: Watched, seen: Observation, now: float) -> Optional[float]
     if ws._expires_at is not None:
         deadlines.append(now + ws._expires_at - wall_clock())
     return min(deadlines, default=None)
-
-
-def is_going_down(ws: Watched) -> bool:
-    """Tell whether the server is known to go down: it told this connection, or it can be asked."""
-    told = ws.state is WebSocketState.DISCONNECTED and ws.close_code == CloseCode.SERVICE_RESTART
-    return told or server_is_stopping()
 
 
 def server_is_stopping() -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 from types import MappingProxyType
-from typing import Any, AsyncIterator, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
+from typing import Any, AsyncIterator, Coroutine, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
 
 from apistar import types
 from apistar.exceptions import HTTPException
@@ -378,19 +378,31 @@ class WebSocket(Ending):
         """
         await WebSocket.send(self, self.settings.codec.dumps(value))
 
-    async def close(self, code: int = 1000, reason: str = '') -> None:
+    def close(self, code: int = 1000, reason: str = '') -> Coroutine[Any, Any, None]:
         """Close the connection; before ``connect``, refuse it. The decorator does it after the handler.
 
-        A second call, or one after the client has left, does nothing.
+        A second call, or one after the client has left, does nothing. The task that calls it decides: where it is not
+        the handler's own, the handler is ended as if its client had left, with this code.
 
         :param code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).
         :param reason: for the peer; cut to 123 bytes.
         :raises ValueError: for a code that must not be sent; nothing is sent.
         """
-        await self._close(check_close_code(code), fit_reason(reason))
+        return self._close(check_close_code(code), fit_reason(reason), self._is_called_by_another())
 
-    async def _close(self, code: int = 1000, reason: str = '') -> None:
+    def _is_called_by_another(self) -> bool:
+        """Tell whether another task than the handler's is running, or none, as in another thread."""
+        if self._owner is None:
+            return False
+        try:
+            return asyncio.current_task() is not self._owner
+        except RuntimeError:
+            return True
+
+    async def _close(self, code: int = 1000, reason: str = '', by_another: bool = False) -> None:
         """Close the connection with a code and a reason that are known to be allowed."""
+        if by_another and self._state is OPEN:
+            return await self._close_from_outside(code, reason)
         if self._state is not OPEN:
             if self._loop is None:
                 await self._receive_handshake()
@@ -406,6 +418,12 @@ class WebSocket(Ending):
             # Given up by the handler, the close is still owed to the client.
             self._close_later(code, reason)
             raise
+
+    async def _close_from_outside(self, code: int, reason: str) -> None:
+        """Close, and leave it to the watch to end a handler that is not told by what it awaits."""
+        self._give_up(code, reason)
+        assert self._closing is not None
+        await asyncio.wait({self._closing})
 
     def _send_message(self, data: Any) -> Message:
         if isinstance(data, str):

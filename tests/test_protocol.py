@@ -124,7 +124,11 @@ class Channel(RuleBasedStateMachine):
 
     @rule(code=st.sampled_from([1000, 1001, 1005, 1011, 3000, 4999, 5000, -1]), reason=st.text(max_size=200))
     def close(self, code, reason):
-        self.call(self.ws.close(code, reason))
+        self.call(self._close(code, reason))
+
+    async def _close(self, code, reason):
+        # A code that must not be sent is refused at the call.
+        await self.ws.close(code, reason)
 
     @rule()
     def read_ahead(self):

@@ -13,7 +13,19 @@ from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes,
 from apistar_ws.lifecycle import PATIENCE
 from apistar_ws.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
 from tests.clock import virtual
-from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, scope, sent, text
+from tests.conversations import (
+    ACCEPT,
+    CLOSE,
+    CONNECT,
+    SHUTDOWN,
+    BlockedPeer,
+    Peer,
+    closed,
+    disconnect,
+    scope,
+    sent,
+    text,
+)
 from tests.needs import needs_python
 
 #: Seconds within which a handler is ended whose client has left.
@@ -677,7 +689,7 @@ class TestShutdown:
     async def test_a_client_that_is_told_1012_bounds_its_handler(self, handler, settings):
         served = Served(handler, **settings)
         await asyncio.sleep(100)
-        served.peer.add(disconnect(1012))
+        served.peer.add(SHUTDOWN)
         await served.ended(within=2)
         assert served.seen == [asyncio.CancelledError]
 

@@ -796,3 +796,54 @@ async def test_a_call_in_another_event_loop_is_refused(call):
     assert ws.state is WebSocketState.OPEN and peer.sent == []
     await ws.send('still')
     assert peer.sent == [{'type': 'websocket.send', 'text': 'still'}]
+
+
+class TestCloseByAnother:
+    """Who calls ``close()`` decides, whichever task runs it."""
+
+    WAYS = {
+        'awaited': lambda ws: ws.close(4000),
+        'wait_for': lambda ws: asyncio.wait_for(ws.close(4000), 5),
+        'gather': lambda ws: asyncio.gather(ws.close(4000)),
+        'shield': lambda ws: asyncio.shield(ws.close(4000)),
+        'task': lambda ws: asyncio.ensure_future(ws.close(4000)),
+    }
+
+    @pytest.mark.parametrize('way', WAYS)
+    async def test_the_handler_closes_by_any_of_these(self, way):
+        states = []
+
+        @websocket_route('/')
+        async def handler(ws: WebSocket):
+            await self.WAYS[way](ws)
+            states.append(ws.state)
+
+        peer = Peer(CONNECT)
+        assert await run(ASyncApp(collect_routes(handler)), scope('/'), peer) == [ACCEPT, closed(4000)]
+        assert states == [WebSocketState.CLOSED]
+
+    @pytest.mark.parametrize('how', ['task', 'callback', 'thread'])
+    async def test_another_closes_as_if_the_client_had_left(self, how):
+        seen, kept, loop = [], [], asyncio.get_running_loop()
+
+        @websocket_route('/')
+        async def handler(ws: WebSocket):
+            async def kick():
+                await ws.close(4000, 'over')
+
+            if how == 'task':
+                kept.append(loop.create_task(kick()))
+            elif how == 'callback':
+                loop.call_soon(lambda: kept.append(loop.create_task(ws.close(4000, 'over'))))
+            else:
+                kept.append(loop.create_task(await asyncio.to_thread(ws.close, 4000, 'over')))
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                seen.append((ws.state, ws.close_code, ws.close_reason))
+                raise
+
+        app = ASyncApp(collect_routes(handler))
+        assert await run(app, scope('/'), Peer(CONNECT)) == [ACCEPT, closed(4000, 'over')]
+        assert seen == [(WebSocketState.DISCONNECTED, 4000, 'over')]
+        assert [endpoint.connections for endpoint in app._lifecycle.endpoints] == [set()]

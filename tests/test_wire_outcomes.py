@@ -108,6 +108,50 @@ async def echo(n: int, session: Session, ws: WebSocket, limit: int = 5):
     noted['echo'].append((ws.close_code, ws.close_reason))
 
 
+@websocket_route('/where')
+async def where(path: http.Path, ws: WebSocket):
+    await ws.send('%s, %s' % (path, ws.url.components.path))
+
+
+@websocket_route('/closes/{how}')
+async def closes(how: str, ws: WebSocket):
+    if how == 'itself':
+        await asyncio.wait_for(ws.close(4000, 'over'), 10)
+    else:
+        noted['tasks'].append(asyncio.ensure_future(kick(ws)))
+    try:
+        await (ws.receive() if how == 'receives' else asyncio.sleep(1 if how == 'itself' else 60))
+        noted['closes'].append('went on')
+    except BaseException as exc:
+        noted['closes'].append(type(exc))
+        raise
+
+
+async def kick(ws):
+    await ws.close(4000, 'over')
+
+
+@websocket_route('/lingers')
+async def lingers(ws: WebSocket):
+    try:
+        async for _ in ws:
+            """Wait for the end."""
+    finally:
+        noted['lingers'].append('clean-up')
+        await asyncio.sleep(2)
+        noted['lingers'].append('saved')
+
+
+@websocket_route('/opted-out', cancel_on_disconnect=False)
+async def opted_out(ws: WebSocket):
+    noted['opted out'].append('started')
+    for _ in range(30):
+        with contextlib.suppress(WebSocketDisconnect):
+            await ws.send('step')
+        await asyncio.sleep(0.05)
+    noted['opted out'].append('worked')
+
+
 @websocket_route('/slash/')
 async def slash():
     """Be found with the slash only."""
@@ -535,6 +579,14 @@ class TestBeforeTheAccept:
         await asyncio.to_thread(requests.get, server.http_url + '/page', timeout=10)
         assert noted['page'] == ['ran']
 
+    @pytest.mark.parametrize('root_path', ['/', '/api', '/api/'])
+    @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
+    async def test_root_path(self, implementation, root_path):
+        """a root path, however it is spelt (``/``, ``/api``, ``/api/``), added to the path by the server or not"""
+        with serving(APP, implementation, root_path=root_path) as server:
+            async with connecting(server, '/where') as ws:
+                assert await asyncio.wait_for(ws.recv(), 10) == '/where, %s/where' % root_path.rstrip('/')
+
     @pytest.mark.parametrize('path', ['//echo/1', '/%2Fecho/1', '//%65cho/1', '/%2F/echo/1'])
     def test_empty_leading_segment(self, server, path):
         """path with an empty leading segment, however it is encoded"""
@@ -683,6 +735,29 @@ class TestAfterTheAccept:
                 ws.transport.abort()
             await until('busy', 'ended')
         assert warnings_in(caplog) == []
+
+    async def test_closed_by_its_own_task(self, server):
+        """closed by the handler's own task, the one that calls ``close()``"""
+        assert await close_of(server, '/closes/itself') == (4000, 'over')
+        await until('closes', 'went on')
+
+    @pytest.mark.parametrize('how, seen', [('sleeps', asyncio.CancelledError), ('receives', WebSocketDisconnect)])
+    async def test_closed_by_another_task(self, server, how, seen):
+        """closed by another task, such as an administrator's or a reader's"""
+        assert await close_of(server, '/closes/' + how) == (4000, 'over')
+        await until('closes', seen)
+
+    async def test_client_closes_with_1012(self, server):
+        """the client closes with 1012"""
+        async with connecting(server, '/lingers') as ws:
+            await ws.close(1012)
+        await until('lingers', 'saved')
+
+    async def test_opted_out(self, server):
+        """``cancel_on_disconnect=False`` and the client is gone"""
+        async with connecting(server, '/opted-out'):
+            await until('opted out', 'started')
+        await until('opted out', 'worked')
 
     async def test_gone_after_more_unread_messages(self, server, caplog):
         """client gone after more unread messages than are read ahead"""
