@@ -14,6 +14,7 @@ from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection import Arguments, ASyncInjector, Handler
 from apistar_ws.log import RouteLog
 from apistar_ws.messages import Schema
+from apistar_ws.origins import describe_origins
 from apistar_ws.returned import Returned
 from apistar_ws.router import url_pattern
 from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
@@ -101,8 +102,9 @@ class Endpoint:
             require_decodable(scope)
         check = self._allows_origin
         if origin is not None and check is not None and not check(origin, scope.get('scheme', 'ws'), host):
-            message = 'Origin %r is not allowed on %s, host %r: see allowed_origins.'
-            self.log.tell(logging.WARNING, message, origin, self.url, host)
+            message = 'Origin %s is not allowed on %s, which is served as %s: see allowed_origins.'
+            page, server = describe_origins(origin, scope.get('scheme', 'ws'), host)
+            self.log.tell(logging.WARNING, message, page, self.url, server)
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             raise self._no_place()

@@ -23,6 +23,8 @@ ADDRESS = r'\[[0-9a-f:.]+\]'
 NAME = '[a-z0-9._-]+'
 PORT = '(?::(?P<port>[0-9]{1,5}))?'
 ORIGIN = re.compile('%s(?P<host>%s|%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
+#: What devices and desktop shells send, which is no origin of RFC 6454: allowed only as it is listed, letter by letter.
+LITERAL = re.compile(r'null|file://|%s(?:%s|%s)%s/[!-~]+' % (SCHEME, ADDRESS, NAME, PORT), re.IGNORECASE)
 ENTRY = re.compile(r'(?:%s)?(?P<host>%s|(?:\*\.)?%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
 
 AllowedOrigins = Union[str, Sequence[str]]
@@ -65,11 +67,18 @@ def are_equal(origin: bytes, scheme: str, host: bytes) -> bool:
     return page is not None and page == server
 
 
+def describe_origins(origin: bytes, scheme: str, host: bytes) -> Tuple[str, str]:
+    """Return both sides of a comparison for a line of the log: the page's origin, and that of the connection."""
+    server = '%s://%s' % (HTTP_SCHEMES.get(scheme, scheme), host.decode('latin-1'))
+    return ascii(origin.decode('latin-1'))[1:-1], ascii(server)[1:-1]
+
+
 def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
     """Return what decides about an Origin header under ``allowed_origins``, or None where all may pass.
 
     :param allowed: ``'same-origin'``, ``'*'``, or a list of origins, in which ``*.`` may begin a host and a
-        missing scheme stands for http and https.
+        missing scheme stands for http and https. ``null``, ``file://`` and an origin with a path, as devices send
+        them, are allowed where they are listed.
     :raises ConfigurationError: for an entry that is not an origin.
     """
     entries = [allowed] if isinstance(allowed, str) else list(allowed)
@@ -77,12 +86,14 @@ def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
         return None
     if entries == [SAME_ORIGIN]:
         return is_same_origin
-    matchers = [origin_matcher(entry) for entry in entries if entry != SAME_ORIGIN]
+    literals = frozenset(entry.encode() for entry in entries if isinstance(entry, str) and LITERAL.fullmatch(entry))
+    others = [entry for entry in entries if not (isinstance(entry, str) and entry.encode() in literals)]
+    matchers = [origin_matcher(entry) for entry in others if entry != SAME_ORIGIN]
     same_origin = SAME_ORIGIN in entries
 
     @lru_cache(maxsize=1024)
     def is_allowed(origin: bytes, scheme: str, host: bytes) -> bool:
-        if same_origin and is_same_origin(origin, scheme, host):
+        if origin in literals or (same_origin and is_same_origin(origin, scheme, host)):
             return True
         page = parse_origin(origin.decode('utf-8', 'replace'))
         return page is not None and any(matches(page) for matches in matchers)
@@ -106,12 +117,30 @@ def parse_entry(entry: str) -> 're.Match[str]':
             'allowed_origins holds %r; an entry is an origin such as https://example.com, https://*.example.com '
             "or example.com, or it is 'same-origin', or '*'." % (entry,)
         )
+    refuse_impossible(entry, match)
     if not match['scheme'] and match['host'] != 'localhost' and not set('.:') & set(match['host'].strip('.')):
         raise ConfigurationError(
             'allowed_origins holds %r; a host of a single label needs its scheme: write e.g. http://intranet, '
             "or 'same-origin', or '*'." % entry
         )
     return match
+
+
+def refuse_impossible(entry: str, match: 're.Match[str]') -> None:
+    """Refuse an entry that no page can have for its origin.
+
+    :raises ConfigurationError: saying what is wrong.
+    """
+    labels = match['host'].split('.')
+    if match['scheme'] in ('ws', 'wss'):
+        problem = 'a page has http or https'
+    elif match['port'] and not 0 < int(match['port']) <= HIGHEST_PORT:
+        problem = 'a port is 1 to 65535'
+    elif len(labels) > 1 and '' in labels[:-1]:
+        problem = 'a part of the host is empty; write *.example.com for all hosts below example.com'
+    else:
+        return
+    raise ConfigurationError('allowed_origins holds %r, which no Origin header can match: %s.' % (entry, problem))
 
 
 def origin_matcher(entry: str) -> Callable[[Origin], bool]:

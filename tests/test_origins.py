@@ -1,7 +1,7 @@
 import pytest
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.origins import is_same_origin, origin_check, parse_origin
+from apistar_ws.origins import describe_origins, is_same_origin, origin_check, parse_origin
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,15 @@ def test_a_page_is_of_the_same_origin_if_scheme_host_and_port_are_equal(origin, 
         (['[::1]'], b'https://[::1]', True),
         (['https://xn--bcher-kva.example'], b'https://xn--bcher-kva.example', True),
         ([], b'https://example.com', False),
+        (['null'], b'null', True),
+        (['file://'], b'file://', True),
+        (['same-origin', 'file://'], b'null', False),
+        (['same-origin', 'file://'], b'http://testserver', True),
+        (['https://github.com/a/Tiny'], b'https://github.com/a/Tiny', True),
+        (['https://github.com/a/Tiny'], b'https://github.com/a/tiny', False),
+        (['https://github.com/a/Tiny'], b'https://github.com', False),
+        (['capacitor://localhost'], b'capacitor://localhost', True),
+        (['example.com.'], b'https://example.com.', True),
     ],
 )
 def test_a_list_allows_the_origins_it_names(allowed, origin, passes):
@@ -102,8 +111,18 @@ def test_a_star_switches_the_check_off(allowed):
 @pytest.mark.parametrize(
     'entry',
     [
-        'https://example.com/path',
+        'https://example.com/',
         'https://',
+        '.',
+        '.example.com',
+        'example..com',
+        'https://.example.com',
+        'wss://example.com',
+        'ws://localhost',
+        'http://example.com:99999',
+        'http://example.com:0',
+        'example.com:0',
+        'file:///page',
         'a b',
         7,
         'https://u@example.com',
@@ -125,7 +144,7 @@ def test_an_entry_that_is_not_ascii_is_refused_since_browsers_send_another_name(
         origin_check([entry])
 
 
-@pytest.mark.parametrize('allowed', ['same_origin', 'self', 'null', ['intranet'], ['intra:80'], ['Same-Origin'], '.'])
+@pytest.mark.parametrize('allowed', ['same_origin', 'self', ['intranet'], ['intra:80'], ['Same-Origin']])
 def test_a_single_label_without_a_scheme_is_refused_unless_it_is_localhost(allowed):
     with pytest.raises(ConfigurationError, match="write e.g. http://intranet, or 'same-origin', or '\\*'"):
         origin_check(allowed)
@@ -135,3 +154,11 @@ def test_what_is_too_long_for_an_origin_is_none():
     host = b'x' * 1000
     assert not is_same_origin(b'http://' + host, 'ws', host)
     assert not origin_check(['https://example.com'])(b'https://' + host, 'ws', b'testserver')
+
+
+def test_the_log_says_both_sides_as_text():
+    assert describe_origins(b'https://a.example', 'ws', b'a.example:8000') == (
+        'https://a.example',
+        'http://a.example:8000',
+    )
+    assert describe_origins(b'\xff\n', 'wss', b'') == ('\\xff\\n', 'https://')
