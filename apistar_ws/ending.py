@@ -9,15 +9,16 @@ import enum
 import functools
 import logging
 import re
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable, Optional, Set, Tuple
 
 from apistar_ws.codes import CloseCode, fit_reason
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
 from apistar_ws.handshake import Handshake, printable
 from apistar_ws.interruption import Interruption, Task, current_task
-from apistar_ws.readahead import ReadAhead
+from apistar_ws.pace import TOO_FAST
+from apistar_ws.readahead import ReadAhead, byte_length
 from apistar_ws.settings import Settings
-from apistar_ws.types import Message, Receive, Scope, Send
+from apistar_ws.types import Data, Message, Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
@@ -130,6 +131,8 @@ class Ending(Handshake):
     _more_senders: Optional[Set[Task]] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
+    # Whether messages are dropped that nobody asks for: those of the client of a stream.
+    _discards = False
     # Whether a limit was broken; the lifecycle has a line for the log.
     _was_broken = False
     # Whether the server is known to go down, which no close code of a client decides.
@@ -392,11 +395,31 @@ class Ending(Handshake):
         """Receive for a handler that does not, to see the client leave."""
         if self._ahead is None:
             self._is_unfinished = True
-            self._ahead = ReadAhead(self._server_receive, self._wake_watch, self._client_left)
+            self._ahead = ReadAhead(self._server_receive, self._came_ahead, self._client_left)
             if self._state is OPEN:
                 self._pull = self._receive_ahead
         # The news may come at once, where tasks start eagerly.
         self._ahead.resume()
+
+    def _came_ahead(self, message: Message) -> bool:
+        """Look at a message for which nobody asks yet, and tell whether it is kept for the handler."""
+        self._wake_watch()
+        broken = self._broken_limit(message)
+        if broken is not None:
+            self._abort(*broken)
+        elif self._discards:
+            self._received += 1
+        return broken is None and not self._discards
+
+    def _broken_limit(self, message: Message) -> Optional[Tuple[int, str]]:
+        """Return the code and the reason of the close if ``message`` is too large or came too fast."""
+        limit = self.settings.max_message_size
+        if limit is not None and is_longer(message_data(message), limit):
+            return CloseCode.MESSAGE_TOO_BIG, 'Message larger than %d bytes' % limit
+        if TOO_FAST in message:
+            rate = self.settings.max_messages_per_second
+            return CloseCode.POLICY_VIOLATION, 'More than %s messages per second' % rate
+        return None
 
     async def _receive_ahead(self) -> Message:
         """Take what was received ahead; then let the handler receive by itself again."""
@@ -429,3 +452,14 @@ class Ending(Handshake):
 def close_message(code: int, reason: str) -> Message:
     """Return the message that closes a connection."""
     return {'type': 'websocket.close', 'code': code, 'reason': reason}
+
+
+def message_data(message: Message) -> Data:
+    """Return the text or the bytes of a message; servers may have both keys, one of them None."""
+    text = message.get('text')
+    return text if text is not None else message.get('bytes') or b''
+
+
+def is_longer(data: Data, limit: float) -> bool:
+    """Tell whether ``data`` is longer than ``limit`` bytes in UTF-8."""
+    return len(data) > limit or byte_length(data) > limit

@@ -22,12 +22,12 @@ class ReadAhead:
     It begins with ``resume``.
 
     :param receive: the server's ``receive``.
-    :param on_message: called when a message has come.
+    :param on_message: called with each message that comes; says whether it is kept.
     :param on_disconnect: called, once, with the ``websocket.disconnect`` message.
     """
 
     def __init__(
-        self, receive: Receive, on_message: Callable[[], None], on_disconnect: Callable[[Message], None]
+        self, receive: Receive, on_message: Callable[[Message], bool], on_disconnect: Callable[[Message], None]
     ) -> None:
         self._receive = receive
         self._on_message = on_message
@@ -80,8 +80,9 @@ class ReadAhead:
         """Receive no more, and forget what was not taken; the connection is over."""
         self._over = True
         self._messages.clear()
-        assert self._task is not None
-        self._task.cancel()
+        # Where tasks start eagerly, a first message may come before the task is known.
+        if self._task is not None:
+            self._task.cancel()
 
     def resume(self) -> None:
         """Receive on, unless that is already being done, enough is buffered, or the client is gone."""
@@ -99,10 +100,10 @@ class ReadAhead:
                     self._over = True
                     self._on_disconnect(message)
                     return
-                self._messages.append(message)
-                self._size += message_size(message)
-                self._on_message()
-                if self._waiter is not None:
+                if self._on_message(message):
+                    self._messages.append(message)
+                    self._size += message_size(message)
+                if self._over or (self._messages and self._waiter is not None):
                     return
         finally:
             self._filling = False

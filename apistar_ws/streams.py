@@ -29,7 +29,8 @@ def websocket_stream(
 
     Decorate with it as with :func:`websocket_route`. Text and bytes are sent as they are, other values as JSON, and for
     None nothing is sent. When the client leaves, the generator is stopped where it is: its ``finally`` blocks run. When
-    it ends, the connection is closed with 1000. What the client sends is not read; a listener is for that.
+    it ends, the connection is closed with 1000. What the client sends, such as heartbeats, is counted by the limits and
+    dropped; a listener is for messages.
 
     :param url: the path, with parameters in braces as in every route of API Star.
     :param name: the name of the route, for ``reverse_url``; the function's own when left out.
@@ -50,6 +51,7 @@ def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Dec
 
     async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
         ws = apistar_ws_channel
+        ws._discards = True
         async with contextlib.aclosing(generator(**arguments)) as values:
             async for value in values:
                 message = encode_reply(ws, sends, value)

@@ -11,13 +11,20 @@ from apistar.exceptions import HTTPException
 
 from apistar_ws.codecs import decode_json
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
-from apistar_ws.ending import SENDS_PER_TURN, SETTLING_TURNS, Ending, WebSocketState, close_message, not_open
+from apistar_ws.ending import (
+    SENDS_PER_TURN,
+    SETTLING_TURNS,
+    Ending,
+    WebSocketState,
+    close_message,
+    message_data,
+    not_open,
+)
 from apistar_ws.exceptions import InvalidMessage, UnsupportedMessage, WebSocketDisconnect, WebSocketStateError
 from apistar_ws.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
 from apistar_ws.interruption import Task, current_task
 from apistar_ws.messages import Schema
-from apistar_ws.pace import TOO_FAST, Pace
-from apistar_ws.readahead import byte_length
+from apistar_ws.pace import Pace
 from apistar_ws.settings import Settings
 from apistar_ws.types import Data, Message, Receive, Scope, Send
 
@@ -322,17 +329,11 @@ class WebSocket(Ending):
         self._wake_watch()
         if message['type'] != 'websocket.receive':
             raise self._no_message(message)
-        text = message.get('text')
-        data: Data = text if text is not None else message.get('bytes') or b''
-        limit = self.settings.max_message_size
-        if limit is not None and is_longer(data, limit):
-            self._break(CloseCode.MESSAGE_TOO_BIG, 'Message larger than %d bytes' % limit)
+        broken = self._broken_limit(message)
+        if broken is not None:
+            self._break(*broken)
             raise self._told_disconnect()
-        if TOO_FAST in message:
-            rate = self.settings.max_messages_per_second
-            self._break(CloseCode.POLICY_VIOLATION, 'More than %s messages per second' % rate)
-            raise self._told_disconnect()
-        return data
+        return message_data(message)
 
     def _no_message(self, message: Message) -> Exception:
         if message['type'] != 'websocket.disconnect':
@@ -489,11 +490,6 @@ def require_time(seconds: Any) -> None:
             'expires_at is a time in seconds since the epoch, and not in milliseconds; this one is not before the '
             'year 33658. Set None for a connection that does not expire.'
         )
-
-
-def is_longer(data: Data, limit: float) -> bool:
-    """Tell whether ``data`` is longer than ``limit`` bytes in UTF-8."""
-    return len(data) > limit or byte_length(data) > limit
 
 
 def encodable(text: str) -> str:

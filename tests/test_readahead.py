@@ -10,6 +10,11 @@ from tests.needs import needs_python
 noted = ['nothing has come']
 
 
+def keep(message):
+    noted.clear()
+    return True
+
+
 def started(*arguments):
     ahead = ReadAhead(*arguments)
     ahead.resume()
@@ -24,7 +29,7 @@ async def turns(count=5):
 
 async def test_messages_are_kept_in_order_for_the_handler():
     peer = Peer(text('a'), binary(b'b'))
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     await turns()
     assert (ahead.unread, ahead.drained, noted) == (2, False, [])
     assert [await ahead.take(), await ahead.take()] == [text('a'), binary(b'b')]
@@ -33,7 +38,7 @@ async def test_messages_are_kept_in_order_for_the_handler():
 
 async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself_from_then_on():
     peer = Peer()
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     taking = asyncio.ensure_future(ahead.take())
     await turns()
     peer.add(text('a'), text('b'))
@@ -45,7 +50,7 @@ async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself
 
 async def test_a_handler_that_stops_waiting_loses_no_message():
     peer = Peer()
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(ahead.take(), 0.001)
     peer.add(text('a'))
@@ -55,7 +60,7 @@ async def test_a_handler_that_stops_waiting_loses_no_message():
 
 async def test_the_client_is_held_back_once_enough_is_kept():
     peer = Peer(*[text('x' * 1000)] * 100)
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     await turns(200)
     kept = ahead.unread
     assert ahead.full
@@ -70,7 +75,7 @@ async def test_the_client_is_held_back_once_enough_is_kept():
 
 async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
     peer = Peer(*[text('\N{SNOWMAN}' * 1000)] * 100)
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     await turns(200)
     assert HIGH_WATER / 3000 - 1 < ahead.unread < HIGH_WATER / 3000 + 1
     ahead.stop()
@@ -80,7 +85,7 @@ async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
 async def test_it_goes_on_where_tasks_start_eagerly():  # pragma: no cover
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     peer = Peer(*[text('x' * 1000)] * 1500, text('end'))
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     taken = [await ahead.take() for _ in range(1500)]
     assert taken == [text('x' * 1000)] * 1500
     last = await ahead.take()
@@ -90,14 +95,14 @@ async def test_it_goes_on_where_tasks_start_eagerly():  # pragma: no cover
 
 async def test_empty_messages_count_too():
     peer = Peer(*[text('')] * 2000)
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     await turns(3000)
     assert ahead.full
 
 
 async def test_a_disconnect_is_told_and_not_kept():
     told = []
-    ahead = started(Peer(text('a'), disconnect(4000, 'bye')).receive, noted.clear, told.append)
+    ahead = started(Peer(text('a'), disconnect(4000, 'bye')).receive, keep, told.append)
     await turns()
     assert told == [disconnect(4000, 'bye')]
     assert [await ahead.take(), await ahead.take()] == [text('a'), None]
@@ -105,14 +110,14 @@ async def test_a_disconnect_is_told_and_not_kept():
 
 async def test_a_server_that_raises_has_lost_the_connection():
     told = []
-    started(Peer(RuntimeError('gone')).receive, noted.clear, told.append)
+    started(Peer(RuntimeError('gone')).receive, keep, told.append)
     await turns()
     assert told == [{'type': 'websocket.disconnect', 'code': 1006}]
 
 
 async def test_stop_receives_no_more():
     peer = Peer()
-    ahead = started(peer.receive, noted.clear, pytest.fail)
+    ahead = started(peer.receive, keep, pytest.fail)
     await turns()
     ahead.stop()
     await turns()
@@ -120,3 +125,13 @@ async def test_stop_receives_no_more():
     await turns()
     assert ahead.unread == 0
     ahead.stop()
+
+
+async def test_what_is_not_kept_takes_no_room():
+    peer, seen = Peer(*[text('x' * 1000)] * 100), []
+    ahead = started(peer.receive, lambda message: seen.append(message) is not None, seen.append)
+    await turns(200)
+    assert (len(seen), ahead.unread, ahead.full, ahead.filling) == (100, 0, False, True)
+    peer.add(disconnect())
+    await turns()
+    assert seen[-1] == disconnect()

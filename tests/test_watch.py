@@ -9,7 +9,7 @@ import sys
 import pytest
 from apistar import exceptions
 
-from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route, websocket_stream
 from apistar_ws.lifecycle import PATIENCE
 from apistar_ws.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
 from tests.clock import virtual
@@ -20,6 +20,7 @@ from tests.conversations import (
     SHUTDOWN,
     BlockedPeer,
     Peer,
+    binary,
     closed,
     disconnect,
     scope,
@@ -908,3 +909,61 @@ class TestExpiry:
         with pytest.raises(error, match='expires_at'):
             served.ws.expires_at = value
         assert served.ws.expires_at is None
+
+
+class TestLimitsOnArrival:
+    """What a client sends is measured when it comes, whether or not the handler receives."""
+
+    @pytest.mark.parametrize('handler', [sleep, listen])
+    @pytest.mark.parametrize(
+        'settings, messages, reason',
+        [
+            ({'max_message_size': 10}, [text('a'), text('x' * 11)], closed(1009, 'Message larger than 10 bytes')),
+            ({'max_message_size': 10}, [binary(b'x' * 11)], closed(1009, 'Message larger than 10 bytes')),
+            ({'max_messages_per_second': 2}, [text('a')] * 20, closed(1008, 'More than 2 messages per second')),
+        ],
+    )
+    @virtual
+    async def test_a_client_that_breaks_one_is_closed(self, handler, settings, messages, reason):
+        served = Served(handler, **settings)
+        await asyncio.sleep(10)
+        served.peer.add(*messages)
+        await served.ended()
+        assert served.peer.sent == [ACCEPT, reason]
+
+    @pytest.mark.parametrize('settings', [{}, {'idle_timeout': 5}, {'max_messages_per_second': 100}])
+    @virtual
+    async def test_a_stream_drops_what_its_client_sends(self, settings):
+        @websocket_stream('/', **settings)
+        async def ticks():
+            for number in range(60):
+                yield str(number)
+                await asyncio.sleep(1)
+
+        peer = Peer(CONNECT)
+        app = ASyncApp(collect_routes(ticks))
+        serving = asyncio.ensure_future(app(scope('/'), peer.receive, peer.send))
+        for _ in range(59):
+            await asyncio.sleep(1)
+            peer.add(*[text('I am here' * 10)] * 50)
+        await serving
+        assert peer.sent == [ACCEPT, *[sent(str(number)) for number in range(60)], CLOSE]
+
+    @pytest.mark.parametrize(
+        'settings, messages, code',
+        [({'max_message_size': 10}, [text('x' * 11)], 1009), ({'max_messages_per_second': 2}, [text('a')] * 20, 1008)],
+    )
+    @virtual
+    async def test_the_client_of_a_stream_has_limits_too(self, settings, messages, code):
+        @websocket_stream('/', **settings)
+        async def ticks():
+            while True:
+                yield 'tick'
+                await asyncio.sleep(1)
+
+        peer = Peer(CONNECT)
+        serving = asyncio.ensure_future(ASyncApp(collect_routes(ticks))(scope('/'), peer.receive, peer.send))
+        await asyncio.sleep(10)
+        peer.add(*messages)
+        await asyncio.wait_for(serving, PROMISED)
+        assert peer.sent[-1]['code'] == code

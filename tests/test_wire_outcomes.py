@@ -33,6 +33,7 @@ from apistar_ws import (
     WebSocketStateError,
     collect_routes,
     websocket_route,
+    websocket_stream,
 )
 from tests.servers import IMPLEMENTATIONS, eventually, serving
 
@@ -129,6 +130,21 @@ async def closes(how: str, ws: WebSocket):
 
 async def kick(ws):
     await ws.close(4000, 'over')
+
+
+@websocket_route('/limited-busy', max_message_size=100, max_messages_per_second=5)
+async def limited_busy(ws: WebSocket):
+    await asyncio.sleep(60)
+
+
+@websocket_stream('/ticks')
+async def ticks():
+    try:
+        while True:
+            await asyncio.sleep(0.1)
+            yield 'tick'
+    finally:
+        noted['ticks'].append('ended')
 
 
 @websocket_route('/lingers')
@@ -686,12 +702,23 @@ class TestAfterTheAccept:
         assert await close_of(server, '/bytes', 'a') == (1003, 'Expected bytes, got text')
 
     async def test_too_big(self, server):
-        """message larger than the route allows"""
+        """message larger than the route allows, also while the handler does not receive"""
+        assert await close_of(server, '/limited-busy', 'x' * 101) == (1009, 'Message larger than 100 bytes')
         assert await close_of(server, '/small', 'x' * 100, 'x' * 101) == (1009, 'Message larger than 100 bytes')
 
     async def test_too_fast(self, server):
-        """more messages per second than the route allows"""
+        """more messages per second than the route allows, also while the handler does not receive"""
+        assert await close_of(server, '/limited-busy', *'abcdefghij') == (1008, 'More than 5 messages per second')
         assert await close_of(server, '/slowly', *'abcdef') == (1008, 'More than 5 messages per second')
+
+    async def test_heartbeats_of_a_stream(self, server):
+        """the client of a stream sends messages, such as heartbeats"""
+        async with connecting(server, '/ticks', max_queue=None) as ws:
+            for _ in range(3000):
+                await ws.send('x' * 100)
+            assert await asyncio.wait_for(ws.recv(), 10) == 'tick'
+            await ws.close()
+        await until('ticks', 'ended')
 
     async def test_idle(self, server):
         """nothing received for longer than the route allows"""
