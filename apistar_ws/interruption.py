@@ -45,6 +45,16 @@ def is_cancelled() -> bool:
     return sys.version_info < (3, 11) or task is None or cancellations(task) > 0
 
 
+def was_taken_back(made: Optional[BaseException]) -> bool:
+    """Tell whether nobody's cancellation of the current task is left, where ``made`` was made of one.
+
+    Python 3.10 does not count them: there only another exception tells.
+    """
+    if sys.version_info < (3, 11):
+        return made is not None and not isinstance(made, asyncio.CancelledError)
+    return not is_cancelled()
+
+
 class Mark:
     """What an interruption has done to one task.
 

@@ -21,9 +21,9 @@ from apistar_ws.exceptions import (
 )
 from apistar_ws.handshake import printable, with_root_path
 from apistar_ws.injection import ASyncInjector
-from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside
+from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside, was_taken_back
 from apistar_ws.log import RouteLog
-from apistar_ws.resources import OPENED, close_in_turn, opened_in
+from apistar_ws.resources import OPENED, close_in_turn, opened_in, unwind
 from apistar_ws.router import Found, WebSocketRouter
 from apistar_ws.settings import Settings
 from apistar_ws.signatures import describe_handler
@@ -229,17 +229,20 @@ class Lifecycle:
         if ws.state is WebSocketState.CONNECTING:
             # One that is being refused takes nobody's place.
             endpoint.leave(ws)
+        ended_by: Optional[BaseException] = exc
         try:
             if ends_from_outside(exc):
+                ended_by = await resumed(exc, state)
+            if ended_by is exc and ends_from_outside(exc):
                 await self._stop(ws, endpoint, exc, hooks, state)
                 raise exc
-            if is_expected(exc, ws) and not follows(hooks, state):
-                await self._close(ws, endpoint, *close_for(exc))
+            if ended_by is not None and is_expected(ended_by, ws) and not follows(hooks, state):
+                await self._close(ws, endpoint, *close_for(ended_by))
             else:
-                await self._conclude(ws, endpoint, exc, hooks, state)
+                await self._conclude(ws, endpoint, ended_by, hooks, state)
         finally:
             # What was raised holds this frame: together they would wait for the garbage collector.
-            del exc
+            del exc, ended_by
 
     async def _stop(
         self, ws: Conducted, endpoint: Endpoint, exc: BaseException, hooks: Hooks, state: Optional[State]
@@ -435,6 +438,30 @@ def is_expected(exc: BaseException, ws: Conducted) -> bool:
     if isinstance(exc, WebSocketDisconnect):
         return ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED)
     return isinstance(exc, InvalidMessage) and ws.state is not WebSocketState.CONNECTING
+
+
+async def resumed(exc: BaseException, state: Optional[State]) -> Optional[BaseException]:
+    """Return what has ended the handler, once the resources were closed that may have cancelled it themselves.
+
+    A task group or a time limit in a resource cancels the task, and takes that back when the resource is closed.
+    """
+    opened = opened_in(state['scope']) if state is not None else None
+    if not opened or not isinstance(exc, asyncio.CancelledError):
+        return exc
+    made: Optional[BaseException] = exc
+    try:
+        with TimeLimit(TIME_TO_CLOSE):
+            made = await unwind(opened, exc)
+    except BaseException as failure:
+        made = failure
+    try:
+        if was_taken_back(made):
+            return made
+        if made is not None and not isinstance(made, asyncio.CancelledError):
+            logger.error('A resource failed when it was closed.', exc_info=made)
+        return exc
+    finally:
+        del exc, made
 
 
 def leave_to(exc: BaseException, ws: Conducted) -> None:

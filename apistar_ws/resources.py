@@ -11,6 +11,7 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
+from apistar_ws.exceptions import leaves
 from apistar_ws.interruption import ends_from_outside
 from apistar_ws.signatures import describe_handler, handler_signature, readable
 
@@ -38,16 +39,22 @@ class Opened(NamedTuple):
     resolve: Callable[..., Any]
     context: Any
 
-    async def close(self, exc: Optional[BaseException]) -> None:
+    async def close(self, exc: Optional[BaseException]) -> bool:
         """Resume the component behind its ``yield``, with ``exc`` raised there if there is one.
 
+        :return: whether the component has caught ``exc``.
         :raises BaseException: what the component raises, if that is another one than ``exc``.
         """
         told = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
         ended = self.context.__exit__ if hasattr(self.context, '__exit__') else self.context.__aexit__
-        result = ended(*told)
-        if inspect.isawaitable(result):
-            await result
+        try:
+            result = ended(*told)
+            return bool(await result if inspect.isawaitable(result) else result)
+        except BaseException as failure:
+            # A task group makes a group of what passes through it.
+            if any(leaf is not exc for leaf in leaves(failure)):
+                raise
+            return False
 
 
 class OpenedResources(List[Opened]):
@@ -173,6 +180,20 @@ async def close_in_turn(opened: OpenedResources, exc: Optional[BaseException], n
         except BaseException as failure:
             note(failure, resource.resolve)
             raise
+
+
+async def unwind(opened: OpenedResources, exc: Optional[BaseException]) -> Optional[BaseException]:
+    """Close ``opened``, the last one first, each with what the one after it has made of ``exc``, and return the rest.
+
+    A task group or a time limit inside a resource turns its own cancellation into what has failed.
+    """
+    while opened:
+        try:
+            if await opened.pop().close(exc):
+                exc = None
+        except BaseException as failure:
+            exc = failure
+    return exc
 
 
 async def close_all(opened: OpenedResources, note: Note) -> None:

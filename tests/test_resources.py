@@ -1,8 +1,10 @@
 """Components that yield: who gets what, and when it is closed."""
 
 import asyncio
+import contextlib
 from typing import AsyncIterator, Generator, Iterator
 
+import anyio
 import pytest
 from apistar import Route, exceptions, http
 from apistar.exceptions import ConfigurationError
@@ -13,6 +15,7 @@ from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.testing import TestClient
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, closed, disconnect, run, scope, text
+from tests.needs import needs_python
 
 notes = []
 
@@ -124,8 +127,8 @@ class TestOverWebSocket:
             await task
         assert sorted(notes) == sorted(
             [
-                *OPENED, 'close', 'session rolled back, WebSocketDisconnect', 'session closed',
-                'pool rolled back, WebSocketDisconnect', 'pool closed',
+                *OPENED, 'close', 'session rolled back, CancelledError', 'session closed',
+                'pool rolled back, CancelledError', 'pool closed',
             ]
         )  # fmt: skip
 
@@ -351,3 +354,137 @@ class TestOverHTTP:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert notes[-1] == 'pool closed'
+
+
+class Budget:
+    """What a connection has for so long."""
+
+
+class Tasks:
+    """The tasks of a connection."""
+
+    def __init__(self, group):
+        self.group = group
+
+
+class BudgetComponent(Component):
+    """Supplies a budget; ``seconds`` and what it does at the end are the test's."""
+
+    def __init__(self, kind):
+        self._kind = kind
+
+    async def resolve(self) -> AsyncIterator[Budget]:
+        try:
+            limit = asyncio.timeout(0.2) if self._kind == 'asyncio' else anyio.fail_after(0.2)
+            if self._kind == 'asyncio':
+                async with limit:
+                    yield Budget()
+            else:
+                with limit:
+                    yield Budget()
+        finally:
+            notes.append('budget closed')
+
+
+class TasksComponent(Component):
+    def __init__(self, kind):
+        self._kind = kind
+
+    async def resolve(self) -> AsyncIterator[Tasks]:
+        try:
+            if self._kind == 'asyncio':
+                async with asyncio.TaskGroup() as group:
+                    yield Tasks(group.create_task)
+            else:
+                async with anyio.create_task_group() as group:
+                    yield Tasks(lambda coro: group.start_soon(lambda: coro))
+        finally:
+            notes.append('tasks closed')
+
+
+class Swallowing(Component):
+    """Makes a normal end of whatever it is closed with."""
+
+    async def resolve(self) -> AsyncIterator[Budget]:
+        with contextlib.suppress(BaseException):
+            yield Budget()
+
+
+class NotingHook:
+    def on_request(self):
+        """Be paired."""
+
+    def on_response(self, response: http.Response, exc: Exception):
+        notes.append('on_response %d, %s' % (response.status_code, type(exc).__name__))
+
+    def on_error(self, exc: Exception):
+        notes.append('on_error, %s' % type(exc).__name__)
+
+
+@websocket_route('/budget')
+async def spend(budget: Budget, ws: WebSocket):
+    await ws.receive()
+
+
+async def fails():
+    await asyncio.sleep(0.1)
+    raise KeyError('the task of the group')
+
+
+@websocket_route('/tasks')
+async def with_tasks(tasks: Tasks, ws: WebSocket):
+    if await ws.receive() == 'fail':
+        tasks.group(fails())
+    await ws.receive()
+
+
+@needs_python(3, 11)
+@pytest.mark.parametrize('kind', ['asyncio', 'anyio'])
+class TestTheirOwnCancellations:
+    """Resources that yield within a task group or a time limit, which cancel the handler by themselves."""
+
+    def app(self, kind, component, hooks=(NotingHook,)):
+        return ASyncApp(
+            collect_routes(spend, with_tasks), components=self.parts(kind, component), event_hooks=list(hooks)
+        )
+
+    def parts(self, kind, component):
+        others = [TasksComponent(kind), BudgetComponent(kind)]
+        return [component, *[item for item in others if type(item) is not type(component)]]
+
+    async def test_a_time_limit_that_is_over_is_an_error(self, kind, caplog):
+        app = self.app(kind, BudgetComponent(kind))
+        assert await run(app, scope('/budget'), Peer(CONNECT)) == [ACCEPT, closed(1011, 'Internal error')]
+        assert notes == ['budget closed', 'on_error, TimeoutError']
+        assert [record.levelname for record in caplog.records] == ['ERROR']
+        assert asyncio.current_task().cancelling() == 0
+
+    async def test_a_task_that_fails_is_an_error(self, kind, caplog):
+        app = self.app(kind, TasksComponent(kind))
+        sent = await run(app, scope('/tasks'), Peer(CONNECT, text('fail')))
+        assert sent == [ACCEPT, closed(1011, 'Internal error')]
+        assert notes == ['tasks closed', 'on_error, ExceptionGroup']
+        assert len(caplog.records) == 1
+
+    async def test_a_client_that_leaves_is_no_error(self, kind, caplog):
+        app = self.app(kind, TasksComponent(kind))
+        assert await run(app, scope('/tasks'), Peer(CONNECT, disconnect())) == [ACCEPT]
+        assert notes == ['on_response 101, WebSocketDisconnect', 'tasks closed']
+        assert caplog.records == []
+
+    @pytest.mark.parametrize('component', [TasksComponent, BudgetComponent, lambda kind: Swallowing()])
+    async def test_the_end_of_the_server_is_that(self, kind, component):
+        peer = Peer(CONNECT)
+        url = '/tasks' if component is TasksComponent else '/budget'
+        task = asyncio.ensure_future(run(self.app(kind, component(kind)), scope(url), peer))
+        while peer.sent != [ACCEPT]:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert peer.sent == [ACCEPT, closed(1012)]
+        assert notes[-1] == 'on_response 101, WebSocketDisconnect'
+
+    async def test_without_hooks_too(self, kind):
+        app = self.app(kind, BudgetComponent(kind), hooks=())
+        assert await run(app, scope('/budget'), Peer(CONNECT)) == [ACCEPT, closed(1011, 'Internal error')]
