@@ -9,7 +9,7 @@ import enum
 import functools
 import logging
 import re
-from typing import Any, Callable, Optional, Set, Tuple
+from typing import Any, Callable, Iterator, Optional, Set, Tuple
 
 from apistar_ws.codes import CloseCode, fit_reason
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
@@ -26,6 +26,8 @@ logger = logging.getLogger('apistar_ws')
 SETTLING_TURNS = 10
 #: So many calls after the end are a loop that does not see it.
 VAIN_CALLS = 10
+#: Seconds that resources of a message have to be closed, once their client has left.
+TIME_TO_HOLD = 1.8
 #: A handler that sends without end gives way to the other connections after so many messages.
 SENDS_PER_TURN = 1024
 
@@ -131,6 +133,9 @@ class Ending(Handshake):
     _more_senders: Optional[Set[Task]] = None
     # Whether the handshake was answered with a refusal.
     _was_refused = False
+    # Whether the end waits for something, and until when it does.
+    _holds = False
+    _held_until: Optional[float] = None
     # Whether messages are dropped that nobody asks for: those of the client of a stream.
     _discards = False
     # Whether a limit was broken; the lifecycle has a line for the log.
@@ -243,9 +248,28 @@ class Ending(Handshake):
             await self._closed_privately(message, exc)
 
     def _interrupt(self) -> None:
-        """End the handler, and the sends to this client of all others."""
+        """End the handler, and the sends to this client of all others; the watch does it again if need be."""
         self._is_unfinished = True
+        if self._is_held():
+            return
         self._interruption.cancel({self._interruption.owner, self._sender, *(self._more_senders or ())})
+
+    @contextlib.contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Have the end of the connection wait for the block, which closes what was opened for a message."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds, self._held_until = False, None
+
+    def _is_held(self) -> bool:
+        if not self._holds:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._held_until is None:
+            self._held_until = now + TIME_TO_HOLD
+        return now < self._held_until
 
     def _told_disconnect(self) -> WebSocketDisconnect:
         """Return what tells the caller that the connection is over."""

@@ -99,7 +99,8 @@ class Deferred:
             ws: Ended = state['websocket']
             await close_rest(opened, ws._stands_for(exc))
             raise
-        await close_all(opened, functools.partial(note_failure, self._state))
+        with state['websocket']._holding():
+            await close_all(opened, functools.partial(note_failure, self._state))
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:

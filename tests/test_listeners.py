@@ -9,6 +9,7 @@ from apistar.server.components import Component
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_listener
 from apistar_ws.testing import ConnectionClosed, connect
+from tests.clock import virtual
 from tests.conversations import ACCEPT, CONNECT, Peer, channel, closed, disconnect, run, scope, text
 
 ERROR = closed(1011, 'Internal error')
@@ -338,3 +339,55 @@ class TestPerMessage:
                 """Not run."""
 
             self.made(order)
+
+
+class TestLeavingDuringACommit:
+    """A client that leaves while the resources of its message are closed."""
+
+    async def seen(self, seconds, message):
+        """Return what the resources and the handler note, and how long it takes."""
+        seen = []
+
+        class Sessions(Component):
+            async def resolve(self) -> AsyncIterator[Slow]:
+                try:
+                    yield Slow()
+                    seen.append('commit')
+                    await asyncio.sleep(seconds)
+                    seen.append('committed')
+                except BaseException as exc:
+                    seen.append(type(exc).__name__)
+                    raise
+
+        @websocket_listener('/', per_message=['session'])
+        async def listener(message: str, session: Slow) -> str:
+            return message
+
+        peer = Peer(CONNECT, text('a'))
+        app = ASyncApp(collect_routes(listener), components=[Sessions()])
+        serving = asyncio.ensure_future(app(scope('/'), peer.receive, peer.send))
+        await asyncio.sleep(0.5)
+        peer.add(message)
+        begun = asyncio.get_running_loop().time()
+        await asyncio.wait({serving}, timeout=60)
+        assert peer.sent[0] == ACCEPT and not [item for item in peer.sent if item['type'] == 'websocket.send']
+        return seen, asyncio.get_running_loop().time() - begun
+
+    @virtual
+    async def test_the_commit_runs_to_its_end(self):
+        seen, took = await self.seen(1.5, disconnect())
+        assert seen == ['commit', 'committed'] and took < 1.1
+
+    @virtual
+    async def test_a_commit_that_hangs_is_cut_off(self):
+        seen, took = await self.seen(3600, disconnect())
+        assert seen == ['commit', 'CancelledError'] and took < 3
+
+    @virtual
+    async def test_a_limit_waits_for_it_too(self):
+        seen, took = await self.seen(1.5, text('x' * 2_000_000))
+        assert seen == ['commit', 'committed'] and took < 1.1
+
+
+class Slow:
+    """A session whose commit takes its time."""

@@ -444,9 +444,8 @@ class TestTheirOwnCancellations:
     """Resources that yield within a task group or a time limit, which cancel the handler by themselves."""
 
     def app(self, kind, component, hooks=(NotingHook,)):
-        return ASyncApp(
-            collect_routes(spend, with_tasks), components=self.parts(kind, component), event_hooks=list(hooks)
-        )
+        parts = self.parts(kind, component)
+        return ASyncApp(collect_routes(spend, with_tasks), components=parts, event_hooks=list(hooks))
 
     def parts(self, kind, component):
         others = [TasksComponent(kind), BudgetComponent(kind)]
