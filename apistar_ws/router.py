@@ -1,9 +1,23 @@
 """From a path to the route that serves it: API Star's routes, matched as API Star matches them."""
 
 import copy
+import math
 import re
 from functools import lru_cache
-from typing import Any, Callable, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 from urllib.parse import urlsplit
 
 import werkzeug.routing
@@ -18,6 +32,8 @@ from apistar_ws.signatures import describe_handler, handler_signature
 CACHE_SIZE = 4096
 #: Characters of a path that is remembered: a client chooses its paths, and could fill the memory with them.
 LONGEST_REMEMBERED = 256
+#: Steps that matching a path may take: beyond, it is found nowhere. A path within it takes some milliseconds at most.
+MOST_STEPS = 1_000_000
 #: One segment of a URL that is nothing but a parameter.
 SEGMENT = re.compile('{[^}+]+}')
 
@@ -136,6 +152,53 @@ class Segments(Generic[Target]):
         return node.target, params
 
 
+class Ambiguity(NamedTuple):
+    """Where a URL has several parameters between two slashes, so that a path can be taken apart in many ways."""
+
+    parameters: int
+    #: What stands between them; an empty text where one follows another.
+    separators: Tuple[str, ...]
+    #: Whether one of them may hold slashes.
+    spans_slashes: bool
+
+    def steps(self, path: str) -> int:
+        """Return an upper bound of the steps that a regular expression takes for ``path``."""
+        return max(self._steps_of(part) for part in ([path] if self.spans_slashes else path.split('/')))
+
+    def _steps_of(self, part: str) -> int:
+        # Occurrences may overlap, so that of the rarest of its characters is counted.
+        places = sum(min(map(part.count, separator)) if separator else len(part) for separator in self.separators)
+        return len(part) * math.comb(places, self.parameters - 1)
+
+
+def ambiguities(url: str) -> Iterator[Ambiguity]:
+    """Yield where a path can be taken apart in many ways by ``url``."""
+    parts = [url] if '{+' in url else url.split('/')
+    for part in parts:
+        names = PARAMETER.findall(part)
+        if len(names) > 1:
+            between = tuple(dict.fromkeys(PARAMETER.sub('\0', part).split('\0')[1:-1]))
+            yield Ambiguity(len(names), between, len(parts) == 1)
+
+
+class Budget:
+    """Refuses paths that would take too many steps to match, as a hostile client makes them.
+
+    :param urls: those of the routes.
+    """
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self._ambiguities = [found for url in urls for found in ambiguities(url)]
+
+    def refuse_costly(self, path: str) -> None:
+        """Refuse ``path`` if matching it takes too long.
+
+        :raises NotFound: API Star's.
+        """
+        if any(ambiguity.steps(path) > MOST_STEPS for ambiguity in self._ambiguities):
+            raise exceptions.NotFound()
+
+
 class WebSocketRouter(Generic[Target]):
     """Finds what serves a path, with API Star's conversions, redirects and errors.
 
@@ -157,6 +220,7 @@ class WebSocketRouter(Generic[Target]):
             rule.target = target
             rules.append(rule)
         self._adapter = werkzeug.routing.Map(rules).bind('')
+        self._budget = Budget(url for url, _, _, _ in targets)
         self.remembered = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
 
     def lookup(self, path: str) -> Tuple[Target, PathParams]:
@@ -172,6 +236,7 @@ class WebSocketRouter(Generic[Target]):
 
     def _match(self, path: str) -> Tuple[Target, PathParams]:
         refuse_relative(path)
+        self._budget.refuse_costly(path)
         try:
             rule, params = self._adapter.match(path, 'GET', return_rule=True)
         except werkzeug.routing.RequestRedirect as exc:
@@ -253,6 +318,7 @@ class Router(HTTPRouter):  # type: ignore[misc]
 
     def __init__(self, routes: Sequence[Any]) -> None:
         super().__init__(routes)
+        self._budget = Budget(url for url, _, _ in self.walk_routes(routes))
         #: Finds the routes for WebSockets; the application sets it.
         self.websockets: WebSocketRouter[Any] = WebSocketRouter([])
 
@@ -262,6 +328,7 @@ class Router(HTTPRouter):  # type: ignore[misc]
         :raises UpgradeRequired: where only a WebSocket is served.
         """
         refuse_relative(path)
+        self._budget.refuse_costly(path)
         try:
             return super().lookup(path, method)
         except exceptions.Found as exc:

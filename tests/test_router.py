@@ -6,7 +6,7 @@ from apistar.server.router import Router as HTTPRouter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apistar_ws.router import CACHE_SIZE, Router, WebSocketRouter, split_routes
+from apistar_ws.router import CACHE_SIZE, MOST_STEPS, Budget, Router, WebSocketRouter, ambiguities, split_routes
 
 ANNOTATIONS = {'n': int, 'x': float}
 
@@ -219,3 +219,52 @@ def test_routes_are_split_with_their_nesting_left_as_it_was():
     assert [type(item) for item in http[2].routes] == [Route, Include]
     assert http[2].section.content == [page.link]
     assert len(routes[2].routes) == 3
+
+
+def at(url):
+    """Return a handler with the parameters of a URL."""
+    namespace = {}
+    exec('async def handler(%s): pass' % ', '.join(re.findall(r'{[+]?([a-z]+)}', url)), namespace)
+    return namespace['handler']
+
+
+HOSTILE = [
+    ('/{year}-{month}-{day}.csv', '/2026-11-29.csv', '/' + '-' * 1500),
+    ('/{a}{b}/x', '/ab/x', '/' + 'a' * 20_000 + '/y'),
+    ('/{a}-{b}-{c}-{d}-{e}', '/1-2-3-4-5', '/' + '-' * 200),
+    ('/{+a}/x/{+b}/y', '/1/2/x/3/4/y', '/x' * 20_000),
+    ('/{+a}{+b}{+c}/y', '/abc/y', '/x' * 5000),
+    ('/{a}-{b}/{c}-{d}', '/1-2/3-4', '/' + '-' * 5000 + '/' + '-' * 5000),
+]
+
+
+class TestHostilePaths:
+    """URLs with several parameters between two slashes, and paths that can be taken apart in many ways."""
+
+    @pytest.mark.parametrize('url, path, hostile', HOSTILE)
+    def test_over_http_they_are_not_found(self, url, path, hostile):
+        router = Router([Route(url, 'GET', at(url))])
+        assert router.lookup(path, 'GET')[0].url == url
+        with pytest.raises(exceptions.NotFound):
+            router.lookup(hostile, 'GET')
+
+    @pytest.mark.parametrize('url, path, hostile', HOSTILE)
+    def test_for_a_websocket_they_are_not_found(self, url, path, hostile):
+        router = WebSocketRouter([(url, 'name', at(url), 'target')])
+        assert router.lookup(path)[0] == 'target'
+        with pytest.raises(exceptions.NotFound):
+            router.lookup(hostile)
+
+    @pytest.mark.parametrize('url, path, hostile', HOSTILE)
+    @pytest.mark.parametrize('size', [10, 100, 1000, 10_000, 100_000])
+    def test_what_is_matched_takes_a_bounded_number_of_steps(self, url, path, hostile, size):
+        budget = Budget([url])
+        try:
+            budget.refuse_costly(hostile[:size])
+        except exceptions.NotFound:
+            return
+        assert max(found.steps(hostile[:size]) for found in ambiguities(url)) <= MOST_STEPS
+
+    @pytest.mark.parametrize('url', ['/', '/a', '/{a}', '/{a}/{b}', '/x-{a}/{b}-y', '/{+path}'])
+    def test_other_urls_have_no_bound(self, url):
+        assert list(ambiguities(url)) == []
