@@ -273,6 +273,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         :param debug: whether to reload, and to show werkzeug's debugger.
         :param options: those of ``werkzeug.run_simple``.
         """
+        if self._lifecycle.endpoints:
+            print('WebSockets are not served here: they need an ASGI server, such as uvicorn.', file=sys.stderr)
         provide_event_loop()
         super().serve(host, port, debug, **options)
 

@@ -87,7 +87,7 @@ class UpgradeRequired(HTTPException):  # type: ignore[misc]
     """
 
     default_status_code = 426
-    default_detail = 'Upgrade to WebSocket required'
+    default_detail = 'Upgrade to WebSocket required, on an ASGI server such as uvicorn'
 
     def get_headers(self) -> Dict[str, str]:
         """Return the header that names the protocol to upgrade to."""

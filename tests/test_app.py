@@ -73,7 +73,7 @@ class TestEntrance:
 
 
 @pytest.mark.filterwarnings('ignore:There is no current event loop:DeprecationWarning')
-def test_the_development_server_of_api_star_serves_http(monkeypatch):
+def test_the_development_server_of_api_star_serves_http(monkeypatch, capsys):
     served = []
 
     def run_simple(host, port, wsgi, **options):
@@ -84,8 +84,12 @@ def test_the_development_server_of_api_star_serves_http(monkeypatch):
 
     monkeypatch.setattr(werkzeug, 'run_simple', run_simple, raising=False)
     ASyncApp([Route('/page', 'GET', page)]).serve('127.0.0.1', 5000)
+    assert capsys.readouterr().err == ''
     asyncio.set_event_loop(None)
-    assert served == [('127.0.0.1', 5000, b'page')]
+    ASyncApp([Route('/page', 'GET', page), *collect_routes(quiet)]).serve('127.0.0.1', 5000)
+    asyncio.set_event_loop(None)
+    assert served == 2 * [('127.0.0.1', 5000, b'page')]
+    assert capsys.readouterr().err == 'WebSockets are not served here: they need an ASGI server, such as uvicorn.\n'
 
 
 class TestSubclasses:

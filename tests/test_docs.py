@@ -155,7 +155,10 @@ class TestMixing:
     @use('mixing')
     def test_plain_http_on_a_path_of_a_websocket_is_answered_with_426(self, client):
         response = client.get('/api/rooms/kitchen')
-        assert (response.status_code, response.json()) == (426, 'Upgrade to WebSocket required')
+        assert (response.status_code, response.json()) == (
+            426,
+            'Upgrade to WebSocket required, on an ASGI server such as uvicorn',
+        )
         assert response.headers['upgrade'] == 'websocket'
         assert denied(client, '/where') == (404, 'Not found')
 

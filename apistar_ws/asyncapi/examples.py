@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from apistar import validators
 from apistar.exceptions import ValidationError
 
+from apistar_ws.asyncapi.jsonschema import is_json, plain
 from apistar_ws.codecs import primitive
 from apistar_ws.validation import is_message_type
 
@@ -42,7 +43,9 @@ def example_of(declared: Any) -> Any:
         declared.validate(value)
     except (ValidationError, ValueError, OverflowError, AssertionError, RecursionError, KeyError, re.error) as exc:
         raise NoExample(str(exc)) from None
-    return value
+    if not is_json(value):
+        raise NoExample('%r is not JSON.' % (value,))
+    return plain(value)
 
 
 def make(declared: Any, definitions: Mapping[str, Any], depth: int) -> Any:

@@ -58,7 +58,7 @@ class Schemas:
             return self._nullable(validator, self.of(definitions[validator.ref], definitions))
         describe = next((makes for kind, makes in KINDS if isinstance(validator, kind)), described_any)
         schema = describe(validator, lambda part: self.of(part, definitions))
-        return self._nullable(validator, {**schema, **annotations(validator)})
+        return self._nullable(validator, {**schema, **annotations(validator), **given(enum=plain(schema.get('enum')))})
 
     def _nullable(self, validator: Any, schema: JSON) -> JSON:
         if not getattr(validator, 'allow_null', False):
@@ -82,12 +82,25 @@ Part = Callable[[Any], JSON]
 
 def annotations(validator: Any) -> JSON:
     """Return title, description and default of a validator."""
-    schema = {name: getattr(validator, name) for name in ('title', 'description') if getattr(validator, name, '')}
+    schema = {
+        name: plain(getattr(validator, name)) for name in ('title', 'description') if getattr(validator, name, '')
+    }
     if validator.has_default():
         default = primitive(validator.default)
         if is_json(default):
-            schema['default'] = default
+            schema['default'] = plain(default)
     return schema
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as JSON and UTF-8 can hold it; anything else becomes text."""
+    if isinstance(value, dict):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        return value.encode('utf-8', 'replace').decode()
+    return value if is_json(value) else str(value)
 
 
 def is_json(value: Any) -> bool:

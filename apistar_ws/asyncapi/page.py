@@ -147,8 +147,10 @@ def needed(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):
-            name = str(part.get('$ref', '')).rpartition('/')[2]
-            if name and name not in found:
+            # A property may have that name too.
+            reference = part.get('$ref')
+            name = reference.rpartition('/')[2] if isinstance(reference, str) else ''
+            if name in components and name not in found:
                 found[name] = components[name]
                 waiting.append(found[name])
             waiting += part.values()

@@ -1,5 +1,7 @@
 """The document of an application: what it says, and where it is."""
 
+import datetime
+import decimal
 import enum
 import json
 import logging
@@ -463,3 +465,37 @@ def test_a_reply_that_may_be_many_things_is_any_message(annotation):
 def test_a_place_has_to_be_a_path(url):
     with pytest.raises(ConfigurationError, match='has to be a path, such as /docs/websockets/, without parameters'):
         app(echo, websocket_schema_url=url)
+
+
+class Strange(types.Type):
+    """A type whose parts JSON and references have trouble with."""
+
+    at = validators.Any(default=datetime.datetime(2026, 11, 29))
+    price = validators.Number(default=decimal.Decimal('1.5'))
+    text = validators.String(default='\ud800', title='\ud800', description='\ud800')
+    endless = validators.Number(default=float('inf'))
+    key = validators.Any(default={('a',): 1})
+
+
+REFERRING = validators.Object(properties={'$ref': validators.String(default='#/nowhere'), 'strange': Strange})
+
+
+def test_what_json_cannot_hold_takes_nothing_down():
+    @websocket_route('/strange', receives=Strange, sends=REFERRING)
+    async def strange(ws: WebSocket, ratio: float = float('nan'), text: str = '\ud800'):
+        """It is not run."""
+
+    @websocket_route('/plain')
+    async def plain(ws: WebSocket):
+        """It is not run."""
+
+    @websocket_route('/referring', receives=REFERRING)
+    async def referring(ws: WebSocket):
+        """It is not run."""
+
+    client = TestClient(ASyncApp(collect_routes(strange, plain, referring)))
+    document = client.get('/schema/websockets/').json()
+    assert sorted(document['channels']) == ['plain', 'referring', 'strange']
+    page = client.get('/docs/websockets/')
+    assert page.status_code == 200 and page.text.count('class="console"') == 3
+    client.close()
