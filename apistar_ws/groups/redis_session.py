@@ -94,6 +94,9 @@ class Line:
         try:
             while self._unsent and not self._is_closed:
                 unsent, self._unsent = self._unsent, []
+                if not self.connection.is_connected:
+                    # redis-py would connect again, to whoever answers, and nobody would close that connection.
+                    raise ConnectionError('The connection to Redis was lost.')
                 await self.connection.send_packed_command(unsent, check_health=False)
         except (RedisError, OSError) as exc:
             self._failed(exc)

@@ -14,7 +14,8 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.hubs import Hubs
-from apistar_ws.groups.redis_session import check_server
+from apistar_ws.groups.redis import connection_pool
+from apistar_ws.groups.redis_session import Line, check_server
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
@@ -930,3 +931,16 @@ async def redis_tick(groups):
     probe = engine._probe
     engine._tick_now.set()
     await until(lambda: engine._probe is not probe and engine._probe.done(), 'the probe')
+
+
+async def test_a_connection_connects_once(shared_redis):
+    """What is written after it dropped fails; redis-py would connect again, to whoever answers."""
+    pool, failures = connection_pool(shared_redis.url), []
+    connection = pool.make_connection()
+    await connection.connect()
+    line = Line(connection, PATIENCE, failures.append)
+    await connection.disconnect()
+    line.write('PING')
+    await until(lambda: failures, 'it to fail')
+    assert 'was lost' in str(failures[0]) and not connection.is_connected
+    await line.close()
