@@ -131,11 +131,17 @@ class HeaderParam:
     def resolve(self, scope: Scope) -> Optional[http.Header]:
         """Return the first header of that name, or None."""
         wanted = self._name
-        # In lower case, says ASGI; not everybody who writes a scope by hand does.
-        found = [value for name, value in scope['headers'] if name == wanted or name.lower() == wanted]
-        if not found:
-            return None
-        return http.Header(decode_cookies(found) if wanted == b'cookie' else decode_value(found[0]))
+        for name, value in scope['headers']:
+            # In lower case, says ASGI; not everybody who writes a scope by hand does.
+            if name == wanted or name.lower() == wanted:
+                return http.Header(decode_value(value))
+        return None
+
+
+def cookie_header(scope: Scope) -> Optional[http.Header]:
+    """Return the ``Cookie`` fields of a handshake as one, or None."""
+    found = [value for name, value in scope['headers'] if name == b'cookie' or name.lower() == b'cookie']
+    return http.Header(decode_cookies(found)) if found else None
 
 
 def made_once(
@@ -175,8 +181,9 @@ def single_header(step: Step) -> Step:
     """Return ``step`` with one header in place of API Star's ``Headers``, if that is what it takes."""
     if not calls(HeaderComponent, step):
         return step
-    header = HeaderParam(step.consts['parameter'])
-    return step._replace(func=header.resolve, kwargs=(('scope', 'scope'),), consts={})
+    parameter = step.consts['parameter']
+    resolve = cookie_header if parameter.name.lower() == 'cookie' else HeaderParam(parameter).resolve
+    return step._replace(func=resolve, kwargs=(('scope', 'scope'),), consts={})
 
 
 def calls(component: Any, step: Step) -> bool:
