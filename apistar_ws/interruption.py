@@ -50,7 +50,7 @@ def was_taken_back(made: Optional[BaseException]) -> bool:
 
     Python 3.10 does not count them: there only another exception tells.
     """
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # pragma: no cover
         return made is not None and not isinstance(made, asyncio.CancelledError)
     return not is_cancelled()
 

@@ -1,6 +1,7 @@
 """The life of a connection, top to bottom: handshake, admission, hooks, accept, handler, close or denial, report."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from typing import Any, Awaitable, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
@@ -449,11 +450,9 @@ async def resumed(exc: BaseException, state: Optional[State]) -> Optional[BaseEx
     if not opened or not isinstance(exc, asyncio.CancelledError):
         return exc
     made: Optional[BaseException] = exc
-    try:
-        with TimeLimit(TIME_TO_CLOSE):
-            made = await unwind(opened, exc)
-    except BaseException as failure:
-        made = failure
+    # One that goes on awaiting is cancelled, which it makes something of like of any exception.
+    with contextlib.suppress(TimeoutError), TimeLimit(TIME_TO_CLOSE):
+        made = await unwind(opened, exc)
     try:
         if was_taken_back(made):
             return made

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.browser import chromium
 from tests.groups.redis_server import redis_server
-from tests.soak import SOAK, size
+from tests.soak import size
 
 # The machines are noisy: how long an example takes says nothing.
 settings.register_profile(
@@ -43,5 +43,3 @@ def pytest_terminal_summary(terminalreporter):
     if reasons:
         missing = ', '.join('%d need %s' % (count, what) for what, count in collections.Counter(reasons).most_common())
         terminalreporter.write_line('Skipped tests: %s. See docs/contributing.rst.' % missing)
-    if SOAK:
-        terminalreporter.write_line('SOAK is set: the tests that are marked with it did far more than usual.')

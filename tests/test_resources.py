@@ -487,3 +487,39 @@ class TestTheirOwnCancellations:
     async def test_without_hooks_too(self, kind):
         app = self.app(kind, BudgetComponent(kind), hooks=())
         assert await run(app, scope('/budget'), Peer(CONNECT)) == [ACCEPT, closed(1011, 'Internal error')]
+
+
+class Troubled(Component):
+    """Raises, or hangs, when it is closed."""
+
+    def __init__(self, hangs):
+        self._hangs = hangs
+
+    async def resolve(self) -> AsyncIterator[Budget]:
+        try:
+            yield Budget()
+        finally:
+            notes.append('closing')
+            if self._hangs:
+                await asyncio.sleep(3600)
+            raise KeyError('disk full')
+
+
+@pytest.mark.parametrize('hangs', [False, True])
+@needs_python(3, 11)
+@virtual
+async def test_the_server_ends_a_handler_whose_resource_fails_or_hangs(hangs, caplog):
+    peer = Peer(CONNECT)
+    app = ASyncApp(collect_routes(spend), components=[Troubled(hangs)], event_hooks=[NotingHook])
+    task = asyncio.ensure_future(app(scope('/budget'), peer.receive, peer.send))
+    while peer.sent != [ACCEPT]:
+        await asyncio.sleep(0)
+    begun = asyncio.get_running_loop().time()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.get_running_loop().time() - begun < 2
+    assert peer.sent == [ACCEPT, closed(1012)]
+    assert notes == ['closing', 'on_response 101, WebSocketDisconnect']
+    failures = [] if hangs else ['A resource failed when it was closed.']
+    assert [record.getMessage() for record in caplog.records] == failures
