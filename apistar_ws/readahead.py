@@ -80,8 +80,8 @@ class ReadAhead:
         """Receive no more, and forget what was not taken; the connection is over."""
         self._over = True
         self._messages.clear()
-        # Where tasks start eagerly, a first message may come before the task is known.
-        if self._task is not None:
+        # Where tasks start eagerly (Python 3.12), a first message may come before the task is known.
+        if self._task is not None:  # pragma: no branch
             self._task.cancel()
 
     def resume(self) -> None:

@@ -348,8 +348,8 @@ class TestRootPath:
     async def test_a_guard_by_path_guards_behind_a_prefix_too(self):
         class Guard:
             def on_request(self, path: http.Path):
-                if path.startswith('/rooms/'):
-                    raise exceptions.Forbidden()
+                assert path.startswith('/rooms/')
+                raise exceptions.Forbidden()
 
         @websocket_route('/rooms/{room}')
         async def room():

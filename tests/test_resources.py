@@ -433,8 +433,8 @@ async def fails():
 
 @websocket_route('/tasks')
 async def with_tasks(tasks: Tasks, ws: WebSocket):
-    if await ws.receive() == 'fail':
-        tasks.group(fails())
+    await ws.receive()
+    tasks.group(fails())
     await ws.receive()
 
 

@@ -74,6 +74,7 @@ def test_what_holds_itself_is_followed_as_far_as_it_must():
         validators.Array(items=validators.Object(), min_items=2, unique_items=True),
         validators.Object({'a': validators.Ref('a')}, required=['a'], definitions={'a': validators.Ref('a')}),
         validators.Union([validators.String(pattern='(?=x)y')]),
+        validators.Any(default={('a',): 1}),
     ],
 )
 def test_where_none_is_found_that_is_said(declared):

@@ -15,7 +15,7 @@ from apistar.exceptions import ConfigurationError
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.redis import connection_pool
-from apistar_ws.groups.redis_session import Line, check_server
+from apistar_ws.groups.redis_session import Line, Subscriber, check_server
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
@@ -944,3 +944,14 @@ async def test_a_connection_connects_once(shared_redis):
     await until(lambda: failures, 'it to fail')
     assert 'was lost' in str(failures[0]) and not connection.is_connected
     await line.close()
+
+
+async def test_a_subscription_that_its_connection_does_not_outlive_is_unavailable(shared_redis):
+    connection, failures = connection_pool(shared_redis.url).make_connection(), []
+    await connection.connect()
+    subscriber = Subscriber(connection, lambda channel, data: None, failures.append)
+    subscribing = asyncio.ensure_future(subscriber.subscribe([b'a'], PATIENCE))
+    await asyncio.sleep(0)
+    await subscriber.close()
+    with pytest.raises(GroupsUnavailable):
+        await subscribing
