@@ -219,7 +219,7 @@ def declared_with_values(draw):
     return declared, draw(st.lists(values(declared) | st.sampled_from(OTHERS), min_size=1, max_size=4))
 
 
-@examples(60, 1000)
+@examples(60, 300)
 @given(declared_with_values())
 @example((Event, [EVENT, {**EVENT, 'on': None}, {**EVENT, 'tags': ['a', 'a']}]))
 @example((validators.Union([validators.Number(), validators.Integer()]), [1, 2.5, 'a']))
@@ -236,7 +236,7 @@ def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
         assert outcome(schema.decode, value) == outcome(schema._decode_slowly, value)
 
 
-@examples(60, 1000)
+@examples(60, 300)
 @given(declared_with_values(), st.sampled_from(CODECS))
 @example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW, 'on': None}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
 @example((Point, [Point(x=1), Flag(x=1), {'x': 1.0}]), CODECS[1])

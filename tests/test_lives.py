@@ -185,7 +185,7 @@ async def quietly(call, *arguments):
         return await call(*arguments)
 
 
-@examples(60, 1000)
+@examples(60, 300)
 @given(st.lists(STEPS, max_size=6), st.lists(EVENTS, max_size=6), SETTINGS, ENDS)
 @example([('leave a task receiving', 0.0)], [(0.6, 'message')], {}, 'leaves')
 @example([], [(3.0, 'many'), (0.6, 'message')], {'backlog_timeout': 1}, 'leaves')

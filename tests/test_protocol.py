@@ -171,4 +171,4 @@ class Channel(RuleBasedStateMachine):
 
 
 TestChannel = Channel.TestCase
-TestChannel.settings = settings(max_examples=size(50, 500), stateful_step_count=30)
+TestChannel.settings = settings(max_examples=size(50, 200), stateful_step_count=30)

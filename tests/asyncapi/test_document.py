@@ -365,7 +365,7 @@ def test_the_documents_of_all_examples_are_valid(name, application):
     check(application.asyncapi)
 
 
-@soak.examples(4, 50, suppress_health_check=list(HealthCheck))
+@soak.examples(4, 25, suppress_health_check=list(HealthCheck))
 @given(applications())
 def test_the_documents_of_applications_at_random_are_valid(application):
     check(application.asyncapi)

@@ -105,7 +105,7 @@ def test_a_text_is_found_for_a_pattern(pattern, least, text):
     assert re.search(pattern, text)
 
 
-@soak.examples(10, 300)
+@soak.examples(10, 100)
 @given(VALIDATORS)
 def test_an_example_is_valid_by_its_validator_and_by_its_schema(declared):
     with contextlib.suppress(NoExample):
@@ -114,7 +114,7 @@ def test_an_example_is_valid_by_its_validator_and_by_its_schema(declared):
         assert jsonschema.Draft7Validator(Schemas().of(declared)).is_valid(example)
 
 
-@soak.examples(10, 300)
+@soak.examples(10, 100)
 @given(message_types())
 def test_an_example_of_a_type_is_valid(declared):
     with contextlib.suppress(NoExample):

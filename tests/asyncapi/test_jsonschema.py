@@ -146,7 +146,7 @@ VALUES = st.recursive(
 )
 
 
-@soak.examples(10, 300)
+@soak.examples(10, 100)
 @given(VALIDATORS, VALUES)
 def test_what_a_schema_accepts_and_what_its_validator_accepts_is_the_same(declared, value):
     schema = Schemas().of(declared)

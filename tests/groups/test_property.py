@@ -133,7 +133,7 @@ steps_of = lambda names, size: st.lists(  # noqa: E731
 )
 
 
-@examples(30, 500)
+@examples(30, 200)
 @given(steps_of(STEPS, 40), st.sampled_from([1, 5, 1000]))
 def test_in_one_process_every_log_is_a_contiguous_run_or_its_owner_was_told(steps, max_queue):
     async def main():
@@ -144,7 +144,7 @@ def test_in_one_process_every_log_is_a_contiguous_run_or_its_owner_was_told(step
 
 
 @needs_redis
-@examples(8, 100)
+@examples(8, 30)
 @given(steps=steps_of(STEPS + FAULTS, 25))
 @example(steps=[(JOIN, 0), (BURST, 0), (FLUSH, 0), (SEND, 0), (SEND, 0), (RESUME, 1), (SEND, 0)])
 @example(steps=[(JOIN, 0), (JOIN, 1), (BURST, 0), (LEAVE, 0), (FLUSH, 0), (RESUME, 1), (BURST, 1), (RESTART, 0)])
