@@ -8,11 +8,18 @@ from hypothesis import HealthCheck, settings
 
 from tests.browser import chromium
 from tests.groups.redis_server import redis_server
+from tests.needs import REQUIRED
 from tests.soak import size
 
 # The machines are noisy: how long an example takes says nothing.
 settings.register_profile(
-    'tests', max_examples=size(30, 100), deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    'tests',
+    max_examples=size(30, 100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    # Where coverage is asked for, the examples are the same each time: what is covered is no matter of chance.
+    derandomize=REQUIRED,
 )
 settings.load_profile('tests')
 

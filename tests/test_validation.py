@@ -183,3 +183,12 @@ class TestUniqueItems:
             except ValidationError as exc:
                 outcomes.append(exc.detail)
         assert outcomes[0] == outcomes[1]
+
+
+def test_items_that_are_listed_and_no_others_are_unique_too():
+    dates = validators.Array(items=2 * [validators.Date()], additional_items=False, unique_items=True)
+    checked = with_unique_items(dates)
+    assert checked.validate(['2020-01-01', '2020-01-02'])[1] == datetime.date(2020, 1, 2)
+    for wrong in (2 * ['2020-01-01'], ['2020-01-01', '2020-01-02', '2020-01-03']):
+        with pytest.raises(validators.ValidationError):
+            checked.validate(wrong)

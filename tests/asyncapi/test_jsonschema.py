@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from apistar import types, validators
 from apistar.exceptions import ValidationError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws.asyncapi.jsonschema import Schemas
@@ -148,6 +148,7 @@ VALUES = st.recursive(
 
 @soak.examples(10, 100)
 @given(VALIDATORS, VALUES)
+@example(validators.Date(), '2026-01-31')
 def test_what_a_schema_accepts_and_what_its_validator_accepts_is_the_same(declared, value):
     schema = Schemas().of(declared)
     jsonschema.Draft7Validator.check_schema(schema)
