@@ -190,9 +190,14 @@ async def quietly(call, *arguments):
 @example([('leave a task receiving', 0.0)], [(0.6, 'message')], {}, 'leaves')
 @example([], [(3.0, 'many'), (0.6, 'message')], {'backlog_timeout': 1}, 'leaves')
 @example([('send', 0.05)], [(0.0, 'stop reading'), (3.0, 'message')], {'send_timeout': 0.3}, 'leaves')
-@example([('block', 0.05), ('ten sends', 0.05)], [], {}, 'leaves')
-@example([('iterate', 0.05)], [], {}, 'leaves')
-@example([('sleep', 0.2), ('receive within', 0.2), ('wait', 0.2), ('send bytes', 0.05)], [], {}, 'server stops')
+@example([('block', 0.05), ('ten sends', 0.05)], [(0.6, 'message')], {}, 'leaves')
+@example([('iterate', 0.05), ('iterate', 0.05)], [(0.6, 'message')], {}, 'leaves')
+@example(
+    [('sleep', 0.2), ('receive within', 0.2), ('wait', 0.2), ('send bytes', 0.05)],
+    [(3.0, 'message')],
+    {},
+    'server stops',
+)
 @example([('gather receive', 0.2), ('receive', 0.05)], 3 * [(0.2, 'message')], {}, 'cancelled')
 @example([('send', 0.05)], [(0.2, 'stop reading'), (0.2, 'read on'), (0.2, 'others send')], {}, 'cancelled and leaves')
 @example([], [], {}, 'leaves and cancelled')

@@ -749,7 +749,7 @@ async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(
 @soak
 async def test_a_hot_group_leaves_time_for_others(shared_redis):
     """Tens of thousands of messages a second, for half a second, from somebody who does nothing else."""
-    messages = size(4000, 10_000)
+    messages = size(1000, 10_000)
     prefix = new_prefix()
     async with process(shared_redis.url, prefix=prefix, max_queue=1_000_000) as receiving:
         inbox, late, stopping = Inbox(), [], asyncio.Event()
