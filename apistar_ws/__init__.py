@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from apistar_ws.app import ASyncApp
 from apistar_ws.codes import CloseCode
 from apistar_ws.compat import WebSocketAutoHook
-from apistar_ws.components import WebSocketComponent
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.documented import Describer as _Describer
-from apistar_ws.ending import WebSocketState
 from apistar_ws.exceptions import (
     InvalidMessage,
     ServiceUnavailable,
@@ -17,11 +17,11 @@ from apistar_ws.exceptions import (
     WebSocketDisconnect,
     WebSocketStateError,
 )
-from apistar_ws.listeners import websocket_listener
-from apistar_ws.routes import Route, collect_routes, websocket_route
+from apistar_ws.injection.components import WebSocketComponent
+from apistar_ws.routing.decorators import Route, collect_routes, websocket_route
+from apistar_ws.routing.listeners import websocket_listener
+from apistar_ws.routing.streams import websocket_stream
 from apistar_ws.settings import Settings
-from apistar_ws.streams import websocket_stream
-from apistar_ws.websocket import WebSocket
 
 if TYPE_CHECKING:
     from apistar_ws.groups import (

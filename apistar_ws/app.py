@@ -18,28 +18,28 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 from apistar.server.validation import VALIDATION_COMPONENTS
 
-from apistar_ws.components import HANDSHAKE_COMPONENTS, REQUEST_COMPONENTS, WebSocketComponent
+from apistar_ws.connection.handshake import printable, with_root_path
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.documented import BESIDE, Places, described, neighbour, pages, yielding
-from apistar_ws.draining import Draining
-from apistar_ws.endpoint import Endpoint
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
-from apistar_ws.handshake import printable, with_root_path
-from apistar_ws.injection import (
+from apistar_ws.injection.components import HANDSHAKE_COMPONENTS, REQUEST_COMPONENTS, WebSocketComponent
+from apistar_ws.injection.injector import (
     ASyncInjector,
     asks_for_websocket,
     components_over_websocket,
     require_hook,
     require_known_hooks,
 )
-from apistar_ws.lifecycle import Lifecycle
-from apistar_ws.resources import Resource, close_rest, opened_in
-from apistar_ws.router import Found, NamedRoute, Router, WebSocketRouter, split_routes
-from apistar_ws.routes import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
-from apistar_ws.routes import Route as OurRoute
-from apistar_ws.signatures import describe_handler
-from apistar_ws.startup import Startup
+from apistar_ws.injection.resources import Resource, close_rest, opened_in
+from apistar_ws.injection.signatures import describe_handler
+from apistar_ws.routing.decorators import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
+from apistar_ws.routing.decorators import Route as OurRoute
+from apistar_ws.routing.router import Found, NamedRoute, Router, WebSocketRouter, split_routes
+from apistar_ws.serving.draining import Draining
+from apistar_ws.serving.endpoint import Endpoint
+from apistar_ws.serving.lifecycle import Lifecycle
+from apistar_ws.serving.lifespan import Startup
 from apistar_ws.types import Receive, Scope, Send
-from apistar_ws.websocket import WebSocket
 
 logger = logging.getLogger('apistar_ws')
 

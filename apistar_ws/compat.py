@@ -2,8 +2,8 @@
 
 from apistar.server.core import Route
 
-from apistar_ws.routes import is_marked
-from apistar_ws.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.routing.decorators import is_marked
 
 
 class WebSocketAutoHook:

@@ -8,7 +8,7 @@ from typing import Any, Awaitable, Callable, Iterable, Literal, Optional, Sequen
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.codecs import Codec, JSONCodec, json_codec
+from apistar_ws.messages.codecs import Codec, JSONCodec, json_codec
 from apistar_ws.origins import SAME_ORIGIN, AllowedOrigins, OriginCheck, origin_check
 
 OnInvalid = Union[Literal['close', 'reply'], Callable[..., Union[None, Awaitable[None]]]]

@@ -20,7 +20,12 @@ def module_name(path):
     return '.'.join(parts[:-1] or parts) if parts[-1] == '__init__' else '.'.join(parts)
 
 
-MODULES = {module_name(path): path for path in PACKAGE.rglob('*.py')}
+# A wing's own file imports nothing, unless the wing has public names.
+MODULES = {
+    module_name(path): path
+    for path in PACKAGE.rglob('*.py')
+    if path.name != '__init__.py' or 'import' in path.read_text(encoding='utf-8')
+}
 
 
 def imports(path):
@@ -48,6 +53,6 @@ def test_the_test_client_takes_nothing_but_types_from_the_package():
 
 
 def test_the_core_knows_neither_the_test_client_nor_the_adapters():
-    extras = ('testing', 'listeners', 'streams', 'adapters', 'compat', 'groups', 'asyncapi')
+    extras = ('testing', 'routing.listeners', 'routing.streams', 'routing.adapters', 'compat', 'groups', 'asyncapi')
     core = {name: path for name, path in MODULES.items() if not name.startswith(extras) and name != '__init__'}
     assert [name for name, path in core.items() if any(found.startswith(extras) for found in imports(path))] == []

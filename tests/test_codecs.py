@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
-from apistar_ws.codecs import STANDARD_CODEC, ForeignCodec, StandardCodec, decode_json, json_codec
-from apistar_ws.messages import Schema
+from apistar_ws.messages.codecs import STANDARD_CODEC, ForeignCodec, StandardCodec, decode_json, json_codec
+from apistar_ws.messages.schema import Schema
 
 
 class Order(types.Type):

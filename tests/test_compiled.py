@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
-from apistar_ws import compiled as module
-from apistar_ws.codecs import STANDARD_CODEC, json_codec
-from apistar_ws.compiled import Compiler, NotCompilable, Refused, compiled
-from apistar_ws.messages import Schema
+from apistar_ws.messages import compiler as module
+from apistar_ws.messages.codecs import STANDARD_CODEC, json_codec
+from apistar_ws.messages.compiler import Compiler, NotCompilable, Refused, compiled
+from apistar_ws.messages.schema import Schema
 from tests.soak import examples
 
 CODECS = [STANDARD_CODEC, json_codec(orjson)]

@@ -11,8 +11,8 @@ from apistar import exceptions, http
 from apistar.server.components import ReturnValue
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
+from apistar_ws.connection.watch import INTERVAL
 from apistar_ws.testing import connect
-from apistar_ws.watch import INTERVAL
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, run, scope, text
 from tests.needs import needs_python

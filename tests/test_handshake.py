@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws import ASyncApp, Route, WebSocket, collect_routes, websocket_route
-from apistar_ws.handshake import decode_headers, query_pairs
+from apistar_ws.connection.handshake import decode_headers, query_pairs
 from tests.conversations import CONNECT, Peer, channel, run, scope
 
 

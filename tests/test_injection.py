@@ -11,7 +11,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
-from apistar_ws.injection import (
+from apistar_ws.injection.injector import (
     Arguments,
     ASyncInjector,
     asks_for_websocket,
@@ -177,7 +177,7 @@ class TestArguments:
 
 
 async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr('apistar_ws.injection.REMEMBERED', 10)
+    monkeypatch.setattr('apistar_ws.injection.injector.REMEMBERED', 10)
     used = injector()
     for i in range(30):
         await used.run_async([(lambda: lambda: i)()], {'scope': {}})

@@ -122,7 +122,7 @@ class TestConnections:
         ]
 
     async def test_a_flood_of_bad_handshakes_leaves_nothing_in_memory(self, caplog, monkeypatch):
-        monkeypatch.setattr('apistar_ws.router.CACHE_SIZE', 16)
+        monkeypatch.setattr('apistar_ws.routing.router.CACHE_SIZE', 16)
         monkeypatch.setattr('apistar_ws.origins.are_equal', functools.lru_cache(maxsize=16)(are_equal.__wrapped__))
         app = self.app(Guard)
 

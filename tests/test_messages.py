@@ -8,8 +8,8 @@ from apistar import types, validators
 from apistar.exceptions import ConfigurationError, ValidationError
 
 from apistar_ws import InvalidMessage
-from apistar_ws.codecs import STANDARD_CODEC, primitive
-from apistar_ws.messages import Schema
+from apistar_ws.messages.codecs import STANDARD_CODEC, primitive
+from apistar_ws.messages.schema import Schema
 
 
 class Order(types.Type):

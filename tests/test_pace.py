@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from apistar_ws.pace import LATENESS, TOO_FAST, Pace
+from apistar_ws.connection.pace import LATENESS, TOO_FAST, Pace
 from tests.clock import virtual
 from tests.conversations import Peer, disconnect, text
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from apistar_ws.readahead import HIGH_WATER, ReadAhead
+from apistar_ws.connection.readahead import HIGH_WATER, ReadAhead
 from tests.conversations import Peer, binary, disconnect, text
 from tests.needs import needs_python
 

@@ -7,7 +7,7 @@ from apistar import types, validators
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from apistar_ws.returned import is_message
+from apistar_ws.routing.replies import is_message
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient, connect
 
 CLOSED = {'code': 1000, 'reason': ''}

@@ -6,7 +6,7 @@ from apistar.server.router import Router as HTTPRouter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apistar_ws.router import CACHE_SIZE, MOST_STEPS, Budget, Router, WebSocketRouter, ambiguities, split_routes
+from apistar_ws.routing.router import CACHE_SIZE, MOST_STEPS, Budget, Router, WebSocketRouter, ambiguities, split_routes
 
 ANNOTATIONS = {'n': int, 'x': float}
 

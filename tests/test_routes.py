@@ -81,7 +81,7 @@ def urls(routes):
 
 class TestDecorated:
     def test_a_handler_stays_what_it_was(self):
-        assert str(inspect.signature(chat)) == '(room: str, ws: apistar_ws.websocket.WebSocket) -> None'
+        assert str(inspect.signature(chat)) == '(room: str, ws: apistar_ws.connection.websocket.WebSocket) -> None'
         assert (chat.__name__, chat.__doc__, chat.__module__) == ('chat', 'Echo.', __name__)
         assert inspect.iscoroutinefunction(chat)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apistar_ws.steps import FAILED, Step, compiled_steps, note_failure
+from apistar_ws.injection.steps import FAILED, Step, compiled_steps, note_failure
 
 
 class Calls:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
-from apistar_ws.codecs import STANDARD_CODEC
-from apistar_ws.messages import Schema
-from apistar_ws.validation import with_unique_items
+from apistar_ws.messages.codecs import STANDARD_CODEC
+from apistar_ws.messages.schema import Schema
+from apistar_ws.messages.validation import with_unique_items
 
 
 class Order(types.Type):

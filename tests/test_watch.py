@@ -10,8 +10,8 @@ import pytest
 from apistar import exceptions
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route, websocket_stream
-from apistar_ws.lifecycle import PATIENCE
-from apistar_ws.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
+from apistar_ws.connection.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
+from apistar_ws.serving.lifecycle import PATIENCE
 from tests.clock import virtual
 from tests.conversations import (
     ACCEPT,
@@ -795,7 +795,7 @@ class TestRest:
 
     @virtual
     async def test_connections_may_end_in_the_middle_of_a_look(self, monkeypatch):
-        monkeypatch.setattr('apistar_ws.watch.LOOKS_PER_TURN', 1)
+        monkeypatch.setattr('apistar_ws.connection.watch.LOOKS_PER_TURN', 1)
         crowd = crowd_of(50, listen)
         await asyncio.sleep(0)
         watch = crowd[0].watch
@@ -841,7 +841,7 @@ class TestExpiry:
 
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch):
-        monkeypatch.setattr('apistar_ws.watch.wall_clock', lambda: asyncio.get_running_loop().time())
+        monkeypatch.setattr('apistar_ws.connection.watch.wall_clock', lambda: asyncio.get_running_loop().time())
 
     @pytest.mark.parametrize('idle_timeout', [None, 3600])
     @virtual

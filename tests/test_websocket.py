@@ -19,9 +19,9 @@ from apistar_ws import (
     collect_routes,
     websocket_route,
 )
-from apistar_ws.ending import SENDS_PER_TURN
-from apistar_ws.messages import Schema
-from apistar_ws.websocket import TypedWebSocket
+from apistar_ws.connection.connection import SENDS_PER_TURN
+from apistar_ws.connection.websocket import TypedWebSocket
+from apistar_ws.messages.schema import Schema
 from tests.conversations import (
     ACCEPT,
     CLOSE,

@@ -7,9 +7,9 @@ from apistar import http
 from apistar.server.components import Component
 
 from apistar_ws.asyncapi.jsonschema import is_json, plain
-from apistar_ws.codecs import primitive
-from apistar_ws.injection import path_names
-from apistar_ws.signatures import handler_signature
+from apistar_ws.injection.injector import path_names
+from apistar_ws.injection.signatures import handler_signature
+from apistar_ws.messages.codecs import primitive
 
 #: The schema of each annotation that a path or a query may have.
 TYPES = {

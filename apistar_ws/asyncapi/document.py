@@ -10,11 +10,11 @@ from apistar_ws.asyncapi.arguments import Argument, arguments_of
 from apistar_ws.asyncapi.examples import NoExample, example_of
 from apistar_ws.asyncapi.jsonschema import JSON, NAME_IS_FREE, Schemas, free_name
 from apistar_ws.codes import EXPIRED, CloseCode
-from apistar_ws.messages import Schema
-from apistar_ws.routes import Declaration, bare_handler, declaration_for
+from apistar_ws.injection.signatures import handler_signature
+from apistar_ws.messages.schema import Schema
+from apistar_ws.messages.validation import is_message_type
+from apistar_ws.routing.decorators import Declaration, bare_handler, declaration_for
 from apistar_ws.settings import Settings
-from apistar_ws.signatures import handler_signature
-from apistar_ws.validation import is_message_type
 
 logger = logging.getLogger('apistar_ws')
 

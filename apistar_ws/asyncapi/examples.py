@@ -7,8 +7,8 @@ from apistar import validators
 from apistar.exceptions import ValidationError
 
 from apistar_ws.asyncapi.jsonschema import is_json, plain
-from apistar_ws.codecs import primitive
-from apistar_ws.validation import is_message_type
+from apistar_ws.messages.codecs import primitive
+from apistar_ws.messages.validation import is_message_type
 
 try:
     from re import _parser as parser  # type: ignore[attr-defined]

@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from apistar import validators
 
-from apistar_ws.codecs import primitive
-from apistar_ws.validation import is_message_type
+from apistar_ws.messages.codecs import primitive
+from apistar_ws.messages.validation import is_message_type
 
 #: Where the schemas of types are.
 PLACE = '#/components/schemas/'

@@ -21,6 +21,7 @@ from typing import (
     Union,
 )
 
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.groups.engine import Member
 from apistar_ws.groups.errors import MessagesLost, PositionLost
 from apistar_ws.groups.hub import Hub
@@ -42,7 +43,6 @@ from apistar_ws.groups.presence import MembersChanged
 from apistar_ws.groups.receivers import Block, OnMessage, ToFunction, ToWebSocket, require_async
 from apistar_ws.groups.settings import GroupSettings, GroupsOptions, check_name, is_amount
 from apistar_ws.types import Data, Unpack
-from apistar_ws.websocket import WebSocket
 
 logger = logging.getLogger('apistar_ws')
 

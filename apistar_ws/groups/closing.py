@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Deque, Optional, Protocol, Tuple
 
-from apistar_ws.ending import WebSocketState
+from apistar_ws.connection.connection import WebSocketState
 from apistar_ws.groups.background import start_task
 
 #: Closes in one process within a second.

@@ -5,7 +5,6 @@ import contextlib
 import logging
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from apistar_ws.codecs import JSONCodec
 from apistar_ws.groups.background import Pump, start_task
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Engine, Member
@@ -18,6 +17,7 @@ from apistar_ws.groups.reads import SharedReads
 from apistar_ws.groups.sequence import Counters, GroupSequence
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.log import RouteLog
+from apistar_ws.messages.codecs import JSONCodec
 
 logger = logging.getLogger('apistar_ws')
 

@@ -8,11 +8,11 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.codecs import json_codec
 from apistar_ws.groups.engine import Engine
 from apistar_ws.groups.hub import Hub
 from apistar_ws.groups.memory import MemoryEngine
 from apistar_ws.groups.settings import Namespaces
+from apistar_ws.messages.codecs import json_codec
 
 logger = logging.getLogger('apistar_ws')
 
@@ -50,7 +50,7 @@ class Hubs:
         if self._url is None:
             self._warn_of_siblings()
             return MemoryEngine(self._namespaces, hub)
-        from apistar_ws.groups.redis import RedisEngine
+        from apistar_ws.groups.redis.engine import RedisEngine
 
         return RedisEngine(self._url, self._namespaces, hub)
 
@@ -75,7 +75,7 @@ def require_redis(url: str) -> None:
     :raises ConfigurationError: saying what is missing.
     """
     try:
-        from apistar_ws.groups.redis import connection_pool
+        from apistar_ws.groups.redis.engine import connection_pool
     except ImportError as exc:
         raise ConfigurationError(
             "GroupsComponent('redis://...') needs redis-py: pip install 'apistar-ws[redis]' (%s)" % exc

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 from apistar import types
 
-from apistar_ws.codecs import JSONCodec
+from apistar_ws.messages.codecs import JSONCodec
 from apistar_ws.types import Data
 
 #: The first byte of a payload; another one is of a version that this one cannot read.

@@ -7,13 +7,13 @@ import logging
 from typing import Any, Awaitable, Callable, Optional
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.ending import WebSocketState
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
 from apistar_ws.interruption import Interruption
 from apistar_ws.types import Data
-from apistar_ws.websocket import WebSocket
 
 logger = logging.getLogger('apistar_ws')
 

@@ -371,7 +371,7 @@ async def test_a_redis_that_cannot_be_used_is_said_at_the_first_use(tmp_path, sh
 
 @needs_redis
 async def test_who_comes_at_the_moment_in_which_an_unused_engine_ends_is_served(shared_redis):
-    from apistar_ws.groups.redis import Unused
+    from apistar_ws.groups.redis.engine import Unused
 
     groups = GroupsComponent(shared_redis.url, prefix=new_prefix()).resolve()
     await groups.send('a', '1')

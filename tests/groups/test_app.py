@@ -234,7 +234,7 @@ def test_without_redis_py_a_url_is_refused_with_what_to_install():
 
 
 def test_without_redis_py_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'apistar_ws.groups.redis', None)
+    monkeypatch.setitem(sys.modules, 'apistar_ws.groups.redis.engine', None)
     with pytest.raises(ConfigurationError, match='needs redis-py: pip install'):
         GroupsComponent('redis://localhost')
 

@@ -14,8 +14,8 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.hubs import Hubs
-from apistar_ws.groups.redis import connection_pool
-from apistar_ws.groups.redis_session import Line, Subscriber, check_server
+from apistar_ws.groups.redis.engine import connection_pool
+from apistar_ws.groups.redis.session import Line, Subscriber, check_server
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
@@ -323,7 +323,7 @@ async def test_out_of_memory_is_told_to_who_sends_and_nobody_leaves(redis, caplo
 
 
 async def test_a_gap_that_redis_refuses_to_read_is_read_when_it_does(redis, monkeypatch):
-    monkeypatch.setattr('apistar_ws.groups.redis.PAUSE', 0.1)
+    monkeypatch.setattr('apistar_ws.groups.redis.engine.PAUSE', 0.1)
     witness, prefix = Witness(), new_prefix()
     async with two_processes(redis.url, prefix=prefix) as (receiving, sending):
         async with receiving.join('a', witness, on_lost=witness.on_lost):
@@ -623,7 +623,7 @@ async def test_a_primary_that_becomes_a_replica_is_away(tmp_path, monkeypatch):
             refused.append(exc)
             raise
 
-    monkeypatch.setattr('apistar_ws.groups.redis.check_server', check)
+    monkeypatch.setattr('apistar_ws.groups.redis.engine.check_server', check)
     one, two = tmp_path / 'one', tmp_path / 'two'
     one.mkdir(), two.mkdir()
     with redis_server(one) as first, redis_server(two) as second:

@@ -27,12 +27,12 @@ from apistar.server import injector, validation
 from apistar.server.components import Component
 from apistar.server.core import Route
 
-from apistar_ws.parameters import made_once
-from apistar_ws.resources import OpenedResources, close_all, close_rest, with_resources
-from apistar_ws.signatures import describe_handler, handler_signature, in_order, plain_parameter, readable
-from apistar_ws.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
-from apistar_ws.validation import is_message_type
-from apistar_ws.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.injection.parameters import made_once
+from apistar_ws.injection.resources import OpenedResources, close_all, close_rest, with_resources
+from apistar_ws.injection.signatures import describe_handler, handler_signature, in_order, plain_parameter, readable
+from apistar_ws.injection.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
+from apistar_ws.messages.validation import is_message_type
 
 Handler = Callable[..., Awaitable[Any]]
 

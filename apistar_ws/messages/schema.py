@@ -8,10 +8,10 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, Union
 from apistar import types, validators
 from apistar.exceptions import ConfigurationError, ValidationError
 
-from apistar_ws.codecs import JSONCodec
-from apistar_ws.compiled import Check, NotCompilable, Refused, compiled
 from apistar_ws.exceptions import InvalidMessage
-from apistar_ws.validation import is_failed_uniqueness, is_message_type, with_unique_items
+from apistar_ws.messages.codecs import JSONCodec
+from apistar_ws.messages.compiler import Check, NotCompilable, Refused, compiled
+from apistar_ws.messages.validation import is_failed_uniqueness, is_message_type, with_unique_items
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 

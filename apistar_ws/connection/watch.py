@@ -15,8 +15,8 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Tuple
 
 from apistar_ws.codes import EXPIRED, CloseCode
-from apistar_ws.ending import SETTLING_TURNS, WebSocketState
-from apistar_ws.handshake import printable
+from apistar_ws.connection.connection import SETTLING_TURNS, WebSocketState
+from apistar_ws.connection.handshake import printable
 from apistar_ws.interruption import Interruption
 from apistar_ws.settings import Settings
 

@@ -35,8 +35,8 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from apistar import types, validators
 
-from apistar_ws.codecs import primitive
-from apistar_ws.validation import is_message_type, parts_of, with_unique_items
+from apistar_ws.messages.codecs import primitive
+from apistar_ws.messages.validation import is_message_type, parts_of, with_unique_items
 
 #: What a value is made of: asks, and makes.
 Check = Callable[[Any], Any]

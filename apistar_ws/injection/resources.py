@@ -12,8 +12,8 @@ from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
 from apistar_ws.exceptions import leaves
+from apistar_ws.injection.signatures import describe_handler, handler_signature, readable
 from apistar_ws.interruption import ends_from_outside
-from apistar_ws.signatures import describe_handler, handler_signature, readable
 
 logger = logging.getLogger('apistar_ws')
 

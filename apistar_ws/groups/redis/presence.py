@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 from apistar_ws.groups.engine import Member
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import new_id
-from apistar_ws.groups.redis_session import Session
-from apistar_ws.groups.scripts import ANNOUNCE, COUNT, KEPT_LONGER, MEMBERS, RETIRE, WITHDRAW, Names
+from apistar_ws.groups.redis.scripts import ANNOUNCE, COUNT, KEPT_LONGER, MEMBERS, RETIRE, WITHDRAW, Names
+from apistar_ws.groups.redis.session import Session
 
 logger = logging.getLogger('apistar_ws')
 

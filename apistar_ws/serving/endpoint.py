@@ -9,19 +9,19 @@ from typing import Any, Callable, Dict, Optional, Protocol, Set
 from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
-from apistar_ws.ending import WebSocketState
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.websocket import TypedWebSocket, WebSocket
 from apistar_ws.exceptions import ServiceUnavailable
-from apistar_ws.injection import Arguments, ASyncInjector, Handler
+from apistar_ws.injection.injector import Arguments, ASyncInjector, Handler
+from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.log import RouteLog
-from apistar_ws.messages import Schema
+from apistar_ws.messages.schema import Schema
 from apistar_ws.origins import describe_origins
-from apistar_ws.returned import Returned
-from apistar_ws.router import url_pattern
-from apistar_ws.routes import bare_handler, declaration_for, require_coroutine_function
+from apistar_ws.routing.decorators import bare_handler, declaration_for, require_coroutine_function
+from apistar_ws.routing.replies import Returned
+from apistar_ws.routing.router import url_pattern
 from apistar_ws.settings import Settings
-from apistar_ws.signatures import describe_handler
 from apistar_ws.types import Scope
-from apistar_ws.websocket import TypedWebSocket, WebSocket
 
 
 class Admitted(Protocol):

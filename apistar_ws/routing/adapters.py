@@ -4,7 +4,7 @@ import functools
 import inspect
 from typing import Any, Callable, Iterable
 
-from apistar_ws.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket
 
 #: The argument by which the handler gets its channel, whatever the function asks for.
 CHANNEL = inspect.Parameter('apistar_ws_channel', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)

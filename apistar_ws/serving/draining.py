@@ -6,8 +6,8 @@ import math
 from typing import List, Optional, Sequence
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.ending import WebSocketState
-from apistar_ws.endpoint import Admitted, Endpoint
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.serving.endpoint import Admitted, Endpoint
 
 logger = logging.getLogger('apistar_ws')
 

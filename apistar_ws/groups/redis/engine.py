@@ -17,9 +17,9 @@ from apistar_ws.groups.background import all_done, finished, start_task
 from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
-from apistar_ws.groups.redis_presence import RedisPresence
-from apistar_ws.groups.redis_session import Session, check_server, is_evicting, refusal, refuses_writes
-from apistar_ws.groups.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
+from apistar_ws.groups.redis.presence import RedisPresence
+from apistar_ws.groups.redis.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
+from apistar_ws.groups.redis.session import Session, check_server, is_evicting, refusal, refuses_writes
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.interruption import TimeLimit
 from apistar_ws.log import RouteLog

@@ -10,8 +10,10 @@ from apistar import http
 from apistar.exceptions import HTTPException, NotFound
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.ending import WebSocketState
-from apistar_ws.endpoint import Admitted, Endpoint, Refusal
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.handshake import printable, with_root_path
+from apistar_ws.connection.watch import Watch, Watched, Watches
+from apistar_ws.connection.websocket import QUICK
 from apistar_ws.exceptions import (
     INTERNAL_ERROR,
     InvalidMessage,
@@ -20,18 +22,16 @@ from apistar_ws.exceptions import (
     close_for_response,
     deciding_exception,
 )
-from apistar_ws.handshake import printable, with_root_path
-from apistar_ws.injection import ASyncInjector
+from apistar_ws.injection.injector import ASyncInjector
+from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind
+from apistar_ws.injection.signatures import describe_handler
+from apistar_ws.injection.steps import FAILED, State, note_failure
 from apistar_ws.interruption import TimeLimit, current_task, ends_from_outside, was_taken_back
 from apistar_ws.log import RouteLog
-from apistar_ws.resources import OPENED, close_in_turn, opened_in, unwind
-from apistar_ws.router import Found, WebSocketRouter
+from apistar_ws.routing.router import Found, WebSocketRouter
+from apistar_ws.serving.endpoint import Admitted, Endpoint, Refusal
 from apistar_ws.settings import Settings
-from apistar_ws.signatures import describe_handler
-from apistar_ws.steps import FAILED, State, note_failure
 from apistar_ws.types import Message, Receive, Scope, Send
-from apistar_ws.watch import Watch, Watched, Watches
-from apistar_ws.websocket import QUICK
 
 logger = logging.getLogger('apistar_ws')
 

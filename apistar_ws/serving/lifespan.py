@@ -9,11 +9,11 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.app import App
 from apistar.server.components import Component
 
-from apistar_ws.injection import ASyncInjector, require_hook
+from apistar_ws.injection.injector import ASyncInjector, require_hook
+from apistar_ws.injection.resources import OpenedResources, OpenedResourcesComponent, close_all, close_rest
+from apistar_ws.injection.signatures import describe_handler
+from apistar_ws.injection.steps import State, note_failure
 from apistar_ws.interruption import ends_from_outside
-from apistar_ws.resources import OpenedResources, OpenedResourcesComponent, close_all, close_rest
-from apistar_ws.signatures import describe_handler
-from apistar_ws.steps import State, note_failure
 from apistar_ws.types import Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')

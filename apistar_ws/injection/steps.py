@@ -9,7 +9,7 @@ import logging
 import weakref
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
-from apistar_ws.signatures import describe_handler
+from apistar_ws.injection.signatures import describe_handler
 
 logger = logging.getLogger('apistar_ws')
 

@@ -9,9 +9,9 @@ from apistar.server import validation
 from apistar.server.asgi import HeaderComponent
 from apistar.validators import ValidationError
 
-from apistar_ws.components import HeadersComponent
-from apistar_ws.handshake import decode_cookies, decode_value
-from apistar_ws.steps import Keywords, Step
+from apistar_ws.connection.handshake import decode_cookies, decode_value
+from apistar_ws.injection.components import HeadersComponent
+from apistar_ws.injection.steps import Keywords, Step
 from apistar_ws.types import Scope
 
 

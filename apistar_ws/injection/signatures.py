@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterable, List, Sequence
 from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 
-from apistar_ws.messages import union_members
+from apistar_ws.messages.schema import union_members
 
 
 def describe_handler(handler: Any) -> str:

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from apistar_ws.groups.background import GRACE, Turn, all_done, start_task
 from apistar_ws.groups.errors import GroupsUnavailable
-from apistar_ws.groups.scripts import Script
+from apistar_ws.groups.redis.scripts import Script
 from apistar_ws.log import RouteLog
 
 log = RouteLog()

@@ -7,12 +7,12 @@ from typing import Any, Optional
 from apistar import validators
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.ending import WebSocketState
-from apistar_ws.injection import Handler
-from apistar_ws.messages import Schema, union_members
-from apistar_ws.signatures import describe_handler, handler_signature
-from apistar_ws.validation import is_message_type
-from apistar_ws.websocket import WebSocket
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.injection.injector import Handler
+from apistar_ws.injection.signatures import describe_handler, handler_signature
+from apistar_ws.messages.schema import Schema, union_members
+from apistar_ws.messages.validation import is_message_type
 
 logger = logging.getLogger('apistar_ws')
 

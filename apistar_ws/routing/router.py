@@ -25,8 +25,8 @@ from apistar import Include, Route, exceptions
 from apistar.server.router import Router as HTTPRouter
 
 from apistar_ws.exceptions import UpgradeRequired
-from apistar_ws.injection import PARAMETER
-from apistar_ws.signatures import describe_handler, handler_signature
+from apistar_ws.injection.injector import PARAMETER
+from apistar_ws.injection.signatures import describe_handler, handler_signature
 
 #: Paths whose match is remembered, the least recently used forgotten first.
 CACHE_SIZE = 4096

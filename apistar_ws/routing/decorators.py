@@ -20,14 +20,14 @@ import apistar
 import wrapt
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.ending import WebSocketState
+from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.exceptions import close_for
-from apistar_ws.injection import Handler
-from apistar_ws.messages import MessageType, Schema
+from apistar_ws.injection.injector import Handler
+from apistar_ws.injection.signatures import describe_handler, readable
+from apistar_ws.messages.schema import MessageType, Schema
 from apistar_ws.settings import Options, check_settings
-from apistar_ws.signatures import describe_handler, readable
 from apistar_ws.types import Unpack
-from apistar_ws.websocket import WebSocket
 
 #: A decorated function is, to a type checker, what it was.
 Function = TypeVar('Function', bound=Callable[..., Any])

@@ -6,17 +6,17 @@ from typing import Any, Callable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.adapters import CHANNEL, keyword_only, stand_in
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.exceptions import UnsupportedMessage
-from apistar_ws.injection import Deferred, Handler
-from apistar_ws.messages import MessageType, Schema
-from apistar_ws.parameters import PRIMITIVES
-from apistar_ws.returned import annotated_schema, encode_reply
-from apistar_ws.routes import Declaration, Function, Serving, marker, schema
+from apistar_ws.injection.injector import Deferred, Handler
+from apistar_ws.injection.parameters import PRIMITIVES
+from apistar_ws.injection.signatures import describe_handler, handler_signature, resolved_signature
+from apistar_ws.messages.schema import MessageType, Schema
+from apistar_ws.routing.adapters import CHANNEL, keyword_only, stand_in
+from apistar_ws.routing.decorators import Declaration, Function, Serving, marker, schema
+from apistar_ws.routing.replies import annotated_schema, encode_reply
 from apistar_ws.settings import Options
-from apistar_ws.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.types import Unpack
-from apistar_ws.websocket import WebSocket
 
 
 def websocket_listener(

@@ -12,11 +12,11 @@ import re
 from typing import Any, Callable, Iterator, Optional, Set, Tuple
 
 from apistar_ws.codes import CloseCode, fit_reason
+from apistar_ws.connection.handshake import Handshake, printable
+from apistar_ws.connection.pace import TOO_FAST
+from apistar_ws.connection.readahead import ReadAhead, byte_length
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
-from apistar_ws.handshake import Handshake, printable
 from apistar_ws.interruption import Interruption, Task, current_task
-from apistar_ws.pace import TOO_FAST
-from apistar_ws.readahead import ReadAhead, byte_length
 from apistar_ws.settings import Settings
 from apistar_ws.types import Data, Message, Receive, Scope, Send
 

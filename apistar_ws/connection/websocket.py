@@ -9,9 +9,8 @@ from typing import Any, AsyncIterator, Coroutine, Iterable, Mapping, Optional, T
 from apistar import types
 from apistar.exceptions import HTTPException
 
-from apistar_ws.codecs import decode_json
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
-from apistar_ws.ending import (
+from apistar_ws.connection.connection import (
     SENDS_PER_TURN,
     SETTLING_TURNS,
     Ending,
@@ -20,11 +19,12 @@ from apistar_ws.ending import (
     message_data,
     not_open,
 )
+from apistar_ws.connection.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
+from apistar_ws.connection.pace import Pace
 from apistar_ws.exceptions import InvalidMessage, UnsupportedMessage, WebSocketDisconnect, WebSocketStateError
-from apistar_ws.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
 from apistar_ws.interruption import Task, current_task
-from apistar_ws.messages import Schema
-from apistar_ws.pace import Pace
+from apistar_ws.messages.codecs import decode_json
+from apistar_ws.messages.schema import Schema
 from apistar_ws.settings import Settings
 from apistar_ws.types import Data, Message, Receive, Scope, Send
 

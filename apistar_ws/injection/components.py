@@ -9,10 +9,10 @@ from apistar.server import validation
 from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend, URLComponent
 from apistar.server.components import Component
 
-from apistar_ws.handshake import connection_url, decode_headers, query_pairs, with_root_path
+from apistar_ws.connection.handshake import connection_url, decode_headers, query_pairs, with_root_path
+from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.settings import Options, Settings, check_settings
 from apistar_ws.types import Unpack
-from apistar_ws.websocket import WebSocket
 
 
 class WebSocketComponent(Component):  # type: ignore[misc]

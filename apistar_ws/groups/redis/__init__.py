@@ -1,0 +1,1 @@
+"""The groups engine over Redis."""

@@ -1,0 +1,1 @@
+"""API Star's dependency injection for WebSockets."""

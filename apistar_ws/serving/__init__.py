@@ -1,0 +1,1 @@
+"""What serves the connections of an application."""
