@@ -6,10 +6,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.browser import chromium
+from tests.browser.chromium import chromium
 from tests.groups.redis_server import redis_server
 from tests.needs import REQUIRED
-from tests.soak import size
+from tests.sizes import size
 
 # The machines are noisy: how long an example takes says nothing.
 settings.register_profile(

@@ -22,7 +22,7 @@ from apistar_ws.__main__ import main
 from apistar_ws.asyncapi.document import MEDIA_TYPE
 from apistar_ws.documented import neighbour
 from apistar_ws.testing import TestClient
-from tests import soak
+from tests import sizes
 from tests.asyncapi.applications import applications, examples
 from tests.servers import ROOT
 
@@ -365,7 +365,7 @@ def test_the_documents_of_all_examples_are_valid(name, application):
     check(application.asyncapi)
 
 
-@soak.examples(4, 25, suppress_health_check=list(HealthCheck))
+@sizes.examples(4, 25, suppress_health_check=list(HealthCheck))
 @given(applications())
 def test_the_documents_of_applications_at_random_are_valid(application):
     check(application.asyncapi)

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from apistar_ws.asyncapi.examples import NoExample, example_of, matching
 from apistar_ws.asyncapi.jsonschema import Schemas
-from tests import soak
+from tests import sizes
 from tests.asyncapi.validators import VALIDATORS, message_types
 
 
@@ -105,7 +105,7 @@ def test_a_text_is_found_for_a_pattern(pattern, least, text):
     assert re.search(pattern, text)
 
 
-@soak.examples(10, 100)
+@sizes.examples(10, 100)
 @given(VALIDATORS)
 def test_an_example_is_valid_by_its_validator_and_by_its_schema(declared):
     with contextlib.suppress(NoExample):
@@ -114,7 +114,7 @@ def test_an_example_is_valid_by_its_validator_and_by_its_schema(declared):
         assert jsonschema.Draft7Validator(Schemas().of(declared)).is_valid(example)
 
 
-@soak.examples(10, 100)
+@sizes.examples(10, 100)
 @given(message_types())
 def test_an_example_of_a_type_is_valid(declared):
     with contextlib.suppress(NoExample):

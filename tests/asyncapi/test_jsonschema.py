@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws.asyncapi.jsonschema import Schemas
-from tests import soak
+from tests import sizes
 from tests.asyncapi.validators import VALIDATORS
 
 NULL = {'type': 'null'}
@@ -146,7 +146,7 @@ VALUES = st.recursive(
 )
 
 
-@soak.examples(10, 100)
+@sizes.examples(10, 100)
 @given(VALIDATORS, VALUES)
 @example(validators.Date(), '2026-01-31')
 def test_what_a_schema_accepts_and_what_its_validator_accepts_is_the_same(declared, value):

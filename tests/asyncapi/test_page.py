@@ -13,7 +13,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
 from apistar_ws.asyncapi.page import embedded, needed, text_of
 from apistar_ws.testing import TestClient
-from tests.browser import resize
+from tests.browser.chromium import resize
 from tests.needs import needs_browser
 from tests.servers import PATIENCE, serving
 

@@ -20,7 +20,7 @@ from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
 from tests.servers import ROOT, eventually, free_port
-from tests.soak import size, soak
+from tests.sizes import size, soak
 
 pytestmark = needs_redis
 

@@ -11,7 +11,7 @@ from tests.clock import virtual
 from tests.groups.members import Inbox, new_prefix, process
 from tests.groups.redis_server import until
 from tests.needs import needs_redis
-from tests.soak import size, soak
+from tests.sizes import size, soak
 
 JOINS = size(6000, 100_000)
 NAMES = size(2000, 10_000)

@@ -11,7 +11,7 @@ from tests.groups.members import Inbox, new_prefix, process
 from tests.groups.redis_server import redis_server, until
 from tests.groups.test_faults import LOST, check
 from tests.needs import needs_redis
-from tests.soak import examples
+from tests.sizes import examples
 
 JOIN, LEAVE, SEND, RESUME, BURST = 'join', 'leave', 'send', 'resume', 'burst'
 CUT, RESTART, FLUSH = 'cut', 'restart', 'flush'

@@ -16,7 +16,7 @@ from tests.groups.redis_server import until
 from tests.needs import needs_redis
 from tests.servers import free_port
 from tests.servers import process as server_process
-from tests.soak import size, soak
+from tests.sizes import size, soak
 
 CROWD = size(300, 1000)
 

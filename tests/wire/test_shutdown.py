@@ -8,7 +8,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.servers import IMPLEMENTATIONS, free_port, process
-from tests.soak import size, soak
+from tests.sizes import size, soak
 
 CROWD = size(300, 1000)
 WHAT = ['sleep', 'receive', 'send']

@@ -93,7 +93,7 @@ async def test_nothing_that_is_returned_is_no_message(annotation, caplog):
     assert caplog.text == ''
 
 
-async def test_a_value_that_no_annotation_announces_is_not_sent_and_said_once(caplog):
+async def test_unannounced_value_is_not_sent(caplog):
     @websocket_route('/')
     async def handler(ws: WebSocket):
         return [None, 'secret']
@@ -103,7 +103,7 @@ async def test_a_value_that_no_annotation_announces_is_not_sent_and_said_once(ca
             with client.websocket_connect('/') as ws, pytest.raises(ConnectionClosed):
                 ws.receive()
     assert [record.getMessage() for record in caplog.records] == [
-        'The handler tests.test_returned.test_a_value_that_no_annotation_announces_is_not_sent_and_said_once.<locals>.'
+        'The handler tests.routing.test_replies.test_unannounced_value_is_not_sent.<locals>.'
         'handler has returned a value (list) that nobody gets: send it by ws.send(), or annotate the handler with it, '
         'as in -> dict.'
     ]

@@ -8,7 +8,6 @@ import contextlib
 import inspect
 import json
 import logging
-import pathlib
 import re
 import socket
 import struct
@@ -35,9 +34,9 @@ from apistar_ws import (
     websocket_route,
     websocket_stream,
 )
-from tests.servers import IMPLEMENTATIONS, eventually, serving
+from tests.servers import IMPLEMENTATIONS, ROOT, eventually, serving
 
-DOCUMENTED = pathlib.Path(__file__).parent.parent / 'docs' / 'outcomes.rst'
+DOCUMENTED = ROOT / 'docs' / 'outcomes.rst'
 
 #: What handlers and hooks noted, by topic; each test empties it.
 noted = defaultdict(list)
@@ -576,7 +575,7 @@ class TestBeforeTheAccept:
 
     def test_undecodable_query(self, server, caplog):
         """query string whose bytes do not decode"""
-        # uvicorn refuses it by itself and says so; tests/test_endpoint.py has what the application answers.
+        # uvicorn refuses it by itself and says so; tests/serving/test_endpoint.py has what the application answers.
         assert raw_answer(raw_handshake(server, '/echo/1?a=\xff')) == 400
         caplog.clear()
 

@@ -325,7 +325,7 @@ class TestPerMessage:
         'names, problem',
         [
             ('session', 'a list of names, not a text'),
-            (['nothing'], "'nothing', which is no argument of the listener tests.test_listeners"),
+            (['nothing'], "'nothing', which is no argument of the listener tests.routing.test_listeners"),
             (['message'], "'message', which is no argument"),
             (['shop'], "'shop' of the listener .* which no component supplies"),
             (['ws'], "'ws' of the listener .* which no component supplies"),

@@ -16,7 +16,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from websockets.sync.client import connect
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from tests.browser import resize
+from tests.browser.chromium import resize
 from tests.needs import needs_browser, needs_make, needs_redis
 from tests.servers import ROOT, eventually, free_port, process, serving
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from apistar_ws import InvalidMessage, Settings, WebSocket, WebSocketDisconnect, WebSocketState, WebSocketStateError
 from tests.conversations import CONNECT, disconnect, scope, text
-from tests.soak import size
+from tests.sizes import size
 
 #: Which messages an application may send next, by where the connection stands (ASGI specification, WebSocket).
 LEGAL = {

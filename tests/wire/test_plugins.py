@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
 from tests.conversations import CONNECT, Peer, disconnect, scope, text
 from tests.servers import IMPLEMENTATIONS, serving
-from tests.soak import size, soak
+from tests.sizes import size, soak
 
 with warnings.catch_warnings():
     # Its own: it imports from where SQLAlchemy had it before version 2.

@@ -478,6 +478,6 @@ def test_a_decorator_without_its_parentheses_says_so(decorator):
 
     name = decorator.__name__
     with pytest.raises(
-        ConfigurationError, match=r'^@%s needs its URL in parentheses, .* above tests.test_routes' % name
+        ConfigurationError, match=r'^@%s needs its URL in parentheses, .* above tests.routing.test_decorators' % name
     ):
         decorator(handler)

@@ -9,7 +9,6 @@ import contextlib
 import gc
 import inspect
 import json
-import pathlib
 import typing
 import weakref
 
@@ -26,9 +25,9 @@ from werkzeug.test import create_environ
 
 import apistar_ws
 import apistar_ws.testing
-from tests.servers import serving
+from tests.servers import ROOT, serving
 
-DATA = pathlib.Path(__file__).resolve().parent / 'data'
+DATA = ROOT / 'tests' / 'data'
 TEMPLATES = str(DATA / 'templates')
 STATIC = str(DATA / 'static')
 

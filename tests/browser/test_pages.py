@@ -9,7 +9,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 import apistar_ws
 from apistar_ws.settings import SETTING_NAMES
-from tests.browser import resize
+from tests.browser.chromium import resize
 from tests.needs import needs_browser, needs_sphinx
 from tests.servers import PATIENCE, ROOT
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, WebSocketStateError, collect_routes, websocket_route
 from tests.clock import run_virtually
 from tests.conversations import CONNECT, BlockedPeer, disconnect, scope, text
-from tests.soak import examples
+from tests.sizes import examples
 
 #: Seconds within which a handler has to end, and some time for those that are told to clean up.
 PROMISED = 1.0

@@ -16,7 +16,7 @@ from apistar_ws.messages import compiler as module
 from apistar_ws.messages.codecs import STANDARD_CODEC, json_codec
 from apistar_ws.messages.compiler import Compiler, NotCompilable, Refused, compiled
 from apistar_ws.messages.schema import Schema
-from tests.soak import examples
+from tests.sizes import examples
 
 CODECS = [STANDARD_CODEC, json_codec(orjson)]
 

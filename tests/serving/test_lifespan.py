@@ -121,7 +121,7 @@ class TestLifespan:
         assert await live(made(Cache, Failing, Pool)) == ['startup.failed']
         assert notes == ['cache opened', 'cache closed']
         assert [(record.getMessage(), record.exc_info[0]) for record in caplog.records] == [
-            ('tests.test_startup.Failing.on_startup failed.', OSError)
+            ('tests.serving.test_lifespan.Failing.on_startup failed.', OSError)
         ]
 
     async def test_a_stop_that_fails_is_said_and_the_others_stop(self, caplog):
