@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from apistar_ws.app import ASyncApp
 from apistar_ws.codes import CloseCode
 from apistar_ws.compat import WebSocketAutoHook
-from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.documented import Describer as _Describer
 from apistar_ws.exceptions import (

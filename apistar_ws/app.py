@@ -115,10 +115,10 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
-        self._lifecycle = self._conduct(named_routes)
-        self._serve_websocket = self._lifecycle.serve
-        self._startup = Startup(self, self.injector.components, self._lifecycle.watches.note_lifespan)
-        self._draining = Draining(self._lifecycle.endpoints)
+        self.websocket_lifecycle = self._conduct(named_routes)
+        self._serve_websocket = self.websocket_lifecycle.serve
+        self._startup = Startup(self, self.injector.components, self.websocket_lifecycle.watches.note_lifespan)
+        self._draining = Draining(self.websocket_lifecycle.endpoints)
         self._check_hooks()
 
     def _conduct(self, named_routes: List[NamedRoute]) -> Lifecycle:
@@ -146,7 +146,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         on_request, on_response, on_error = self.get_event_hooks()
         for hook in (*on_request, *on_response, *on_error):
             require_hook(hook)
-        for endpoint in self._lifecycle.endpoints:
+        for endpoint in self.websocket_lifecycle.endpoints:
             endpoint.arguments.prepare(on_request)
         self._startup.check()
 
@@ -273,7 +273,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         :param debug: whether to reload, and to show werkzeug's debugger.
         :param options: those of ``werkzeug.run_simple``.
         """
-        if self._lifecycle.endpoints:
+        if self.websocket_lifecycle.endpoints:
             print('WebSockets are not served here: they need an ASGI server, such as uvicorn.', file=sys.stderr)
         provide_event_loop()
         super().serve(host, port, debug, **options)

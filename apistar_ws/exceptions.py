@@ -1,5 +1,5 @@
 """
-Exceptions of the package, and the one place that turns an exception into a close code.
+Exceptions of the package.
 
     Exception
     ├── WebSocketDisconnect          the connection is over, and not by this handler
@@ -12,18 +12,13 @@ Exceptions of the package, and the one place that turns an exception into a clos
         └── ServiceUnavailable       a route with all its connections taken (503)
 """
 
-import asyncio
 import json
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Union
 
-from apistar import http
 from apistar.exceptions import HTTPException
 
-from apistar_ws.codes import CloseCode, fit_reason
-from apistar_ws.interruption import is_cancelled
+from apistar_ws.codes import CloseCode
 
-#: What a client is told of what nobody expected.
-INTERNAL_ERROR = (CloseCode.INTERNAL_ERROR, 'Internal error')
 Detail = Union[str, Dict[Any, Any]]
 
 
@@ -67,7 +62,7 @@ class InvalidMessage(Exception):
 
     def __init__(self, detail: Detail, reason: str = '') -> None:
         self.detail = detail
-        self.reason = reason or describe(detail)
+        self.reason = reason or describe_detail(detail)
         super().__init__(detail)
 
 
@@ -109,75 +104,16 @@ class ServiceUnavailable(HTTPException):  # type: ignore[misc]
         return {'Retry-After': str(self.retry_after)}
 
 
-def describe(detail: Detail) -> str:
+def describe_detail(detail: Detail) -> str:
     """Return API Star's error detail as one short string, fit for a close reason."""
     if isinstance(detail, str):
         return detail
     return json.dumps(detail, ensure_ascii=False, separators=(',', ':'), default=str)
 
 
-def deciding_exception(exc: BaseException) -> BaseException:
-    """Return the exception that decides what becomes of the connection, out of a group if need be.
-
-    A task group wraps what its tasks raise; where one of them raised, that is meant.
-    """
-    inner = leaves(exc)
-    failures = [item for item in inner if not isinstance(item, WebSocketDisconnect)] or inner[:1]
-    return failures[0] if len(failures) == 1 else exc
-
-
-def leaves(exc: BaseException) -> List[BaseException]:
-    """Return the exceptions in a group and in the groups in it, or ``exc`` itself if it is no group."""
+def leaf_exceptions(exc: BaseException) -> List[BaseException]:
+    """Return the exceptions in a group and in the groups in it, or ``exc`` itself if it is not a group."""
     inner = getattr(exc, 'exceptions', None)
     if not isinstance(inner, tuple) or not all(isinstance(item, BaseException) for item in inner):
         return [exc]
-    return [leaf for item in inner for leaf in leaves(item)]
-
-
-def is_answer(exc: BaseException) -> bool:
-    """Tell whether ``exc`` is an ``HTTPException`` whose status can be told to a client, as a close code."""
-    return isinstance(exc, HTTPException) and 100 <= exc.status_code <= 999
-
-
-def close_for_response(response: http.Response, exc: Optional[BaseException] = None) -> Tuple[int, str]:
-    """Return the close code and reason that tell the peer of a response, for which a close frame has no room.
-
-    :param exc: what the response stands for; it may have a close code of its own.
-    :raises ValueError: for a status outside 100 to 999.
-    """
-    if not 100 <= response.status_code <= 999:
-        raise ValueError('A connection cannot be closed with the status %r.' % response.status_code)
-    is_of_exc = isinstance(exc, HTTPException) and exc.status_code == response.status_code
-    return close_code_of(exc if is_of_exc else None, response.status_code), fit_reason(reason_in(response))
-
-
-def close_code_of(exc: Optional[BaseException], status: int) -> int:
-    """Return the close code that stands for a status: 4000 more, unless the exception says itself what it is."""
-    code: int = getattr(exc, 'close_code', 4000 + status)
-    return code
-
-
-def reason_in(response: http.Response) -> str:
-    """Return what a response says in JSON: a text as it is, anything else compact; nothing for other media."""
-    media = response.headers.get('content-type', '').split(';')[0].strip().lower()
-    if media != 'application/json' and not media.endswith('+json'):
-        return ''
-    try:
-        return describe(json.loads(response.content))
-    except ValueError:
-        return ''
-
-
-def close_for(exc: BaseException) -> Tuple[int, str]:
-    """Return the close code and reason that tell the peer of ``exc``, which ended the handler.
-
-    With ``close_for_response`` the only place of this decision; no reason holds the text of an unexpected exception.
-    """
-    exc = deciding_exception(exc)
-    if isinstance(exc, HTTPException) and is_answer(exc):
-        return close_code_of(exc, exc.status_code), fit_reason(describe(exc.detail))
-    if isinstance(exc, InvalidMessage):
-        return exc.close_code, fit_reason(exc.reason)
-    if isinstance(exc, asyncio.CancelledError) and is_cancelled():
-        return CloseCode.SERVICE_RESTART, ''
-    return INTERNAL_ERROR
+    return [leaf for item in inner for leaf in leaf_exceptions(item)]

@@ -39,6 +39,16 @@ else:  # pragma: no cover
         return 0
 
 
+def is_current(task: Task) -> bool:
+    """Return whether ``task`` is the one that is running, or none is known; False in another thread."""
+    if task is None:
+        return True
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
+
+
 def is_cancelled() -> bool:
     """Tell whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
     task = asyncio.current_task()

@@ -63,13 +63,13 @@ class TestEntrance:
     async def test_each_event_loop_has_a_watch_and_closed_ones_are_forgotten(self):
         app = ASyncApp(collect_routes(quiet))
         other = asyncio.new_event_loop()
-        app._lifecycle.watches._by_loop[other] = None
-        watch = app._lifecycle.watches.current()
-        assert app._lifecycle.watches.current() is watch
+        app.websocket_lifecycle.watches._by_loop[other] = None
+        watch = app.websocket_lifecycle.watches.current()
+        assert app.websocket_lifecycle.watches.current() is watch
         other.close()
-        app._lifecycle.watches._by_loop.pop(watch.loop)
-        assert app._lifecycle.watches.current().loop is asyncio.get_running_loop()
-        assert list(app._lifecycle.watches._by_loop) == [asyncio.get_running_loop()]
+        app.websocket_lifecycle.watches._by_loop.pop(watch.loop)
+        assert app.websocket_lifecycle.watches.current().loop is asyncio.get_running_loop()
+        assert list(app.websocket_lifecycle.watches._by_loop) == [asyncio.get_running_loop()]
 
 
 @pytest.mark.filterwarnings('ignore:There is no current event loop:DeprecationWarning')
@@ -119,7 +119,7 @@ class TestSubclasses:
                 super().init_injector([*(components or []), WebSocketComponent(max_message_size=7)])
 
         app = App(collect_routes(quiet))
-        assert app._lifecycle.endpoints[0].settings.max_message_size == 7
+        assert app.websocket_lifecycle.endpoints[0].settings.max_message_size == 7
 
     async def test_a_router_of_its_own_serves_http(self):
         class App(ASyncApp):

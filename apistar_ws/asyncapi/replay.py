@@ -45,7 +45,7 @@ async def denial_response(app: Any, scope: Scope, body: bytes) -> http.Response:
     except Malformed as exc:
         return http.JSONResponse(str(exc), 400)
     answer = Answer()
-    task = asyncio.ensure_future(app._lifecycle.rehearsal().serve(handshake, answer.receive, answer.send))
+    task = asyncio.ensure_future(app.websocket_lifecycle.dry_run().serve(handshake, answer.receive, answer.send))
     try:
         # A hook that hangs must not outlive who has asked.
         await asyncio.wait({task}, timeout=PATIENCE)

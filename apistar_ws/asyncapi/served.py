@@ -15,7 +15,7 @@ def descriptions(app: Any) -> Tuple[List[Description], Schemas]:
     """Return what is known of the routes of an application; it is found out once."""
     if 'descriptions' not in app.websocket_pages:
         on_request = app.get_event_hooks()[0]
-        found = describe(app._lifecycle.endpoints, app.injector.components, on_request)
+        found = describe(app.websocket_lifecycle.endpoints, app.injector.components, on_request)
         app.websocket_pages['descriptions'] = found
     known: Tuple[List[Description], Schemas] = app.websocket_pages['descriptions']
     return known

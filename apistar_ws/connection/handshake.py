@@ -1,11 +1,7 @@
 """What a client asked for: the handshake as a handler wants to read it, and the headers of the answer."""
 
-import functools
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
 from urllib.parse import parse_qsl
-
-from apistar import http
-from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws.origins import DEFAULT_PORTS
 from apistar_ws.settings import is_token
@@ -15,48 +11,6 @@ HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 
 #: Headers of the answer that are the server's, since they make the upgrade.
 UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade'])
-
-
-class Handshake:
-    """The part of a ``WebSocket`` that is known before it is accepted, and does not change."""
-
-    __slots__ = ('scope', 'path_params')
-
-    #: The ASGI scope of the connection.
-    scope: Scope
-    #: The parameters of the path, converted.
-    path_params: Mapping[str, Any]
-
-    @functools.cached_property
-    def headers(self) -> http.Headers:
-        """The headers of the handshake; repeated ones by ``get_list``."""
-        return http.Headers(decode_headers(self.scope))
-
-    @functools.cached_property
-    def query_params(self) -> http.QueryParams:
-        """The query parameters as text; declare them as arguments of the handler to have them validated."""
-        return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode('utf-8', 'replace')))
-
-    @functools.cached_property
-    def cookies(self) -> Dict[str, str]:
-        """The cookies of the handshake; the first of a name counts (RFC 6265 section 5.4)."""
-        return parse_cookie(self.headers.get('cookie')).to_dict()
-
-    @functools.cached_property
-    def url(self) -> http.URL:
-        """The URL that the client asked for, ``ws`` or ``wss``, with its port where that is not the default."""
-        return http.URL(connection_url(self.scope))
-
-    @property
-    def client(self) -> Optional[Tuple[str, int]]:
-        """Host and port of the peer, or None where the server does not know them."""
-        client = self.scope.get('client')
-        return None if client is None else (client[0], client[1])
-
-    @property
-    def subprotocols(self) -> Tuple[str, ...]:
-        """The subprotocols that the client offered, its preferred one first."""
-        return tuple(self.scope.get('subprotocols') or ())
 
 
 def query_pairs(query: str) -> List[Tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""The watch over open connections: clients that left, handlers that do not notice, limits of time.
+"""The watch over open connections: lost clients, handlers that do not notice, limits of time.
 
-One timer for all connections of an event loop. A connection is looked at a few times a second while it moves: while
-messages come, while a send waits, while its end is under way. One that does nothing is left to rest: whoever waits
-for the client, the handler or a task that reads ahead, learns of its leaving, and what moves calls the watch back.
+One timer serves all connections of an event loop. An active connection is checked four times a second: while messages
+come, while a send waits, while it ends. An idle one costs nothing: the handler, or a task that reads ahead, receives
+the disconnect, and whatever happens next makes the connection active again.
 """
 
 import asyncio
@@ -12,122 +12,61 @@ import logging
 import math
 import signal
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from apistar_ws.codes import EXPIRED, CloseCode
-from apistar_ws.connection.connection import SETTLING_TURNS, WebSocketState
+from apistar_ws.connection.connection import SETTLING_ITERATIONS, Connection
 from apistar_ws.connection.handshake import printable
-from apistar_ws.interruption import Interruption
-from apistar_ws.settings import Settings
+from apistar_ws.connection.state import WebSocketState
 
 logger = logging.getLogger('apistar_ws')
 
-#: Seconds between two looks: a client's leaving is noticed within two of them.
-INTERVAL = 0.25
-#: Connections that are looked at in one turn of the event loop, so that no look holds up the others for long.
-LOOKS_PER_TURN = 250
-#: What expiry is measured by: it is set in seconds since the epoch.
+#: Seconds between two checks of a connection: a client's leaving is noticed within two of them.
+CHECK_INTERVAL = 0.25
+#: Connections that are checked in one iteration of the event loop, so that no check blocks the others for long.
+CHECKS_PER_ITERATION = 250
+#: Expiry is set in seconds since the epoch, and measured by this clock.
 wall_clock = time.time
 #: Seconds that a handler has for its clean-up when the server goes down.
 SHUTDOWN_GRACE = 1.0
 
 
-class Watched(Protocol):
-    """What the watch reads of a connection, and asks of it; it writes nothing there."""
-
-    @property
-    def settings(self) -> Settings:
-        """The limits of the route."""
-
-    @property
-    def scope(self) -> Dict[str, Any]:
-        """The scope of the handshake."""
-
-    @property
-    def state(self) -> WebSocketState:
-        """Where the connection stands."""
-
-    @property
-    def close_code(self) -> Optional[int]:
-        """The close code, once it is over."""
-
-    @property
-    def _server_stops(self) -> bool:
-        """Whether the server is known to go down."""
-
-    @property
-    def _expires_at(self) -> Optional[float]:
-        """When it expires, in seconds since the epoch."""
-
-    @property
-    def _interruption(self) -> Interruption:
-        """Whether the handler knows of the end."""
-
-    @property
-    def _arrived(self) -> int:
-        """How many messages have come from the client."""
-
-    @property
-    def _sent(self) -> int:
-        """How many messages went to the client."""
-
-    @property
-    def _sending(self) -> bool:
-        """Whether a send is waiting for the client."""
-
-    @property
-    def _held_back(self) -> bool:
-        """Whether the client is held back because the handler does not receive."""
-
-    @property
-    def _is_listening(self) -> bool:
-        """Whether somebody receives."""
-
-    def _read_ahead(self) -> None:
-        """Receive for the handler."""
-
-    def _abort(self, code: int, reason: str) -> None:
-        """Close, and end the handler."""
-
-    def _interrupt(self) -> None:
-        """End the handler, and the sends of all others."""
-
-    def _rest(self, wake: Callable[[Any], None]) -> None:
-        """Call ``wake`` when something moves."""
-
-
 class Observation:
-    """What the watch saw of one connection at its last look."""
+    """The last observation of one connection.
 
-    __slots__ = ('arrived', 'last_arrival', 'sent', 'last_send', 'last_take', 'looks_since_end', 'last_cancel')
+    :param connection: the connection.
+    :param now: the loop's time, in seconds.
+    """
 
-    def __init__(self, ws: Watched, now: float) -> None:
-        self.arrived = ws._arrived
-        self.sent = ws._sent
+    __slots__ = ('arrived', 'last_arrival', 'sent', 'last_send', 'last_read', 'checks_since_end', 'last_cancel')
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.arrived = connection.arrived
+        self.sent = connection.sent
         self.last_arrival = now
         self.last_send = now
         #: When the client was last seen not to be held back.
-        self.last_take = now
-        self.looks_since_end = 0
+        self.last_read = now
+        self.checks_since_end = 0
         self.last_cancel = now
 
-    def note(self, ws: Watched, now: float) -> bool:
-        """Note what has moved since the last look, and tell whether messages have come."""
-        arrived, held_back, is_open = ws._arrived, ws._held_back, ws.state is WebSocketState.OPEN
-        moved = arrived != self.arrived
-        if arrived != self.arrived or held_back or not is_open:
+    def update(self, connection: Connection, now: float) -> bool:
+        """Note the changes since the last observation, and return whether messages have come."""
+        arrived, is_held_back = connection.arrived, connection.is_held_back
+        has_arrivals = arrived != self.arrived
+        if has_arrivals or is_held_back or connection.state is not WebSocketState.OPEN:
             self.arrived, self.last_arrival = arrived, now
-        if ws._sent != self.sent or not ws._sending:
-            self.sent, self.last_send = ws._sent, now
-        if not held_back:
-            self.last_take = now
-        return moved
+        if connection.sent != self.sent or not connection.is_sending:
+            self.sent, self.last_send = connection.sent, now
+        if not is_held_back:
+            self.last_read = now
+        return has_arrivals
 
 
 class Watch:
-    """The connections of one event loop, and the timer that looks at those that move.
+    """The connections of one event loop, and the timer that checks the active ones.
 
-    :param loop: the event loop that they run on.
+    :param loop: the event loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -136,169 +75,180 @@ class Watch:
         self.server_stops = False
         self._count = 0
         self._timer: Optional[asyncio.TimerHandle] = None
-        #: Those that are looked at; None until the first look.
-        self._moving: Dict[Watched, Optional[Observation]] = {}
-        #: Those that rest, and have to be looked at by a certain time.
-        self._resting: Dict[Watched, Tuple[int, Observation]] = {}
-        self._due: Dict[int, Dict[Watched, None]] = {}
-        self._looked_until = 0
-        self._looking = False
-        #: Bound once, for all connections that rest.
+        #: Without an observation until the first check.
+        self._active: Dict[Connection, Optional[Observation]] = {}
+        #: Idle connections with a limit of time, and the number of the check at which it may be reached.
+        self._idle: Dict[Connection, Tuple[int, Observation]] = {}
+        self._due: Dict[int, Dict[Connection, None]] = {}
+        self._checked_until = 0
+        self._is_checking = False
+        self._clock_offset = 0.0
+        #: Bound once, for all idle connections.
         self._bound_wake = self.wake
 
-    def add(self, ws: Watched) -> None:
-        """Watch ``ws`` from now on."""
+    def add(self, connection: Connection) -> None:
+        """Watch ``connection`` from now on."""
         self._count += 1
-        self._moving[ws] = None
+        self._active[connection] = None
         if self._timer is None:
-            self._looked_until = self._tick_of(self.loop.time())
+            now = self.loop.time()
+            self._checked_until = math.floor(now / CHECK_INTERVAL)
+            self._clock_offset = wall_clock() - now
             # A context of its own: this connection's would live as long as the watch.
-            self._timer = self.loop.call_later(INTERVAL, self._tick, context=contextvars.Context())
+            self._start_timer(contextvars.Context())
 
-    def remove(self, ws: Watched) -> None:
-        """Watch ``ws`` no longer."""
+    def remove(self, connection: Connection) -> None:
+        """Stop watching ``connection``, whose last change of state has made it active."""
         self._count -= 1
-        # It does not rest: a change of state has called the watch back.
-        self._moving.pop(ws, None)
+        self._active.pop(connection, None)
 
-    def wake(self, ws: Watched) -> None:
-        """Look at ``ws`` again, which rested and has moved."""
+    def wake(self, connection: Connection) -> None:
+        """Check ``connection`` again, which was idle until something happened."""
         now = self.loop.time()
-        seen = self._forget_rest(ws)
-        if seen is None:
-            seen = Observation(ws, now)
+        observation = self._forget_idle(connection)
+        if observation is None:
+            observation = Observation(connection, now)
         else:
-            seen.note(ws, now)
-        self._moving[ws] = seen
+            observation.update(connection, now)
+        self._active[connection] = observation
+
+    def _start_timer(self, context: Optional[contextvars.Context] = None) -> None:
+        number = math.floor(self.loop.time() / CHECK_INTERVAL) + 1
+        self._timer = self.loop.call_at(number * CHECK_INTERVAL, self._tick, context=context)
 
     def _tick(self) -> None:
-        self._timer = self.loop.call_later(INTERVAL, self._tick) if self._count else None
-        self.look(self.loop.time())
+        self._timer = None
+        if self._count:
+            self._start_timer()
+        self.check(self.loop.time())
 
-    def look(self, now: float) -> None:
-        """Look at every connection that moves, or whose time has come; ``now`` is the loop's time, in seconds."""
-        overdue = [ws for tick in self._ticks_until(now) for ws in self._due.get(tick, ())]
-        for ws in overdue:
-            self._moving[ws] = self._forget_rest(ws)
-        if not self._looking:
-            self._look_on(iter(list(self._moving)), now)
+    def check(self, now: float) -> None:
+        """Check every connection that is active or due; ``now`` is the loop's time, in seconds."""
+        due = {connection: None for number in self._numbers_until(now) for connection in self._due.get(number, ())}
+        offset = wall_clock() - now
+        if abs(offset - self._clock_offset) > CHECK_INTERVAL:
+            # The wall clock was set, or the machine slept, which the loop's time does not count.
+            self._clock_offset = offset
+            due.update({connection: None for connection in self._idle if connection.ending.expires_at is not None})
+        for connection in due:
+            self._active[connection] = self._forget_idle(connection)
+        if not self._is_checking:
+            self._check_some(iter(list(self._active)), now)
 
-    def _look_on(self, remaining: Iterator[Watched], now: float) -> None:
-        """Look at some of the connections, and at the others in the next turns of the event loop."""
-        some = list(itertools.islice(remaining, LOOKS_PER_TURN))
-        for ws in some:
-            if ws in self._moving:
-                self._look_at(ws, self._moving[ws], now)
-        self._looking = len(some) == LOOKS_PER_TURN
-        if self._looking:
-            self.loop.call_soon(self._look_on, remaining, now)
+    def _check_some(self, remaining: Iterator[Connection], now: float) -> None:
+        """Check some of the connections, and the others in the next iterations of the event loop."""
+        some = list(itertools.islice(remaining, CHECKS_PER_ITERATION))
+        for connection in some:
+            if connection in self._active:
+                self._check(connection, self._active[connection], now)
+        self._is_checking = len(some) == CHECKS_PER_ITERATION
+        if self._is_checking:
+            self.loop.call_soon(self._check_some, remaining, now)
 
-    def _look_at(self, ws: Watched, seen: Optional[Observation], now: float) -> None:
-        if seen is None:
-            self._moving[ws] = Observation(ws, now)
+    def _check(self, connection: Connection, observation: Optional[Observation], now: float) -> None:
+        if observation is None:
+            self._active[connection] = Observation(connection, now)
             return
-        sends = ws._sending or ws._sent != seen.sent
-        receives = seen.note(ws, now)
-        self._look_at_sends(ws, seen, now)
-        if ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED):
-            self._look_at_end(ws, seen, now)
+        has_sent = connection.is_sending or connection.sent != observation.sent
+        has_arrivals = observation.update(connection, now)
+        self._check_sends(connection, observation, now)
+        if connection.is_over:
+            self._check_end(connection, observation, now)
             return
-        self._look_at_receives(ws, seen, now)
-        look_at_expiry(ws)
-        if receives:
+        self._check_silence(connection, observation, now)
+        self._check_backlog(connection, observation, now)
+        close_if_expired(connection)
+        if has_arrivals:
             return
-        if not ws._is_listening:
-            ws._read_ahead()
-        elif ws.state is WebSocketState.OPEN and not sends:
-            self._let_rest(ws, seen, now)
+        if not connection.is_listening:
+            connection.read_ahead()
+        elif connection.state is WebSocketState.OPEN and not has_sent:
+            self._make_idle(connection, observation, now)
 
     # Limits of time
 
-    def _look_at_sends(self, ws: Watched, seen: Observation, now: float) -> None:
-        timeout = ws.settings.send_timeout
-        if timeout is not None and now - seen.last_send >= timeout:
-            sent = seen.sent
+    def _check_sends(self, connection: Connection, observation: Observation, now: float) -> None:
+        timeout = connection.settings.send_timeout
+        if timeout is not None and now - observation.last_send >= timeout:
+            sent, reason = observation.sent, 'A message was not taken for %g seconds' % timeout
             self._once_settled(
-                lambda: ws._sending and ws._sent == sent,
-                lambda: ws._abort(CloseCode.POLICY_VIOLATION, 'A message was not taken for %g seconds' % timeout),
+                lambda: connection.is_sending and connection.sent == sent,
+                lambda: connection.abort(CloseCode.POLICY_VIOLATION, reason),
             )
 
-    def _look_at_receives(self, ws: Watched, seen: Observation, now: float) -> None:
-        self._look_at_silence(ws, seen, now)
-        timeout = ws.settings.backlog_timeout
-        if not ws._held_back:
+    def _check_silence(self, connection: Connection, observation: Observation, now: float) -> None:
+        timeout = connection.settings.idle_timeout
+        # Where nobody listens yet, the server may hold messages of the client.
+        if timeout is None or now - observation.last_arrival < timeout or not connection.is_listening:
             return
-        if self.server_stops or server_is_stopping():
-            ws._abort(CloseCode.SERVICE_RESTART, '')
-        elif timeout is not None and now - seen.last_take >= timeout:
-            ws._abort(CloseCode.TRY_AGAIN_LATER, 'Messages were not taken for %g seconds' % timeout)
-
-    def _look_at_silence(self, ws: Watched, seen: Observation, now: float) -> None:
-        timeout = ws.settings.idle_timeout
-        # Where nobody listens yet, the server may hold what the client has sent.
-        if timeout is None or now - seen.last_arrival < timeout or not ws._is_listening:
-            return
-        arrived = seen.arrived
+        arrived, reason = observation.arrived, 'Nothing received for %g seconds' % timeout
         self._once_settled(
-            lambda: ws.state is WebSocketState.OPEN and ws._arrived == arrived,
-            lambda: ws._abort(CloseCode.GOING_AWAY, 'Nothing received for %g seconds' % timeout),
+            lambda: connection.state is WebSocketState.OPEN and connection.arrived == arrived,
+            lambda: connection.abort(CloseCode.GOING_AWAY, reason),
         )
 
-    def _once_settled(self, holds: Callable[[], bool], act: Callable[[], None], turns: int = SETTLING_TURNS) -> None:
-        """Act if it still holds when all that the server knows by now has reached the application."""
-        if turns:
-            self.loop.call_soon(self._once_settled, holds, act, turns - 1)
-        elif holds():
+    def _check_backlog(self, connection: Connection, observation: Observation, now: float) -> None:
+        timeout = connection.settings.backlog_timeout
+        if not connection.is_held_back:
+            return
+        if self._is_stopping(connection):
+            connection.abort(CloseCode.SERVICE_RESTART, '')
+        elif timeout is not None and now - observation.last_read >= timeout:
+            connection.abort(CloseCode.TRY_AGAIN_LATER, 'Messages were not taken for %g seconds' % timeout)
+
+    def _once_settled(
+        self, condition: Callable[[], bool], act: Callable[[], None], iterations: int = SETTLING_ITERATIONS
+    ) -> None:
+        """Act if the condition still holds once the application has everything that the server knows by now."""
+        if iterations:
+            self.loop.call_soon(self._once_settled, condition, act, iterations - 1)
+        elif condition():
             act()
 
     # The end
 
-    def _look_at_end(self, ws: Watched, seen: Observation, now: float) -> None:
-        # Another task of the handler may have been told: the handler has a look's time to end by itself.
-        seen.looks_since_end += 1
-        if seen.looks_since_end == 1:
-            seen.last_cancel = now
-        elif ws.state is WebSocketState.DISCONNECTED and (ws._sending or self._is_unaware(ws)):
-            ws._interrupt()
-        if not (self.server_stops or ws._server_stops or server_is_stopping()):
-            seen.last_cancel = now
-        elif now - seen.last_cancel >= SHUTDOWN_GRACE:
-            seen.last_cancel = now
-            cancel_again(ws)
+    def _check_end(self, connection: Connection, observation: Observation, now: float) -> None:
+        # Another task of the handler may know: the handler has until the next check to end by itself.
+        observation.checks_since_end += 1
+        if observation.checks_since_end == 1:
+            observation.last_cancel = now
+        elif needs_interruption(connection):
+            connection.interrupt()
+        if not self._is_stopping(connection):
+            observation.last_cancel = now
+        elif now - observation.last_cancel >= SHUTDOWN_GRACE:
+            observation.last_cancel = now
+            cancel_again(connection)
 
-    def _is_unaware(self, ws: Watched) -> bool:
-        return not ws._interruption.told and ws.settings.cancel_on_disconnect
+    def _is_stopping(self, connection: Connection) -> bool:
+        return self.server_stops or connection.ending.server_stops or server_is_stopping()
 
-    # Rest
+    # Idle connections
 
-    def _let_rest(self, ws: Watched, seen: Observation, now: float) -> None:
-        due = next_deadline(ws, seen, now)
-        del self._moving[ws]
-        if due is not None:
-            tick = max(self._tick_of(due), self._looked_until + 1)
-            self._resting[ws] = (tick, seen)
-            self._due.setdefault(tick, {})[ws] = None
-        ws._rest(self._bound_wake)
+    def _make_idle(self, connection: Connection, observation: Observation, now: float) -> None:
+        deadline = next_deadline(connection, observation, now)
+        del self._active[connection]
+        if deadline is not None:
+            number = max(math.ceil(deadline / CHECK_INTERVAL), self._checked_until + 1)
+            self._idle[connection] = (number, observation)
+            self._due.setdefault(number, {})[connection] = None
+        connection.become_idle(self._bound_wake)
 
-    def _forget_rest(self, ws: Watched) -> Optional[Observation]:
-        if ws not in self._resting:
+    def _forget_idle(self, connection: Connection) -> Optional[Observation]:
+        if connection not in self._idle:
             return None
-        tick, seen = self._resting.pop(ws)
-        del self._due[tick][ws]
-        if not self._due[tick]:
-            del self._due[tick]
-        return seen
+        number, observation = self._idle.pop(connection)
+        del self._due[number][connection]
+        if not self._due[number]:
+            del self._due[number]
+        return observation
 
-    def _tick_of(self, when: float) -> int:
-        """Return the number of the first look at or after ``when``."""
-        return math.ceil(when / INTERVAL)
-
-    def _ticks_until(self, now: float) -> List[int]:
-        """Return the numbers of the looks that have come since the last one."""
-        last, self._looked_until = self._looked_until, max(self._looked_until, math.floor(now / INTERVAL))
-        if self._looked_until - last > len(self._due):
-            return [tick for tick in sorted(self._due) if tick <= self._looked_until]
-        return list(range(last + 1, self._looked_until + 1))
+    def _numbers_until(self, now: float) -> List[int]:
+        """Return the numbers of the checks that have become due since the last one."""
+        last, self._checked_until = self._checked_until, max(self._checked_until, math.floor(now / CHECK_INTERVAL))
+        if self._checked_until - last > len(self._due):
+            return [number for number in sorted(self._due) if number <= self._checked_until]
+        return list(range(last + 1, self._checked_until + 1))
 
 
 class Watches:
@@ -321,25 +271,31 @@ class Watches:
             return self._by_loop.setdefault(loop, Watch(loop))
 
 
-def look_at_expiry(ws: Watched) -> None:
-    """Close a connection whose time is up."""
-    expires_at = ws._expires_at
-    if expires_at is not None and ws.state is WebSocketState.OPEN and wall_clock() >= expires_at:
-        ws._abort(EXPIRED, 'Expired')
+def close_if_expired(connection: Connection) -> None:
+    """Close a connection that has expired."""
+    expires_at = connection.ending.expires_at
+    if expires_at is not None and connection.state is WebSocketState.OPEN and wall_clock() >= expires_at:
+        connection.abort(EXPIRED, 'Expired')
 
 
-def next_deadline(ws: Watched, seen: Observation, now: float) -> Optional[float]:
-    """Return when ``ws`` has to be looked at though nothing moves, in the loop's time, or None if it need not be."""
+def next_deadline(connection: Connection, observation: Observation, now: float) -> Optional[float]:
+    """Return when a connection must be checked though nothing happens, in the loop's time, or None for never."""
     deadlines = []
-    if ws.settings.idle_timeout is not None:
-        deadlines.append(seen.last_arrival + ws.settings.idle_timeout)
-    if ws._expires_at is not None:
-        deadlines.append(now + ws._expires_at - wall_clock())
+    if connection.settings.idle_timeout is not None:
+        deadlines.append(observation.last_arrival + connection.settings.idle_timeout)
+    if connection.ending.expires_at is not None:
+        deadlines.append(now + connection.ending.expires_at - wall_clock())
     return min(deadlines, default=None)
 
 
+def needs_interruption(connection: Connection) -> bool:
+    """Return whether a handler, or a send, goes on although the client has left."""
+    is_unaware = not connection.interruption.told and connection.settings.cancel_on_disconnect
+    return connection.state is WebSocketState.DISCONNECTED and (connection.is_sending or is_unaware)
+
+
 def server_is_stopping() -> bool:
-    """Tell whether uvicorn has been told to stop: it does not say so for a connection whose client has left.
+    """Return whether uvicorn was told to stop, which it does not say where the client has left before.
 
     ``Server.handle_exit`` handles the signal, and ``Server.should_exit`` is what it sets; both are public.
     """
@@ -347,10 +303,10 @@ def server_is_stopping() -> bool:
     return getattr(getattr(handler, '__self__', None), 'should_exit', None) is True
 
 
-def cancel_again(ws: Watched) -> None:
-    """Cancel a handler that has not ended in time while the server goes down; one that goes on is named."""
-    if ws._interruption.owner is not None and ws._interruption.cancel_again() == 3:
+def cancel_again(connection: Connection) -> None:
+    """Cancel a handler that is still running while the server goes down; one that goes on is named."""
+    if connection.interruption.owner is not None and connection.interruption.cancel_again() == 3:
         logger.warning(
-            'The handler on %s goes on although it was cancelled twice, and keeps the server from ending: '
-            'let asyncio.CancelledError pass.' % printable(ws.scope['path'])
+            'The handler on %s is still running after two cancellations and blocks the shutdown: '
+            'do not catch asyncio.CancelledError.' % printable(connection.scope['path'])
         )

@@ -1,28 +1,30 @@
-"""The WebSocket between a handler and its client: one state machine over the ASGI websocket messages."""
+"""The handler's half of a connection: connect, receive, send and close."""
 
 import asyncio
+import functools
 import inspect
 import logging
 from types import MappingProxyType
-from typing import Any, AsyncIterator, Coroutine, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
+from typing import Any, AsyncIterator, Coroutine, Dict, Iterable, Mapping, Optional, Tuple, Type, TypeVar, overload
 
-from apistar import types
-from apistar.exceptions import HTTPException
+from apistar import http, types
+from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
-from apistar_ws.connection.connection import (
-    SENDS_PER_TURN,
-    SETTLING_TURNS,
-    Ending,
-    WebSocketState,
-    close_message,
-    message_data,
-    not_open,
+from apistar_ws.connection.asgi import broken_limit, message_data
+from apistar_ws.connection.connection import SENDS_PER_YIELD, SLOW_HANDSHAKE, Connection
+from apistar_ws.connection.handshake import (
+    HeaderItems,
+    connection_url,
+    decode_headers,
+    encode_accept_headers,
+    encode_headers,
+    printable,
+    query_pairs,
 )
-from apistar_ws.connection.handshake import HeaderItems, encode_accept_headers, encode_headers, printable
-from apistar_ws.connection.pace import Pace
+from apistar_ws.connection.state import WebSocketState
 from apistar_ws.exceptions import InvalidMessage, UnsupportedMessage, WebSocketDisconnect, WebSocketStateError
-from apistar_ws.interruption import Task, current_task
+from apistar_ws.interruption import Task, current_task, is_current
 from apistar_ws.messages.codecs import decode_json
 from apistar_ws.messages.schema import Schema
 from apistar_ws.settings import Settings
@@ -32,8 +34,6 @@ logger = logging.getLogger('apistar_ws')
 
 T = TypeVar('T')
 
-#: Seconds that a handshake may take before it is worth a look whether the client is still there.
-QUICK = 0.001
 #: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
 LAST_TIME = 1e12
 DEFAULT_SETTINGS = Settings()
@@ -41,7 +41,86 @@ NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
 
-class WebSocket(Ending):
+class Handshake:
+    """The part of a ``WebSocket`` that can only be read: what the client asked for, and what became of it."""
+
+    __slots__ = ('_connection', '__dict__')
+
+    _connection: Connection
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope of the connection."""
+        return self._connection.scope
+
+    @property
+    def path_params(self) -> Mapping[str, Any]:
+        """The parameters of the path, converted."""
+        return self._connection.path_params
+
+    @property
+    def settings(self) -> Settings:
+        """The limits of the route."""
+        return self._connection.settings
+
+    @property
+    def subprotocol(self) -> Optional[str]:
+        """The subprotocol that was accepted, or None."""
+        return self._connection.subprotocol
+
+    @property
+    def state(self) -> WebSocketState:
+        """The state of the connection."""
+        return self._connection.state
+
+    @property
+    def close_code(self) -> Optional[int]:
+        """The close code, once the connection is over."""
+        return self._connection.close_code
+
+    @property
+    def close_reason(self) -> Optional[str]:
+        """The close reason, once the connection is over."""
+        return self._connection.close_reason
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the connection is over, and not because the handler closed it."""
+        return self._connection.state is DISCONNECTED
+
+    @functools.cached_property
+    def headers(self) -> http.Headers:
+        """The headers of the handshake; repeated ones by ``get_list``."""
+        return http.Headers(decode_headers(self.scope))
+
+    @functools.cached_property
+    def query_params(self) -> http.QueryParams:
+        """The query parameters as text; declare them as arguments of the handler to have them validated."""
+        return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode('utf-8', 'replace')))
+
+    @functools.cached_property
+    def cookies(self) -> Dict[str, str]:
+        """The cookies of the handshake; the first of a name counts (RFC 6265 section 5.4)."""
+        return parse_cookie(self.headers.get('cookie')).to_dict()
+
+    @functools.cached_property
+    def url(self) -> http.URL:
+        """The URL that the client asked for, ``ws`` or ``wss``, with its port where that is not the default."""
+        return http.URL(connection_url(self.scope))
+
+    @property
+    def client(self) -> Optional[Tuple[str, int]]:
+        """Host and port of the peer, or None where the server does not know them."""
+        client = self.scope.get('client')
+        return None if client is None else (client[0], client[1])
+
+    @property
+    def subprotocols(self) -> Tuple[str, ...]:
+        """The subprotocols that the client offered, its preferred one first."""
+        return tuple(self.scope.get('subprotocols') or ())
+
+
+class WebSocket(Handshake):
     """One connection: annotate a handler's argument with it, ``ws: WebSocket``.
 
     The decorator connects before the handler and closes after it; in between, ``receive`` and ``send``, or
@@ -55,8 +134,7 @@ class WebSocket(Ending):
     :param owner: the task that the handler runs in.
     """
 
-    # Slots, for what every message touches; __dict__ for what is asked for now and then, and for the user's own.
-    __slots__ = ('subprotocol', '__weakref__')
+    __slots__ = ('__weakref__',)
 
     def __init__(
         self,
@@ -67,37 +145,15 @@ class WebSocket(Ending):
         path_params: Mapping[str, Any] = NO_PARAMS,
         owner: Task = None,
     ) -> None:
-        self.scope = scope
-        self.path_params = path_params
-        self.settings = settings
-        self._state = CONNECTING
-        #: The subprotocol that was accepted, or None.
-        self.subprotocol: Optional[str] = None
-        self._close_code = self._close_reason = None
-        rate = settings.max_messages_per_second
-        self._server_receive = receive if rate is None else Pace(receive, int(rate)).receive
-        self._server_send = send
-        self._pull = self._push = not_open
-        self._small = settings.small_message
-        self._receiving = self._is_unfinished = False
-        self._received = self._sent = 0
-        self._sender = self._ahead = self._loop = self._wake = self._waits_since = None
-        self._owner = owner
+        self._connection = Connection(scope, receive, send, settings, path_params, owner)
+
+    def __repr__(self) -> str:
+        return repr(self._connection)
 
     # Handshake
 
-    def _begin(self, message: Message, loop: asyncio.AbstractEventLoop, connects: bool) -> None:
-        """Take the server's first message: the handshake, or the disconnect of a client that did not wait."""
-        self._loop = loop
-        if not connects:
-            # The handler may let the client wait before it does.
-            self._waits_since = loop.time()
-        if message['type'] != 'websocket.connect':
-            self._disconnected(message)
-            raise self._told_disconnect()
-
     async def connect(self, subprotocol: Optional[str] = None, headers: Optional[HeaderItems] = None) -> None:
-        """Accept the connection; the decorator does it, unless it is told ``connect=False``.
+        """Accept the connection; the decorator does it, except with ``connect=False``.
 
         A second call does nothing.
 
@@ -108,12 +164,13 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: if the client is gone.
         :raises HTTPException: 503, if the application is being drained; left alone, it is the denial.
         """
-        if self._state is not CONNECTING:
+        connection = self._connection
+        if connection.state is not CONNECTING:
             return self._connected_before(subprotocol, headers)
-        if self._loop is None:
+        if connection.loop is None:
             await self._receive_handshake()
         if subprotocol is None:
-            if self.settings.subprotocols:
+            if connection.settings.subprotocols:
                 subprotocol = self._preferred_subprotocol()
         elif subprotocol not in self.subprotocols:
             raise ValueError(
@@ -121,62 +178,50 @@ class WebSocket(Ending):
                 '(RFC 6455 section 4.2.2).' % (subprotocol, list(self.subprotocols))
             )
         encoded = encode_accept_headers(headers) if headers else []
-        if self._ahead is not None or self._waits_since is not None:
-            await self._look_again()
-        self.subprotocol = subprotocol
-        self._change(OPEN)
+        if connection.waiting_since is not None or connection.ahead is not None:
+            await self._require_acceptable()
+        connection.subprotocol = subprotocol
+        connection.change_state(OPEN)
         try:
-            await self._server_send({'type': 'websocket.accept', 'subprotocol': subprotocol, 'headers': encoded})
+            await connection.server_send({'type': 'websocket.accept', 'subprotocol': subprotocol, 'headers': encoded})
         except BaseException as exc:
-            raise self._failure(exc, 'connect()') from None
+            raise connection.failure(exc, 'connect()') from None
 
     async def _receive_handshake(self) -> None:
-        if self.scope['type'] != 'websocket':
+        connection = self._connection
+        if connection.scope['type'] != 'websocket':
             raise WebSocketStateError(
-                'There is no WebSocket to connect on %s: it is a plain HTTP request. Ask ws.scope["type"] first.'
-                % printable(self.scope['path'])
+                'There is no WebSocket to connect on %s: it is a plain HTTP request. Check ws.scope["type"] first.'
+                % printable(connection.scope['path'])
             )
-        self._begin(await self._server_receive(), asyncio.get_running_loop(), True)
+        connection.begin(await connection.server_receive(), asyncio.get_running_loop())
 
     def _connected_before(self, subprotocol: Optional[str], headers: Optional[HeaderItems]) -> None:
-        if self._state is DISCONNECTED:
-            raise self._told_disconnect()
-        if self._state is CLOSED:
-            raise self._refusal('connect()', 'Connect before closing, or not at all.')
-        if headers or subprotocol not in (None, self.subprotocol):
-            raise self._refusal(
+        connection = self._connection
+        if connection.state is DISCONNECTED:
+            raise connection.disconnect_error()
+        if connection.state is CLOSED:
+            raise connection.state_error('connect()', 'Connect before closing, or not at all.')
+        if headers or subprotocol not in (None, connection.subprotocol):
+            raise connection.state_error(
                 'connect(subprotocol=%r, headers=%r)' % (subprotocol, headers),
-                'It was accepted with other arguments; say connect=False in the decorator to choose them yourself.',
+                'It was accepted with other arguments; write connect=False in the decorator to choose them yourself.',
             )
 
     def _preferred_subprotocol(self) -> Optional[str]:
         offered = self.subprotocols
         return next((name for name in self.settings.subprotocols if name in offered), None)
 
-    async def _look_again(self) -> None:
-        """Look whether the handshake may still be accepted, since something may have happened meanwhile."""
-        if self._ahead is not None or (self._waits_since is not None and self._is_late(self._waits_since)):
-            await self._require_client()
-        if self._turned_away is not None:
-            raise self._turned_away
-
-    def _is_late(self, since: float) -> bool:
-        return asyncio.get_running_loop().time() - since > QUICK
-
-    def _turn_away(self, exc: HTTPException) -> None:
-        """Have ``connect`` raise ``exc`` if it is called from now on."""
-        self._turned_away = exc
-        if self._waits_since is None:
-            self._waits_since = asyncio.get_running_loop().time()
-
-    async def _require_client(self) -> None:
-        """Make sure that the client is still there, since the handshake took its time."""
-        if self._ahead is None:
-            self._read_ahead()
-        for _ in range(SETTLING_TURNS):
-            if self._state is DISCONNECTED:
-                raise self._told_disconnect()
-            await asyncio.sleep(0)
+    async def _require_acceptable(self) -> None:
+        """Check that the handshake may still be accepted, since it took long enough for that to change."""
+        connection = self._connection
+        since = connection.waiting_since
+        if connection.ahead is not None or (
+            since is not None and asyncio.get_running_loop().time() - since > SLOW_HANDSHAKE
+        ):
+            await connection.require_client()
+        if connection.ending.denial is not None:
+            raise connection.ending.denial
 
     async def deny(self, status: int, headers: Iterable[Tuple[str, str]] = (), body: bytes = b'') -> None:
         """Answer the handshake with an HTTP response; raise an ``HTTPException`` to have API Star make it.
@@ -188,17 +233,19 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: if the client is gone.
         :raises WebSocketStateError: once the handshake is answered.
         """
-        if self._state is DISCONNECTED:
-            raise self._told_disconnect()
-        if self._state is not CONNECTING:
-            raise self._refusal('deny()', 'A handshake is answered once; close() ends an open connection.')
+        connection = self._connection
+        if connection.state is DISCONNECTED:
+            raise connection.disconnect_error()
+        if connection.state is not CONNECTING:
+            raise connection.state_error('deny()', 'A handshake is answered once; close() ends an open connection.')
         start = {'type': 'websocket.http.response.start', 'status': status, 'headers': encode_headers(headers)}
-        self._was_refused = True
-        self._change(CLOSED, CloseCode.ABNORMAL_CLOSURE, '')
-        if 'websocket.http.response' not in (self.scope.get('extensions') or {}):
-            return await self._deliver({'type': 'websocket.close'}, self._server_send)
-        await self._deliver(start, self._server_send)
-        await self._deliver({'type': 'websocket.http.response.body', 'body': body}, self._server_send)
+        connection.own_ending().is_refused = True
+        connection.change_state(CLOSED, CloseCode.ABNORMAL_CLOSURE, '')
+        send = connection.server_send
+        if 'websocket.http.response' not in (connection.scope.get('extensions') or {}):
+            return await connection.deliver({'type': 'websocket.close'}, send)
+        await connection.deliver(start, send)
+        await connection.deliver({'type': 'websocket.http.response.body', 'body': body}, send)
         # uvicorn logs an error if the application returns before its transport has noted the end.
         await asyncio.sleep(0)
 
@@ -214,14 +261,14 @@ class WebSocket(Ending):
         :raises TypeError: for what is not a number, as it is set.
         :raises ValueError: for a number that no clock shows, as it is set.
         """
-        return self._expires_at
+        return self._connection.ending.expires_at
 
     @expires_at.setter
     def expires_at(self, seconds: Optional[float]) -> None:
         if seconds is not None:
             require_time(seconds)
-        self._expires_at = seconds
-        self._wake_watch()
+        self._connection.own_ending().expires_at = seconds
+        self._connection.wake_watch()
 
     # Receive
 
@@ -242,22 +289,25 @@ class WebSocket(Ending):
         :raises InvalidMessage: if the message is not of that type.
         :raises WebSocketStateError: before ``connect``, after ``close``, or while another task receives.
         """
-        if self._receiving:
-            raise self._refusal('receive()', 'Another task of the handler is receiving: let one receive for all.')
-        if not self._received:
+        connection = self._connection
+        if connection.is_receiving:
+            raise connection.state_error(
+                'receive()', 'Another task of the handler is receiving: let one do it for all.'
+            )
+        if not connection.received:
             self._require_loop('receive()')
-        self._receiving = True
+        connection.is_receiving = True
         try:
-            message = await self._pull()
+            message = await connection.pull()
         except BaseException as exc:
-            self._wake_watch()
-            raise self._failure(exc, 'receive()') from None
+            connection.wake_watch()
+            raise connection.failure(exc, 'receive()') from None
         finally:
-            self._receiving = False
-        self._received += 1
+            connection.is_receiving = False
+        connection.received += 1
         data = message.get('text')
-        if data is None or len(data) > self._small:
-            data = await self._examine(message)
+        if data is None or len(data) > connection.small_message:
+            data = self._examine(message)
         return data if message_type is None else await self._receive_valid(Schema.for_one(message_type), data)
 
     recv = receive
@@ -267,7 +317,7 @@ class WebSocket(Ending):
 
         :raises UnsupportedMessage: if it is bytes; left alone, the connection closes with 1003.
         """
-        data = await WebSocket.receive(self)
+        data = await receive_data(self)
         if isinstance(data, str):
             return data
         raise UnsupportedMessage('Expected text, got bytes')
@@ -277,7 +327,7 @@ class WebSocket(Ending):
 
         :raises UnsupportedMessage: if it is text; left alone, the connection closes with 1003.
         """
-        data = await WebSocket.receive(self)
+        data = await receive_data(self)
         if isinstance(data, bytes):
             return data
         raise UnsupportedMessage('Expected bytes, got text')
@@ -287,13 +337,14 @@ class WebSocket(Ending):
 
         :raises InvalidMessage: if it is not; left alone, the connection closes with 1007.
         """
-        return decode_json(self.settings.codec, await WebSocket.receive(self))
+        return decode_json(self.settings.codec, await receive_data(self))
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        if self._state is CLOSED:
+        connection = self._connection
+        if connection.state is CLOSED:
             raise StopAsyncIteration
         try:
             return await self.receive()
@@ -301,7 +352,7 @@ class WebSocket(Ending):
             raise StopAsyncIteration from None
         except WebSocketStateError:
             # Another task of the handler has closed meanwhile.
-            if self._state is not CLOSED:
+            if connection.state is not CLOSED:
                 raise
             raise StopAsyncIteration from None
 
@@ -312,7 +363,7 @@ class WebSocket(Ending):
                 return schema.decode(decode_json(self.settings.codec, data))
             except InvalidMessage as exc:
                 await self._answer_invalid(exc)
-            data = await WebSocket.receive(self)
+            data = await receive_data(self)
 
     async def _answer_invalid(self, exc: InvalidMessage) -> None:
         on_invalid = self.settings.on_invalid
@@ -324,25 +375,35 @@ class WebSocket(Ending):
         if inspect.isawaitable(answer):
             await answer
 
-    async def _examine(self, message: Message) -> Data:
-        """Return the data of a message that may be the disconnect, be too large or come too fast."""
-        self._wake_watch()
-        if message['type'] != 'websocket.receive':
-            raise self._no_message(message)
-        broken = self._broken_limit(message)
-        if broken is not None:
-            self._break(*broken)
-            raise self._told_disconnect()
-        return message_data(message)
+    def _require_loop(self, call: str) -> None:
+        """Refuse a call from another event loop, which could neither be woken nor cancelled.
 
-    def _no_message(self, message: Message) -> Exception:
-        if message['type'] != 'websocket.disconnect':
-            return RuntimeError(
+        Checked at the first call only, since each message would pay for it.
+        """
+        loop = self._connection.loop
+        if loop is not None and asyncio.get_running_loop() is not loop:
+            raise RuntimeError(
+                '%s of %r was called outside of its event loop, in another thread for example: use '
+                'asyncio.run_coroutine_threadsafe.' % (call, self)
+            )
+
+    def _examine(self, message: Message) -> Data:
+        """Return the data of a message that may be the disconnect, be too large or come too fast."""
+        connection = self._connection
+        connection.wake_watch()
+        if message['type'] == 'websocket.disconnect':
+            connection.note_disconnect(message)
+            raise connection.disconnect_error()
+        if message['type'] != 'websocket.receive':
+            raise RuntimeError(
                 'The server sent %r to %r, where ASGI knows websocket.receive and websocket.disconnect: '
                 'use a server that speaks ASGI 3.' % (message['type'], self)
             )
-        self._disconnected(message)
-        return self._told_disconnect()
+        broken = broken_limit(message, connection.settings)
+        if broken is not None:
+            connection.close_for_limit(*broken)
+            raise connection.disconnect_error()
+        return message_data(message)
 
     # Send
 
@@ -357,19 +418,20 @@ class WebSocket(Ending):
         :raises WebSocketDisconnect: once the client is gone.
         :raises WebSocketStateError: before ``connect`` and after ``close``.
         """
-        if not self._sent:
+        connection = self._connection
+        if not connection.sent:
             self._require_loop('send()')
-        if self._sender is not None or type(data) is not str or not data.isascii():
-            return await self._deliver(self._send_message(data), self._push)
-        self._sender = current_task(self._loop)
+        if connection.sender is not None or type(data) is not str or not data.isascii():
+            return await connection.deliver(self._send_message(data), connection.push)
+        connection.sender = current_task(connection.loop)
         try:
-            await self._push({'type': 'websocket.send', 'text': data})
+            await connection.push({'type': 'websocket.send', 'text': data})
         except BaseException as exc:
-            raise self._failure(exc, 'send()') from None
+            raise connection.failure(exc, 'send()') from None
         finally:
-            self._sender = None
-        self._sent = sent = self._sent + 1
-        if sent % SENDS_PER_TURN == 0:
+            connection.sender = None
+        connection.sent = sent = connection.sent + 1
+        if sent % SENDS_PER_YIELD == 0:
             await asyncio.sleep(0)
 
     async def send_json(self, value: Any) -> None:
@@ -377,7 +439,7 @@ class WebSocket(Ending):
 
         :raises TypeError: or what else the codec raises for a value that JSON does not have; nothing is sent.
         """
-        await WebSocket.send(self, self.settings.codec.dumps(value))
+        await send_data(self, self.settings.codec.dumps(value))
 
     def close(self, code: int = 1000, reason: str = '') -> Coroutine[Any, Any, None]:
         """Close the connection; before ``connect``, refuse it. The decorator does it after the handler.
@@ -389,42 +451,18 @@ class WebSocket(Ending):
         :param reason: for the peer; cut to 123 bytes.
         :raises ValueError: for a code that must not be sent; nothing is sent.
         """
-        return self._close(check_close_code(code), fit_reason(reason), self._is_called_by_another())
+        return self._close(check_close_code(code), fit_reason(reason), not is_current(self._connection.owner))
 
-    def _is_called_by_another(self) -> bool:
-        """Tell whether another task than the handler's is running, or none, as in another thread."""
-        if self._owner is None:
-            return False
-        try:
-            return asyncio.current_task() is not self._owner
-        except RuntimeError:
-            return True
-
-    async def _close(self, code: int = 1000, reason: str = '', by_another: bool = False) -> None:
-        """Close the connection with a code and a reason that are known to be allowed."""
-        if by_another and self._state is OPEN:
-            return await self._close_from_outside(code, reason)
-        if self._state is not OPEN:
-            if self._loop is None:
-                await self._receive_handshake()
-            if self._state is not CONNECTING:
-                return
-            self._was_refused = True
-        self._change(CLOSED, code, reason)
-        try:
-            await self._deliver(close_message(code, reason), self._server_send)
-        except WebSocketDisconnect:
-            logger.debug('%r: the client left before the close.', self)
-        except asyncio.CancelledError:
-            # Given up by the handler, the close is still owed to the client.
-            self._close_later(code, reason)
-            raise
-
-    async def _close_from_outside(self, code: int, reason: str) -> None:
-        """Close, and leave it to the watch to end a handler that is not told by what it awaits."""
-        self._give_up(code, reason)
-        assert self._closing is not None
-        await asyncio.wait({self._closing})
+    async def _close(self, code: int, reason: str, by_another: bool) -> None:
+        connection = self._connection
+        if connection.loop is None:
+            await self._receive_handshake()
+        if not by_another or connection.state is not OPEN:
+            return await connection.close(code, reason)
+        connection.close_without_waiting(code, reason)
+        # The watch ends a handler that learns nothing from what it awaits.
+        assert connection.ending.closing is not None
+        await asyncio.wait({connection.ending.closing})
 
     def _send_message(self, data: Any) -> Message:
         if isinstance(data, str):
@@ -436,6 +474,15 @@ class WebSocket(Ending):
         raise TypeError(
             'send() takes text, bytes or a types.Type, not %s: send_json() sends any JSON.' % type(data).__name__
         )
+
+
+#: Receive and send as :class:`WebSocket` does, whatever types the route declares.
+receive_data, send_data = WebSocket.receive, WebSocket.send
+
+
+def connection_of(ws: WebSocket) -> Connection:
+    """Return the package's half of a connection."""
+    return ws._connection
 
 
 class TypedWebSocket(WebSocket):
@@ -466,7 +513,7 @@ class TypedWebSocket(WebSocket):
         """Return the next message as an instance of what the route ``receives``; see ``WebSocket.receive``."""
         if message_type is not None or self._receives is None:
             return await super().receive(message_type)
-        return await self._receive_valid(self._receives, await WebSocket.receive(self))
+        return await self._receive_valid(self._receives, await receive_data(self))
 
     recv = receive
 
@@ -474,7 +521,7 @@ class TypedWebSocket(WebSocket):
         """Check ``data`` against what the route ``sends``, and send it as JSON; see ``WebSocket.send``."""
         if self._sends is None:
             return await super().send(data)
-        await WebSocket.send(self, self._sends.dumps(self.settings.codec, data))
+        await send_data(self, self._sends.dumps(self.settings.codec, data))
 
 
 def require_time(seconds: Any) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from typing import Deque, Optional, Protocol, Tuple
+from typing import Deque, Optional, Tuple
 
-from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.connection import Connection
+from apistar_ws.connection.state import WebSocketState
 from apistar_ws.groups.background import start_task
 
 #: Closes in one process within a second.
@@ -13,29 +14,18 @@ CLOSES_PER_SECOND = 500
 INTERVAL = 0.05
 
 
-class Closable(Protocol):
-    """What is asked of a WebSocket."""
-
-    @property
-    def state(self) -> WebSocketState:
-        """The state of the connection."""
-
-    def _abort(self, code: int, reason: str) -> None:
-        """Close it, and end its handler."""
-
-
 class Closing:
     """Closes connections at a bounded rate; its task lives while there are some."""
 
     def __init__(self) -> None:
-        self._waiting: Deque[Tuple[Closable, int, str]] = deque()
+        self._waiting: Deque[Tuple[Connection, int, str]] = deque()
         self._task: Optional['asyncio.Task[None]'] = None
         #: How many it has closed.
         self.closed = 0
 
-    def close(self, ws: Closable, code: int, reason: str) -> None:
-        """Close ``ws`` when it is its turn."""
-        self._waiting.append((ws, code, reason))
+    def close(self, connection: Connection, code: int, reason: str) -> None:
+        """Close ``connection`` when it is its turn."""
+        self._waiting.append((connection, code, reason))
         if self._task is None:
             self._task = start_task(self._run())
 
@@ -48,9 +38,9 @@ class Closing:
         finally:
             self._task = None
 
-    def _close(self, ws: Closable, code: int, reason: str) -> None:
-        if ws.state is WebSocketState.CONNECTING:
+    def _close(self, connection: Connection, code: int, reason: str) -> None:
+        if connection.state is WebSocketState.CONNECTING:
             # It is told what has happened once it is accepted.
-            return self._waiting.append((ws, code, reason))
+            return self._waiting.append((connection, code, reason))
         self.closed += 1
-        ws._abort(code, reason)
+        connection.abort(code, reason)

@@ -7,8 +7,8 @@ import logging
 from typing import Any, Awaitable, Callable, Optional
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.connection.connection import WebSocketState
-from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.connection.state import WebSocketState
+from apistar_ws.connection.websocket import WebSocket, connection_of, send_data
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
 from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
@@ -74,23 +74,23 @@ class ToWebSocket:
     """
 
     def __init__(self, ws: WebSocket, closing: Closing) -> None:
-        self._ws = ws
+        self._connection = connection_of(ws)
         self._closing = closing
         # Encoded already: what a route sends is checked by whoever sends it to the group.
-        self.give = functools.partial(WebSocket.send, ws)
+        self.give = functools.partial(send_data, ws)
 
     async def is_open(self) -> None:
         """Wait for the accept: what comes before is held."""
-        while self._ws.state is WebSocketState.CONNECTING:
+        while self._connection.state is WebSocketState.CONNECTING:
             await asyncio.sleep(INTERVAL)
 
     def tell_lost(self, lost: MessagesLost) -> None:
         """Close the connection, when it is its turn; also if it has left the group: it has a hole all the same."""
-        self._closing.close(self._ws, lost.close_code, REASONS[lost.close_code])
+        self._closing.close(self._connection, lost.close_code, REASONS[lost.close_code])
 
     def is_end(self, exc: Exception) -> bool:
         """Tell whether ``exc`` only says that the connection is over, which is not an error to anybody else."""
-        is_over = self._ws.state in (WebSocketState.CLOSED, WebSocketState.DISCONNECTED)
+        is_over = self._connection.is_over
         return is_over and isinstance(exc, (WebSocketDisconnect, WebSocketStateError))
 
     def tell_cancelled(self) -> None:

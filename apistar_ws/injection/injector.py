@@ -16,7 +16,6 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
-    Protocol,
     Sequence,
     Tuple,
 )
@@ -27,7 +26,7 @@ from apistar.server import injector, validation
 from apistar.server.components import Component
 from apistar.server.core import Route
 
-from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket, connection_of
 from apistar_ws.injection.parameters import made_once
 from apistar_ws.injection.resources import OpenedResources, close_all, close_rest, with_resources
 from apistar_ws.injection.signatures import describe_handler, handler_signature, in_order, plain_parameter, readable
@@ -60,13 +59,6 @@ class Plan(NamedTuple):
     deferred_keywords: Keywords
 
 
-class Ended(Protocol):
-    """What is asked of a connection whose handler ends while something deferred is open."""
-
-    def _stands_for(self, exc: BaseException) -> BaseException:
-        """Return what ``exc`` means to who is told why the handler ends."""
-
-
 class Deferred:
     """Arguments that a handler resolves by itself, as often as it likes; they are closed each time.
 
@@ -96,10 +88,9 @@ class Deferred:
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
             # What has ended the handler decides, and not what fails after it.
-            ws: Ended = state['websocket']
-            await close_rest(opened, ws._stands_for(exc))
+            await close_rest(opened, connection_of(state['websocket']).as_disconnect(exc))
             raise
-        with state['websocket']._holding():
+        with connection_of(state['websocket']).own_ending().postponed():
             await close_all(opened, functools.partial(note_failure, self._state))
 
 
@@ -325,7 +316,7 @@ class Arguments:
         :raises ConfigurationError: for what no component supplies.
         """
         try:
-            self._plan(on_request)
+            self.plan(on_request)
         except ConfigurationError as exc:
             found = [getattr(parameter.annotation, 'supplied_by', '') for parameter in self._unsupplied()]
             suppliers = ', '.join(filter(None, found))
@@ -341,10 +332,9 @@ class Arguments:
             if not any(component.can_handle_parameter(parameter) for component in components)
         ]
 
-    async def resolve(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
-        """Run the hooks and the components, and return the other arguments of the handler."""
-        plan = self._plan(on_request)
-        await plan.run(on_request, state)
+    def resolved(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
+        """Return the arguments that components supply, once the plan has run."""
+        plan = self.plan(on_request)
         arguments = {name: state[key] for name, key in plan.keywords}
         if self._deferred is not None:
             arguments[self._deferred.name] = self._deferred.annotation(plan, state)
@@ -390,7 +380,8 @@ class Arguments:
                     'give both one name.' % (parameter.name, self._name, meant[0], url)
                 )
 
-    def _plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
+    def plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
+        """Return what runs before the handler, with these hooks; it is made once."""
         key = identities(on_request)
         if key not in self._plans:
             forget_if_many(self._plans)

@@ -11,7 +11,7 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
-from apistar_ws.exceptions import leaves
+from apistar_ws.exceptions import leaf_exceptions
 from apistar_ws.injection.signatures import describe_handler, handler_signature, readable
 from apistar_ws.interruption import ends_from_outside
 
@@ -52,7 +52,7 @@ class Opened(NamedTuple):
             return bool(await result if inspect.isawaitable(result) else result)
         except BaseException as failure:
             # A task group makes a group of what passes through it.
-            if any(leaf is not exc for leaf in leaves(failure)):
+            if any(leaf is not exc for leaf in leaf_exceptions(failure)):
                 raise
             return False
 

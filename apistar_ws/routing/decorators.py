@@ -20,12 +20,12 @@ import apistar
 import wrapt
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.websocket import WebSocket
-from apistar_ws.exceptions import close_for
 from apistar_ws.injection.injector import Handler
 from apistar_ws.injection.signatures import describe_handler, readable
 from apistar_ws.messages.schema import MessageType, Schema
+from apistar_ws.outcomes import outcome_of
 from apistar_ws.settings import Options, check_settings
 from apistar_ws.types import Unpack
 
@@ -115,7 +115,7 @@ async def conduct(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: 
     try:
         returned = await handler(*args, **kwargs)
     except BaseException as exc:
-        await ws.close(*close_for(exc))
+        await ws.close(*outcome_of(exc))
         raise
     await ws.close()
     return returned

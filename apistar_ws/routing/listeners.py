@@ -6,7 +6,7 @@ from typing import Any, Callable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket, send_data
 from apistar_ws.exceptions import UnsupportedMessage
 from apistar_ws.injection.injector import Deferred, Handler
 from apistar_ws.injection.parameters import PRIMITIVES
@@ -76,7 +76,7 @@ def listen(listener: Handler, declaration: Declaration, per_message: Sequence[st
                 async with deferred.resolved() as more:
                     reply = encode_reply(ws, sends, await listener(message=message, **arguments, **more))
             if reply is not None:
-                await WebSocket.send(ws, reply)
+                await send_data(ws, reply)
 
     asked_for = resolved_signature(listener)
     later = parameters_per_message(asked_for, per_message, describe_handler(listener))

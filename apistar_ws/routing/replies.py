@@ -7,8 +7,8 @@ from typing import Any, Optional
 from apistar import validators
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.connection.connection import WebSocketState
-from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.connection.state import WebSocketState
+from apistar_ws.connection.websocket import WebSocket, send_data
 from apistar_ws.injection.injector import Handler
 from apistar_ws.injection.signatures import describe_handler, handler_signature
 from apistar_ws.messages.schema import Schema, union_members
@@ -46,7 +46,7 @@ class Returned:
             return self._tell(value, 'it has closed the connection before')
         # Of a client that has left nothing is said.
         if ws.state is WebSocketState.OPEN:
-            await WebSocket.send(ws, encode_reply(ws, self._sends, value))
+            await send_data(ws, encode_reply(ws, self._sends, value))
 
     def _tell(self, value: Any, why: str) -> None:
         if not self._is_told:

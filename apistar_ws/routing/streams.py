@@ -7,7 +7,7 @@ from typing import Any, AsyncGenerator, Callable, Optional
 
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.connection.websocket import WebSocket
+from apistar_ws.connection.websocket import WebSocket, connection_of, send_data
 from apistar_ws.injection.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.messages.schema import MessageType
 from apistar_ws.routing.adapters import CHANNEL, stand_in
@@ -51,12 +51,12 @@ def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Dec
 
     async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
         ws = apistar_ws_channel
-        ws._discards = True
+        connection_of(ws).discards = True
         async with contextlib.aclosing(generator(**arguments)) as values:
             async for value in values:
                 message = encode_reply(ws, sends, value)
                 if message is not None:
-                    await WebSocket.send(ws, message)
+                    await send_data(ws, message)
 
     stand_in(handler, generator, [*resolved_signature(generator).parameters.values(), CHANNEL])
     return Serving(handler, None, sends)

@@ -6,8 +6,9 @@ import math
 from typing import List, Optional, Sequence
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.connection.connection import WebSocketState
-from apistar_ws.serving.endpoint import Admitted, Endpoint
+from apistar_ws.connection.connection import Connection
+from apistar_ws.connection.state import WebSocketState
+from apistar_ws.serving.endpoint import Endpoint
 
 logger = logging.getLogger('apistar_ws')
 
@@ -55,17 +56,17 @@ class Draining:
                 len(lingering), LINGER, lingering[0],
             )  # fmt: skip
 
-    def _connections(self) -> List[Admitted]:
-        return [ws for endpoint in self._endpoints for ws in endpoint.connections]
+    def _connections(self) -> List[Connection]:
+        return [connection for endpoint in self._endpoints for connection in endpoint.connections]
 
 
-async def close_evenly(connections: Sequence[Admitted], seconds: float) -> None:
+async def close_evenly(connections: Sequence[Connection], seconds: float) -> None:
     """Close ``connections``, spread evenly over so many seconds."""
     now = asyncio.get_running_loop().time
     begun = now()
-    for number, ws in enumerate(connections):
+    for number, connection in enumerate(connections):
         wait = begun + seconds * number / len(connections) - now()
         if wait > 0 or number % CLOSES_PER_TURN == 0:
             await asyncio.sleep(max(wait, 0))
-        if ws.state is WebSocketState.OPEN:
-            ws._abort(CloseCode.SERVICE_RESTART, 'The server restarts')
+        if connection.state is WebSocketState.OPEN:
+            connection.abort(CloseCode.SERVICE_RESTART, 'The server restarts')

@@ -4,12 +4,12 @@ import copy
 import functools
 import inspect
 import logging
-from typing import Any, Callable, Dict, Optional, Protocol, Set
+from typing import Any, Callable, Optional, Set
 
 from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
-from apistar_ws.connection.connection import WebSocketState
+from apistar_ws.connection.connection import Connection
 from apistar_ws.connection.websocket import TypedWebSocket, WebSocket
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection.injector import Arguments, ASyncInjector, Handler
@@ -22,22 +22,6 @@ from apistar_ws.routing.replies import Returned
 from apistar_ws.routing.router import url_pattern
 from apistar_ws.settings import Settings
 from apistar_ws.types import Scope
-
-
-class Admitted(Protocol):
-    """What is asked of a connection that a route counts, beside what a handler may use of it."""
-
-    scope: Scope
-
-    @property
-    def state(self) -> WebSocketState:
-        """Where the connection stands."""
-
-    def _turn_away(self, exc: HTTPException) -> None:
-        """Have its accept raise ``exc``."""
-
-    def _abort(self, code: int, reason: str) -> None:
-        """Close, and end the handler."""
 
 
 class Endpoint:
@@ -75,7 +59,7 @@ class Endpoint:
         #: What its URL matches: two routes with one pattern serve the same paths.
         self.pattern = url_pattern(url, self.handler)
         #: Those that were let in and are not over.
-        self.connections: Set[Admitted] = set()
+        self.connections: Set[Connection] = set()
         #: Counts a connection no longer, if it was let in.
         self.leave = self.connections.discard
         self._max_connections = self.settings.max_connections
@@ -83,13 +67,13 @@ class Endpoint:
         self.log = RouteLog()
         self._allows_origin = self.settings.allows_origin
 
-    def enter(self, ws: Admitted) -> None:
+    def enter(self, connection: Connection) -> None:
         """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
 
         :raises HTTPException: 400 for a query string that does not decode, 403 for a foreign origin, 503 for a full
             route.
         """
-        scope = ws.scope
+        scope = connection.scope
         origin: Optional[bytes] = None
         host = b''
         for name, value in scope['headers']:
@@ -108,14 +92,14 @@ class Endpoint:
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             raise self._no_place()
-        self.connections.add(ws)
+        self.connections.add(connection)
 
     def drain(self) -> None:
         """Let nobody in any more; who waits to be accepted is refused."""
         self._is_draining = True
         self._max_connections = 0
-        for ws in self.connections:
-            ws._turn_away(self._no_place())
+        for connection in self.connections:
+            connection.turn_away(self._no_place())
 
     def without_handler(self) -> 'Endpoint':
         """Return one that does the same up to the accept, and whose handler does nothing."""
@@ -132,42 +116,6 @@ class Endpoint:
         message = 'All %d connections of %s are taken: see max_connections.'
         self.log.tell(logging.WARNING, message, self._max_connections, self.url)
         return ServiceUnavailable()
-
-
-class Refusal(Endpoint):
-    """Stands for the endpoint of a path that has none.
-
-    :param exc: what refuses the handshake.
-    :param settings: the application's.
-    :param log: one for all paths without an endpoint.
-    """
-
-    def __init__(self, exc: HTTPException, settings: Settings, log: RouteLog) -> None:
-        self.route = None
-        self.log = log
-        self.connect = self.documented = True
-        self.settings = settings
-        self.connections = set()
-        self.leave = self.connections.discard
-        self.arguments = NoArguments(exc)
-        self.make = maker(None, None)
-
-    def enter(self, ws: Admitted) -> None:
-        """Let it pass to the hooks, which see it refused."""
-
-
-class NoArguments(Arguments):
-    """Stands for the arguments of a handler that there is not.
-
-    :param exc: what refuses the handshake.
-    """
-
-    def __init__(self, exc: HTTPException) -> None:
-        self._exc = exc
-
-    def given(self, ws: Any) -> Dict[str, Any]:
-        """Raise what refuses the handshake."""
-        raise self._exc
 
 
 async def nothing(**arguments: Any) -> None:

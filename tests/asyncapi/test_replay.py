@@ -253,7 +253,7 @@ def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
 
 async def test_replays_at_once_need_a_place_and_take_none():
     app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard], websocket_docs_explain=True)
-    endpoint = next(item for item in app._lifecycle.endpoints if item.url == '/rooms/{number}')
+    endpoint = next(item for item in app.websocket_lifecycle.endpoints if item.url == '/rooms/{number}')
     answers = [Answer() for _ in range(3)]
     scope = {
         'type': 'websocket',
@@ -262,6 +262,8 @@ async def test_replays_at_once_need_a_place_and_take_none():
         'subprotocols': [],
         'query_string': b'',
     }
-    await asyncio.gather(*[app._lifecycle.rehearsal().serve(dict(scope), one.receive, one.send) for one in answers])
+    await asyncio.gather(
+        *[app.websocket_lifecycle.dry_run().serve(dict(scope), one.receive, one.send) for one in answers]
+    )
     assert [answer.told()['accepted'] for answer in answers] == [True] * 3
     assert endpoint.connections == set()

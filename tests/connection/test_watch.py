@@ -10,8 +10,9 @@ import pytest
 from apistar import exceptions
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route, websocket_stream
-from apistar_ws.connection.watch import INTERVAL, LOOKS_PER_TURN, SHUTDOWN_GRACE
-from apistar_ws.serving.lifecycle import PATIENCE
+from apistar_ws.connection.watch import CHECK_INTERVAL, CHECKS_PER_ITERATION, SHUTDOWN_GRACE
+from apistar_ws.connection.websocket import connection_of
+from apistar_ws.serving.conclusion import CLOSE_TIMEOUT
 from tests.clock import virtual
 from tests.conversations import (
     ACCEPT,
@@ -65,7 +66,7 @@ class Served:
 
     @property
     def watch(self):
-        return self.app._lifecycle.watches.current()
+        return self.app.websocket_lifecycle.watches.current()
 
     async def ended(self, within=PROMISED):
         """Wait for the handler's end, which is due in so many seconds."""
@@ -93,7 +94,7 @@ async def listen(ws, seen):
 
 def test_a_client_that_left_is_noticed_within_a_second():
     # A look that sees the handler busy for the first time, one that receives for it, and one to spare.
-    assert 3 * INTERVAL < PROMISED
+    assert 3 * CHECK_INTERVAL < PROMISED
 
 
 class TestClientsThatLeave:
@@ -204,7 +205,7 @@ class TestClientsThatLeave:
         async def fail(message):
             raise OSError('gone')
 
-        served.ws._server_send = fail
+        connection_of(served.ws).server_send = fail
         outcome = await asyncio.gather(served.ws.send('a'), return_exceptions=True)
         assert [type(exc) for exc in outcome] == [WebSocketDisconnect]
         await served.ended()
@@ -389,7 +390,7 @@ class TestHeldBack:
         served = Served(sleep, backlog_timeout=20)
         served.peer.add(*[text('x' * 1000)] * 100, disconnect())
         await asyncio.sleep(19)
-        assert (served.ended_at, served.ws._held_back) == (None, True)
+        assert (served.ended_at, connection_of(served.ws).is_held_back) == (None, True)
         await served.ended(within=3)
         assert served.seen == [asyncio.CancelledError]
         assert served.peer.sent == [ACCEPT, closed(1013, 'Messages were not taken for 20 seconds')]
@@ -475,7 +476,7 @@ class TestSilence:
             await ws.connect()
             await ws.receive()
 
-        served.app._lifecycle.endpoints[0].handler = slowly
+        served.app.websocket_lifecycle.endpoints[0].handler = slowly
         await asyncio.sleep(101)
         served.peer.add(text('a'))
         await asyncio.wait_for(served.task, 5)
@@ -485,8 +486,8 @@ class TestSilence:
     async def test_a_message_that_comes_in_the_same_turn_as_the_look_counts(self):
         served = Served(listen, idle_timeout=5)
         await asyncio.sleep(1)
-        due, _ = served.watch._resting[served.ws]
-        await asyncio.sleep(due * INTERVAL - 0.1 - now())
+        due, _ = served.watch._idle[connection_of(served.ws)]
+        await asyncio.sleep(due * CHECK_INTERVAL - 0.1 - now())
         just_after = served.watch._timer.when() + 1e-10
         asyncio.get_running_loop().call_at(just_after, served.peer.add, text('a'))
         await asyncio.sleep(1)
@@ -523,7 +524,7 @@ class TestSends:
     async def test_it_is_counted_until_the_server_gives_it_up(self):
         served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(1000)
-        (endpoint,) = served.app._lifecycle.endpoints
+        (endpoint,) = served.app.websocket_lifecycle.endpoints
         assert (len(endpoint.connections), served.task.done()) == (1, False)
 
         served.peer.error = OSError('gone')
@@ -574,7 +575,7 @@ class TestSends:
         begun = now()
         with pytest.raises(asyncio.CancelledError):
             await served.task
-        assert now() - begun <= PATIENCE
+        assert now() - begun <= CLOSE_TIMEOUT
 
     @virtual
     async def test_a_close_that_the_client_does_not_take_lets_the_handler_go_on(self):
@@ -595,7 +596,7 @@ class TestSends:
 
         served = Served(close, BlockedPeer(), send_timeout=2)
         await asyncio.sleep(1)
-        served.ws._abort(1008, 'limit')
+        connection_of(served.ws).abort(1008, 'limit')
         served.task.cancel()
         await asyncio.sleep(0.1)
         served.peer.unblock.set()
@@ -754,7 +755,7 @@ class TestShutdown:
         server.should_exit = True
         await served.ended(within=10)
         lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-        assert [line.split(' although')[0] for line in lines] == ['The handler on / goes on']
+        assert [line.split(' after')[0] for line in lines] == ['The handler on / is still running']
 
 
 class TestRest:
@@ -763,21 +764,21 @@ class TestRest:
     async def test_a_connection_that_does_nothing_is_not_looked_at(self, handler, settings):
         served = Served(handler, **settings)
         await asyncio.sleep(1)
-        assert served.watch._moving == {}
+        assert served.watch._active == {}
         served.peer.add(text('a'))
         await served.ws.send('b')
-        assert list(served.watch._moving) == [served.ws]
+        assert list(served.watch._active) == [connection_of(served.ws)]
         await asyncio.sleep(1)
-        assert served.watch._moving == {}
+        assert served.watch._active == {}
         served.peer.add(disconnect())
         await served.ended()
-        assert (served.watch._moving, served.watch._resting, served.watch._due) == ({}, {}, {})
+        assert (served.watch._active, served.watch._idle, served.watch._due) == ({}, {}, {})
 
     @virtual
     async def test_many_are_looked_at_a_few_at_a_time(self):
-        crowd = crowd_of(2 * LOOKS_PER_TURN + 1, sleep)
+        crowd = crowd_of(2 * CHECKS_PER_ITERATION + 1, sleep)
         await asyncio.sleep(2)
-        assert crowd[0].app._lifecycle.watches.current()._moving == {}
+        assert crowd[0].app.websocket_lifecycle.watches.current()._active == {}
         for served in crowd:
             served.peer.add(disconnect())
         done, pending = await asyncio.wait([served.task for served in crowd], timeout=PROMISED)
@@ -785,25 +786,25 @@ class TestRest:
 
     @virtual
     async def test_a_look_that_takes_longer_than_the_pause_between_two_is_not_begun_again(self):
-        crowd = crowd_of(2 * LOOKS_PER_TURN + 1, listen)
+        crowd = crowd_of(2 * CHECKS_PER_ITERATION + 1, listen)
         await asyncio.sleep(0)
-        watch = crowd[0].app._lifecycle.watches.current()
-        last = list(watch._moving)[-1]
-        watch.look(now())
-        watch.look(now())
-        assert watch._moving[last] is None
+        watch = crowd[0].app.websocket_lifecycle.watches.current()
+        last = list(watch._active)[-1]
+        watch.check(now())
+        watch.check(now())
+        assert watch._active[last] is None
 
     @virtual
     async def test_connections_may_end_in_the_middle_of_a_look(self, monkeypatch):
-        monkeypatch.setattr('apistar_ws.connection.watch.LOOKS_PER_TURN', 1)
+        monkeypatch.setattr('apistar_ws.connection.watch.CHECKS_PER_ITERATION', 1)
         crowd = crowd_of(50, listen)
         await asyncio.sleep(0)
         watch = crowd[0].watch
-        watch.look(now())
+        watch.check(now())
         for served in crowd[40:]:
             served.peer.add(disconnect())
         await asyncio.wait([served.task for served in crowd[40:]], timeout=0.1)
-        assert (watch._count, len(watch._moving)) == (40, 40)
+        assert (watch._count, len(watch._active)) == (40, 40)
 
     @virtual
     async def test_several_may_be_due_at_the_same_look(self):

@@ -19,8 +19,8 @@ from apistar_ws import (
     collect_routes,
     websocket_route,
 )
-from apistar_ws.connection.connection import SENDS_PER_TURN
-from apistar_ws.connection.websocket import TypedWebSocket
+from apistar_ws.connection.connection import SENDS_PER_YIELD
+from apistar_ws.connection.websocket import TypedWebSocket, connection_of
 from apistar_ws.messages.schema import Schema
 from tests.conversations import (
     ACCEPT,
@@ -325,7 +325,7 @@ class TestConnect:
         peer = ImpatientPeer(CONNECT, disconnect(1006))
         ws = channel(peer)
         await ws._receive_handshake()
-        ws._read_ahead()
+        connection_of(ws).read_ahead()
         with pytest.raises(WebSocketDisconnect):
             await ws.connect()
         assert peer.sent == []
@@ -463,14 +463,14 @@ class TestReceive:
                 with pytest.raises(WebSocketDisconnect) as info:
                     await ws.receive()
             assert info.value.code == 1009
-            await ws._finish()
+            await connection_of(ws).finish()
             assert peer.sent == [closed(1009, 'Message larger than 8 bytes')]
 
     async def test_more_messages_than_the_limit_in_a_second_close_with_1008(self):
         peer = Peer(*[text('a')] * 4)
         ws = await opened(peer, Settings(max_messages_per_second=3))
         assert [message async for message in ws] == ['a'] * 3
-        await ws._finish()
+        await connection_of(ws).finish()
         assert peer.sent == [closed(1008, 'More than 3 messages per second')]
 
     async def test_messages_within_the_limit_pass_however_many_they_are(self, monkeypatch):
@@ -538,7 +538,7 @@ class TestSend:
         async def send(message):
             raise error
 
-        ws._push = send
+        connection_of(ws).push = send
         for _ in range(2):
             with pytest.raises(WebSocketDisconnect) as info:
                 await ws.send('a')
@@ -558,7 +558,7 @@ class TestSend:
         ws = await opened(Peer())
         ran = []
         asyncio.get_running_loop().call_soon(ran.append, True)
-        for _ in range(SENDS_PER_TURN):
+        for _ in range(SENDS_PER_YIELD):
             await ws.send(data)
         assert ran == [True]
 
@@ -568,7 +568,7 @@ class TestSend:
         async def send(message):
             raise GeneratorExit
 
-        ws._push = send
+        connection_of(ws).push = send
         with pytest.raises(GeneratorExit):
             await ws.send('a')
 
@@ -599,7 +599,7 @@ class TestClose:
             if len(codes) == 1:
                 raise RuntimeError('invalid close code')
 
-        ws._server_send = send
+        connection_of(ws).server_send = send
         await ws.close(code)
         assert codes == tried
 
@@ -609,7 +609,7 @@ class TestClose:
         async def send(message):
             raise OSError
 
-        ws._server_send = send
+        connection_of(ws).server_send = send
         await ws.close()
         assert (ws.state, ws.close_code) == (CLOSED, 1000)
 
@@ -757,7 +757,7 @@ class TestVainCalls:
         sent = await run(ASyncApp(collect_routes(loop)), scope('/loop'), Peer(CONNECT, disconnect()))
         assert (sent[0], len(calls) < 50) == (ACCEPT, True)
         # A send without end is ended by the watch, where it gives way to others.
-        told = [] if way == 'send' else ['the handler calls receive() again and again after the end, and is cancelled']
+        told = [] if way == 'send' else ['the handler keeps calling receive() on a closed connection and is cancelled']
         assert [record.getMessage().partition('>: ')[2].partition(':')[0] for record in caplog.records] == told
 
     async def test_one_that_catches_even_the_cancellation_holds_up_nobody(self, caplog):
@@ -846,4 +846,4 @@ class TestCloseByAnother:
         app = ASyncApp(collect_routes(handler))
         assert await run(app, scope('/'), Peer(CONNECT)) == [ACCEPT, closed(4000, 'over')]
         assert seen == [(WebSocketState.DISCONNECTED, 4000, 'over')]
-        assert [endpoint.connections for endpoint in app._lifecycle.endpoints] == [set()]
+        assert [endpoint.connections for endpoint in app.websocket_lifecycle.endpoints] == [set()]

@@ -7,6 +7,7 @@ import pytest
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws import ASyncApp, Groups, GroupsComponent, GroupsUnavailable, WebSocket, collect_routes, websocket_route
+from apistar_ws.connection.websocket import connection_of
 from apistar_ws.groups.payload import Incoming, encode
 from apistar_ws.groups.sequence import put
 from apistar_ws.testing import ConnectionClosed, connect
@@ -317,7 +318,7 @@ async def test_leaving_and_joining_again_may_overlap():
             await gate.wait()
             await push(message)
 
-        member.ws._server_send = member.ws._push = stuck
+        connection_of(member.ws).server_send = connection_of(member.ws).push = stuck
         first = contextlib.AsyncExitStack()
         await first.enter_async_context(groups.join('a', member.ws))
         await groups.send('a', 'first')

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost, WebSocketDisconnect
+from apistar_ws.connection.websocket import connection_of
 from tests.groups.members import PATIENCE, Inbox, client, process
 from tests.groups.redis_server import until
 
@@ -234,7 +235,7 @@ async def test_a_member_that_closed_is_no_trouble_to_anybody(engine):
         closed, gone, other = await client(), await client(), await client()
         async with groups.join('a', closed.ws), groups.join('a', gone.ws), groups.join('a', other.ws) as group:
             await closed.ws.close()
-            gone.ws._disconnected({'code': 1001})
+            connection_of(gone.ws).note_disconnect({'code': 1001})
             await group.send('1')
             await other.until('1')
             await group.send('2')
@@ -623,7 +624,7 @@ async def blocked_client(**options):
         await unblock.wait()
         await send(message)
 
-    made.ws._server_send = made.ws._push = wait
+    connection_of(made.ws).server_send = connection_of(made.ws).push = wait
     made.unblock = unblock
     return made
 

@@ -18,6 +18,7 @@ from apistar_ws.injection.injector import (
     components_over_websocket,
     handler_signature,
 )
+from tests.injection.supply import supply
 
 
 class Session:
@@ -172,7 +173,7 @@ class TestArguments:
 
         arguments = Arguments(handler, injector(Noting()), '/')
         state = {'scope': {'path': '/', 'query_string': b'n=7'}, 'path_params': {}, 'route': None, 'websocket': None}
-        assert await arguments.resolve([First().on_request], state) == {'session': None, 'n': 7}
+        assert await supply(arguments, [First().on_request], state) == {'session': None, 'n': 7}
         assert order == ['hook', 'component']
 
 

@@ -19,6 +19,7 @@ from apistar_ws.app import INITIAL_COMPONENTS
 from apistar_ws.injection.components import HANDSHAKE_COMPONENTS
 from apistar_ws.injection.injector import Arguments, ASyncInjector
 from apistar_ws.injection.parameters import PathParams, PrimitiveParam, QueryParams
+from tests.injection.supply import supply
 
 
 def injector(*components):
@@ -95,7 +96,7 @@ class TestValidators:
 class TestBooleansThatMayBeNull:
     async def resolved(self, handler, query):
         state = {'scope': {'path': '/', 'query_string': query}, 'path_params': {}, 'route': None, 'websocket': None}
-        return await Arguments(handler, injector(), '/').resolve([], state)
+        return await supply(Arguments(handler, injector(), '/'), [], state)
 
     @pytest.mark.parametrize(
         'query, value',
@@ -145,7 +146,7 @@ class TestSingleHeaders:
 
     async def supplied(self, handler, *components):
         state = {'scope': {'path': '/', 'headers': self.HEADERS}, 'path_params': {}, 'route': None, 'websocket': None}
-        arguments = await Arguments(handler, injector(*components), '/').resolve([], state)
+        arguments = await supply(Arguments(handler, injector(*components), '/'), [], state)
         return arguments, state
 
     async def test_they_are_what_api_star_supplies(self):

@@ -11,7 +11,8 @@ from apistar import exceptions, http
 from apistar.server.components import ReturnValue
 
 from apistar_ws import ASyncApp, WebSocket, WebSocketDisconnect, collect_routes, websocket_route
-from apistar_ws.connection.watch import INTERVAL
+from apistar_ws.connection.watch import CHECK_INTERVAL
+from apistar_ws.connection.websocket import connection_of
 from apistar_ws.testing import connect
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, BlockedPeer, Peer, closed, disconnect, run, scope, text
@@ -432,7 +433,7 @@ class TestEndsFromOutside:
         @websocket_route('/late')
         async def late(ws: WebSocket):
             # As the watch does.
-            ws._abort(1001, 'Nothing received')
+            connection_of(ws).abort(1001, 'Nothing received')
             await ws.receive()
 
         peer = BlockedPeer(CONNECT)
@@ -476,7 +477,7 @@ class TestReleased:
         @websocket_route('/late')
         async def late(ws: WebSocket):
             # As the watch does at this very moment.
-            ws._abort(1001, 'Nothing received')
+            connection_of(ws).abort(1001, 'Nothing received')
             raise WebSocketDisconnect(1001)
 
         app = ASyncApp(collect_routes(late), event_hooks=[Committing])
@@ -497,7 +498,7 @@ async def test_nothing_waits_for_the_garbage_collector(url, script):
         for _ in range(5):
             await run(app, scope(url), Peer(CONNECT, *script))
         # What the watch looked at last is in one of its timers.
-        await asyncio.sleep(2 * INTERVAL)
+        await asyncio.sleep(2 * CHECK_INTERVAL)
         left = [item for item in gc.get_objects() if isinstance(item, WebSocket) and item.scope['path'] == url]
         assert left == []
     finally:

@@ -341,7 +341,7 @@ class TestHooks:
             async def on_response(self, response: http.Response):
                 for i in range(5):
                     await asyncio.sleep(0)
-                    app._lifecycle.watches.current().look(float(i))
+                    app.websocket_lifecycle.watches.current().check(float(i))
 
         app = self.made(Slow)
         await run(app, scope('/nope'), Peer(CONNECT, disconnect(1006)))
@@ -411,7 +411,7 @@ class TestHooks:
                 await run(app, scope('/quiet'), Peer(CONNECT))
                 await run(app, scope('/nope/%d' % i), Peer(CONNECT))
             gc.collect()
-            return len(app._lifecycle._injector.resolver_cache), tracemalloc.get_traced_memory()[0]
+            return len(app.websocket_lifecycle._injector.resolver_cache), tracemalloc.get_traced_memory()[0]
 
         tracemalloc.start()
         try:
@@ -450,7 +450,7 @@ class TestSlowHandshake:
         for i in range(10):
             await asyncio.sleep(0)
             if found_by_the_watch:
-                app._lifecycle.watches.current().look(float(i))
+                app.websocket_lifecycle.watches.current().check(float(i))
         release.set()
         assert await serving == []
         assert (ran, caplog.records) == ([], [])
@@ -467,7 +467,7 @@ class TestSlowHandshake:
         async def late(ws: WebSocket):
             while True:
                 await asyncio.sleep(0)
-                app._lifecycle.watches.current().look(asyncio.get_running_loop().time())
+                app.websocket_lifecycle.watches.current().check(asyncio.get_running_loop().time())
 
         app = ASyncApp(collect_routes(late))
         assert await run(app, scope('/late'), ImpatientPeer(CONNECT, disconnect(1006))) == []

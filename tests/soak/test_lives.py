@@ -156,9 +156,9 @@ class Life:
             done, pending = await asyncio.wait(others, timeout=PROMISED)
             assert not pending
         await asyncio.sleep(1)
-        (endpoint,) = self.app._lifecycle.endpoints
+        (endpoint,) = self.app.websocket_lifecycle.endpoints
         assert endpoint.connections == set()
-        watch = self.app._lifecycle.watches.current()
+        watch = self.app.websocket_lifecycle.watches.current()
         assert (watch._moving, watch._resting, watch._due, watch._timer) == ({}, {}, {}, None)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert left == set()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from apistar_ws import InvalidMessage, Settings, WebSocket, WebSocketDisconnect, WebSocketState, WebSocketStateError
+from apistar_ws.connection.websocket import connection_of
 from tests.conversations import CONNECT, disconnect, scope, text
 from tests.sizes import size
 
@@ -73,7 +74,7 @@ class Channel(RuleBasedStateMachine):
         )
 
     def teardown(self):
-        self.loop.run_until_complete(self.ws._finish())
+        self.loop.run_until_complete(connection_of(self.ws).finish())
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 
@@ -132,16 +133,20 @@ class Channel(RuleBasedStateMachine):
 
     @rule()
     def read_ahead(self):
-        if self.ws._loop is not None and self.ws._ahead is None and not self.ws._receiving:
+        if (
+            connection_of(self.ws).loop is not None
+            and connection_of(self.ws).ahead is None
+            and not connection_of(self.ws).is_receiving
+        ):
             self.call(self._read_ahead())
 
     async def _read_ahead(self):
-        self.ws._read_ahead()
+        connection_of(self.ws).read_ahead()
 
     @rule(code=st.sampled_from([1001, 1008]))
     def abort(self, code):
         async def abort():
-            self.ws._abort(code, 'limit')
+            connection_of(self.ws).abort(code, 'limit')
 
         self.call(abort())
 

@@ -1,0 +1,69 @@
+"""The ASGI messages of a connection: what they say, and how a close is sent."""
+
+import contextlib
+import re
+from typing import Optional, Tuple
+
+from apistar_ws.codes import CloseCode
+from apistar_ws.connection.pace import TOO_FAST
+from apistar_ws.connection.readahead import byte_length
+from apistar_ws.settings import Settings
+from apistar_ws.types import Data, Message, Scope, Send
+
+
+def is_shutdown(message: Message, scope: Scope) -> bool:
+    """Return whether a disconnect says that the server goes down.
+
+    A client may close with 1012 too. Its close has a reason, if an empty one (ASGI specification, WebSocket, 2.4).
+    """
+    if message.get('code') != CloseCode.SERVICE_RESTART or 'reason' in message:
+        return False
+    version = str((scope.get('asgi') or {}).get('spec_version', '2.0'))
+    return tuple(map(int, re.findall(r'\d+', version))) >= (2, 4)
+
+
+def message_data(message: Message) -> Data:
+    """Return the text or the bytes of a message; servers may send both keys, one of them None."""
+    text = message.get('text')
+    return text if text is not None else message.get('bytes') or b''
+
+
+def broken_limit(message: Message, settings: Settings) -> Optional[Tuple[int, str]]:
+    """Return the code and the reason of the close if ``message`` is too large or came too fast."""
+    limit = settings.max_message_size
+    if limit is not None and is_longer(message_data(message), limit):
+        return CloseCode.MESSAGE_TOO_BIG, 'Message larger than %d bytes' % limit
+    if TOO_FAST in message:
+        return CloseCode.POLICY_VIOLATION, 'More than %s messages per second' % settings.max_messages_per_second
+    return None
+
+
+def is_longer(data: Data, limit: float) -> bool:
+    """Return whether ``data`` is longer than ``limit`` bytes in UTF-8."""
+    return len(data) > limit or byte_length(data) > limit
+
+
+def close_message(code: int, reason: str) -> Message:
+    """Return the message that closes a connection."""
+    return {'type': 'websocket.close', 'code': code, 'reason': reason}
+
+
+async def send_close(send: Send, code: int, reason: str) -> None:
+    """Send a close, whatever the server raises: the connection is lost then."""
+    message = close_message(code, reason)
+    try:
+        await send(message)
+    except Exception as exc:
+        await close_with_private_code(send, message, exc)
+
+
+async def close_with_private_code(send: Send, message: Message, exc: BaseException) -> bool:
+    """Close with a private code if the server has refused one of RFC 6455, and return whether that was so.
+
+    daphne sends none of those but 1000: it raises, and would leave the client open.
+    """
+    if isinstance(exc, OSError) or not isinstance(exc, Exception) or not 1000 < message.get('code', 0) < 3000:
+        return False
+    with contextlib.suppress(Exception):
+        await send({**message, 'code': message['code'] + 3000})
+    return True

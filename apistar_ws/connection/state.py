@@ -1,0 +1,31 @@
+"""The states of a connection."""
+
+import enum
+from typing import Any
+
+
+class WebSocketState(enum.Enum):
+    """The state of a WebSocket, ``ws.state``.
+
+    Compare with ``is``: ``if ws.state is WebSocketState.OPEN``.
+    """
+
+    #: The handshake has no answer yet: ``connect``, or ``close`` to refuse.
+    CONNECTING = 'connecting'
+    #: Accepted: ``receive``, ``send``, ``close``.
+    OPEN = 'open'
+    #: The handler closed or refused the connection.
+    CLOSED = 'closed'
+    #: The client left, the server went down, or a limit was reached.
+    DISCONNECTED = 'disconnected'
+
+
+def _refuse_attribute(state: WebSocketState, name: str, value: Any) -> None:
+    raise AttributeError(
+        'ws.state is the state of the connection, a value that all connections share: set attributes of your own on '
+        'the WebSocket, as in ws.%s = ...' % name
+    )
+
+
+# After the class, whose creation sets attributes of its members.
+WebSocketState.__setattr__ = _refuse_attribute  # type: ignore[assignment,method-assign]

@@ -1,0 +1,320 @@
+"""What follows a handler, or a failure before it: response, hooks, resources, close or denial, log."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional, Sequence
+
+from apistar import http
+
+from apistar_ws.codes import CloseCode
+from apistar_ws.connection.connection import Connection
+from apistar_ws.connection.handshake import printable
+from apistar_ws.connection.state import WebSocketState
+from apistar_ws.connection.websocket import WebSocket, connection_of
+from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect
+from apistar_ws.injection.injector import ASyncInjector
+from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind
+from apistar_ws.injection.signatures import describe_handler
+from apistar_ws.injection.steps import FAILED, State, note_failure
+from apistar_ws.interruption import TimeLimit, ends_from_outside, was_taken_back
+from apistar_ws.log import RouteLog
+from apistar_ws.outcomes import INTERNAL_ERROR, Outcome, outcome_of
+
+logger = logging.getLogger('apistar_ws')
+
+#: Seconds that a client has to read the close when the server cancels its handler.
+CLOSE_TIMEOUT = 1.0
+#: Seconds that hooks and resources may take, and what is done where they fail: the close goes out at the latest two
+#: seconds after the handler has ended.
+TIME_TO_CLOSE = 1.8
+TIME_TO_FAIL = 1.9
+#: Seconds that everything after the close has at least, and each part of it.
+TIME_AFTER_CLOSE = 1.0
+TIME_FOR_EACH = 0.1
+
+
+class Hooks(NamedTuple):
+    """The event hooks of one connection."""
+
+    on_request: Sequence[Callable[..., Any]] = ()
+    on_response: Sequence[Callable[..., Any]] = ()
+    on_error: Sequence[Callable[..., Any]] = ()
+
+
+class Conclusion:
+    """What follows the handler of one connection; made only where hooks, resources or an error follow.
+
+    :param ws: the WebSocket.
+    :param log: the log of its route.
+    :param injector: runs hooks and the application's handlers of exceptions.
+    :param hooks: the hooks that are still to run.
+    :param state: the injector's state, which has the application too.
+    """
+
+    def __init__(self, ws: WebSocket, log: RouteLog, injector: ASyncInjector, hooks: Hooks, state: State) -> None:
+        self._ws = ws
+        self._connection = connection_of(ws)
+        self._log = log
+        self._injector = injector
+        self._hooks = hooks
+        self._state = state
+
+    async def after_exception(self, exc: BaseException) -> None:
+        """Find out what ``exc`` means, which ended the handler or came before it, and do what follows.
+
+        :raises BaseException: ``exc``, if it ends this task from outside.
+        """
+        ended_by: Optional[BaseException] = exc
+        try:
+            if ends_from_outside(exc):
+                ended_by = await resumed(exc, self._state)
+            if ended_by is exc and ends_from_outside(exc):
+                await self._stop(exc)
+                raise exc
+            await self.run(ended_by)
+        finally:
+            # What was raised holds this frame: together they would wait for the garbage collector.
+            del exc, ended_by
+
+    async def _stop(self, exc: BaseException) -> None:
+        """Do what follows when somebody else ends the handler: the server, or the program."""
+        leave(self._connection, exc)
+        if has_cleanup(self._hooks, self._state):
+            is_server = isinstance(exc, asyncio.CancelledError)
+            await self.run(WebSocketDisconnect(CloseCode.SERVICE_RESTART) if is_server else exc)
+        await self._connection.finish(CLOSE_TIMEOUT)
+
+    async def run(self, exc: Optional[BaseException]) -> None:
+        """Make the response, run the hooks, close the resources, then the connection; or report what has failed."""
+        state, on_error = self._state, self._hooks.on_error
+        state.update(exc=exc, return_value=None)
+        ended_at = asyncio.get_running_loop().time()
+        await self._connection.interruption.release()
+        try:
+            with TimeLimit(TIME_TO_CLOSE):
+                state['response'] = await self._response(exc)
+                await self._injector.run_async(self._hooks.on_response, state)
+                # Each hook has had its turn.
+                on_error = ()
+                await close_resources(state, exc)
+            await self._answer(exc, state['response'])
+        except BaseException as failure:
+            await self._fail(failure, on_error, exc, ended_at)
+            if state['scope'].get('raise_exceptions'):
+                # Not of the ASGI specification: API Star's test client sets it, and ours.
+                raise
+        finally:
+            # As in after_exception.
+            state['exc'] = None
+            state.pop(FAILED, None)
+            del exc
+
+    async def _response(self, exc: Optional[BaseException]) -> http.Response:
+        """Return the response to what has ended the handler.
+
+        :raises BaseException: ``exc``, if the application has no response to it.
+        """
+        if exc is None or is_expected(exc, self._connection):
+            return http.Response(b'', 403 if self._connection.is_refused else 101)
+        note_failure(self._state, exc, None)
+        traceback = exc.__traceback__
+        try:
+            raise exc
+        except Exception:
+            handler = self._state['app'].exception_handler
+            response = await self._injector.run_async([handler], self._state)
+            if not isinstance(response, http.Response) or not 100 <= response.status_code <= 999:
+                raise
+            return response
+        finally:
+            # Without the frames of those that have raised it again.
+            exc.__traceback__ = traceback
+            # As in after_exception.
+            del exc, traceback
+
+    async def _answer(self, exc: Optional[BaseException], response: http.Response) -> None:
+        """Deny the handshake with the response, or close the connection as it says."""
+        if self._connection.state is not WebSocketState.CONNECTING:
+            return await close(self._connection, self._log, outcome_of(exc, response), exc is not None)
+        self._log.tell(logging.INFO, '%s: denied with %d.', name_of(self._connection), response.status_code)
+        await self._deny(response)
+
+    async def _deny(self, response: http.Response) -> None:
+        if not 100 <= response.status_code <= 599:
+            raise ValueError('A handshake cannot be denied with the status %r.' % response.status_code)
+        try:
+            await self._ws.deny(response.status_code, list(response.headers), response.content)
+        except WebSocketDisconnect:
+            logger.debug('%r: the client left before the denial.', self._ws)
+
+    async def _fail(
+        self,
+        failure: BaseException,
+        on_error: Sequence[Callable[..., Any]],
+        exc: Optional[BaseException],
+        ended_at: float,
+    ) -> None:
+        """Report an unexpected failure to the client, the log and the hooks, and close what is still open.
+
+        :raises BaseException: what ends this task from outside.
+        """
+        self._state['exc'] = failure
+        log_failure(self._connection, failure, self._state)
+        if ends_from_outside(failure):
+            leave(self._connection, failure)
+        cleanup = Cleanup(self._connection, self._state, failure)
+        cleanup.deadline = ended_at + TIME_TO_FAIL
+        await self._report(failure, cleanup)
+        cleanup.deadline = max(cleanup.deadline, asyncio.get_running_loop().time() + TIME_AFTER_CLOSE)
+        for hook in on_error:
+            await cleanup.run(self._injector.run_async([hook], self._state))
+        while opened_in(self._state['scope']):
+            await cleanup.run(close_resources(self._state, exc))
+        if cleanup.stopped_by is not None:
+            await self._connection.finish(CLOSE_TIMEOUT)
+            raise cleanup.stopped_by
+
+    async def _report(self, failure: BaseException, cleanup: 'Cleanup') -> None:
+        """Close with 1011, or deny with the application's response to an error."""
+        if self._connection.state is WebSocketState.OPEN:
+            await cleanup.run(self._connection.close(*INTERNAL_ERROR))
+        self._state['response'] = http.JSONResponse('Server error', 500)
+        traceback = failure.__traceback__
+        try:
+            raise failure
+        except BaseException:
+            await cleanup.run(self._ask_error_handler())
+        finally:
+            failure.__traceback__ = traceback
+            del failure, traceback
+        if self._connection.state is WebSocketState.CONNECTING:
+            await cleanup.run(self._deny(self._state['response']))
+
+    async def _ask_error_handler(self) -> None:
+        self._state['response'] = await self._injector.run_async([self._state['app'].error_handler], self._state)
+
+
+class Cleanup:
+    """What is done after a failure, each part whatever becomes of the others.
+
+    :param connection: the connection.
+    :param state: the injector's state, which knows the function that has failed.
+    :param failure: what has failed.
+    """
+
+    def __init__(self, connection: Connection, state: State, failure: BaseException) -> None:
+        self._connection = connection
+        self._state = state
+        self._now = asyncio.get_running_loop().time
+        #: Until when all of it may take, in the loop's time.
+        self.deadline = 0.0
+        #: What ends the task from outside, if something does.
+        self.stopped_by = failure if ends_from_outside(failure) else None
+
+    async def run(self, work: Awaitable[Any]) -> None:
+        """Await ``work`` for a limited time; its failure is logged and stops nothing else."""
+        try:
+            with TimeLimit(max(self.deadline - self._now(), TIME_FOR_EACH)):
+                await work
+        except BaseException as failure:
+            log_failure(self._connection, failure, self._state)
+            if ends_from_outside(failure):
+                self.stopped_by = failure
+
+
+def handshake_state(app: Any, route: Any, ws: WebSocket) -> State:
+    """Return what the injector starts from, as API Star has it, and the WebSocket."""
+    connection = connection_of(ws)
+    return {
+        'scope': {**connection.scope, 'method': 'GET'},
+        'receive': connection.server_receive,
+        'send': connection.server_send,
+        'exc': None,
+        'app': app,
+        'path_params': connection.path_params,
+        'route': route,
+        'websocket': ws,
+    }
+
+
+def has_cleanup(hooks: Hooks, state: Optional[State]) -> bool:
+    """Return whether hooks or resources wait for the end of the handler."""
+    return bool(hooks.on_response or hooks.on_error) or (state is not None and OPENED in state['scope'])
+
+
+def is_expected(exc: BaseException, connection: Connection) -> bool:
+    """Return whether ``exc`` is a way for a handler to end that comes from the client, and not an error."""
+    if isinstance(exc, WebSocketDisconnect):
+        return connection.is_over
+    return isinstance(exc, InvalidMessage) and connection.state is not WebSocketState.CONNECTING
+
+
+async def resumed(exc: BaseException, state: State) -> Optional[BaseException]:
+    """Return what has ended the handler, once the resources were closed that may have cancelled it themselves.
+
+    A task group or a time limit in a resource cancels the task, and takes that back when the resource is closed.
+    """
+    opened = opened_in(state['scope'])
+    if not opened or not isinstance(exc, asyncio.CancelledError):
+        return exc
+    made: Optional[BaseException] = exc
+    # One that goes on awaiting is cancelled, which it makes something of like of any exception.
+    with contextlib.suppress(TimeoutError), TimeLimit(TIME_TO_CLOSE):
+        made = await unwind(opened, exc)
+    try:
+        if was_taken_back(made):
+            return made
+        if made is not None and not isinstance(made, asyncio.CancelledError):
+            logger.error('A resource failed when it was closed.', exc_info=made)
+        return exc
+    finally:
+        del exc, made
+
+
+def leave(connection: Connection, exc: BaseException) -> None:
+    """Close without waiting for the client: whoever ends the handler by ``exc`` does not wait."""
+    if connection.state is WebSocketState.OPEN:
+        connection.close_without_waiting(*outcome_of(exc))
+    connection.note_disconnect({'code': CloseCode.SERVICE_RESTART})
+    connection.own_ending().server_stops = True
+
+
+async def close_resources(state: State, exc: Optional[BaseException]) -> None:
+    """Close what components have opened for this connection, the last first.
+
+    :raises BaseException: what the first that fails raises; the others are left open.
+    """
+    await close_in_turn(opened_in(state['scope']), exc, functools.partial(note_failure, state))
+
+
+async def close(connection: Connection, log: RouteLog, outcome: Outcome, is_logged: bool = True) -> None:
+    """Close the connection, with a line of the log unless its handler has returned."""
+    if is_logged and connection.state is WebSocketState.OPEN:
+        log_close(connection, log, *outcome)
+    await connection.close(*outcome)
+
+
+def log_close(connection: Connection, log: RouteLog, code: int, reason: str) -> None:
+    """Log a close that the package decides."""
+    log.tell(logging.INFO, '%s: closed with %d, %s.', name_of(connection), code, printable(reason))
+
+
+def name_of(connection: Connection) -> str:
+    """Return the path and the client of a connection, as the log names them."""
+    host, port = connection.scope.get('client') or ('?', '?')
+    return 'WebSocket %s from %s:%s' % (printable(connection.scope['path']), host, port)
+
+
+def log_failure(connection: Connection, failure: BaseException, state: Dict[str, Any]) -> None:
+    """Log an unexpected failure, by the name of the hook or component if it was one."""
+    noted, func = state.get(FAILED, (None, None))
+    if noted not in (failure, failure.__cause__) or func is None:
+        name = 'the handshake' if connection.is_refused else 'the handler'
+    else:
+        name = describe_handler(func)
+    if isinstance(failure, WebSocketDisconnect) and is_expected(failure, connection):
+        logger.debug('%r: the client left while %s ran.', connection, name)
+    else:
+        logger.error('%r: %s failed.', connection, name, exc_info=failure)

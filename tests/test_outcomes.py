@@ -1,0 +1,67 @@
+import asyncio
+import sys
+
+import pytest
+from apistar import exceptions
+
+from apistar_ws import InvalidMessage, UnsupportedMessage, WebSocketDisconnect
+from apistar_ws.outcomes import deciding_exception, outcome_of
+
+
+class Group(Exception):
+    """Looks like an ExceptionGroup, which Python 3.10 does not have."""
+
+    def __init__(self, *inner):
+        super().__init__()
+        self.exceptions = inner
+
+
+class Odd(exceptions.HTTPException):
+    default_status_code = 1234
+    default_detail = 'odd'
+
+
+@pytest.mark.parametrize(
+    'exc, close',
+    [
+        (exceptions.Forbidden(), (4403, 'Forbidden')),
+        (exceptions.BadRequest({'name': 'Must be a string.'}), (4400, '{"name":"Must be a string."}')),
+        (exceptions.BadRequest('x' * 200), (4400, 'x' * 123)),
+        (Odd(), (1011, 'Internal error')),
+        (InvalidMessage('Must be a number.'), (1007, 'Must be a number.')),
+        (InvalidMessage({'a': 'secret'}, reason='Invalid message: a'), (1007, 'Invalid message: a')),
+        (UnsupportedMessage('Expected text, got bytes'), (1003, 'Expected text, got bytes')),
+        (RuntimeError('password=hunter2'), (1011, 'Internal error')),
+        (WebSocketDisconnect(1001), (1011, 'Internal error')),
+        (Group(exceptions.NotFound(), WebSocketDisconnect(1001)), (4404, 'Not found')),
+    ],
+)
+def test_each_exception_has_one_close_code_and_reason(exc, close):
+    assert outcome_of(exc) == close
+
+
+def test_of_a_group_the_one_failure_decides():
+    failure, left = ValueError(), WebSocketDisconnect(1001)
+    both = Group(failure, KeyError())
+    assert deciding_exception(Group(Group(failure), left)) is failure
+    assert deciding_exception(Group(left, WebSocketDisconnect(1000))) is left
+    assert deciding_exception(both) is both
+
+
+async def test_a_cancellation_from_outside_is_a_restart_of_the_server():
+    async def cancelled():
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as exc:
+            return outcome_of(exc)
+
+    task = asyncio.ensure_future(cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == (1012, '')
+
+
+async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler():
+    # Python 3.10 does not count cancellations, and this one is taken for the server's.
+    failure = (1011, 'Internal error') if sys.version_info >= (3, 11) else (1012, '')
+    assert outcome_of(asyncio.CancelledError()) == failure
