@@ -15,7 +15,7 @@ from requests.cookies import extract_cookies_to_jar
 from apistar_ws.testing.connection import TIMEOUT, Connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
-from apistar_ws.testing.scope import handshake_scope
+from apistar_ws.testing.scope import HeaderPart, handshake_scope, name_as_text
 from apistar_ws.testing.starting import TIMEOUT as LIFESPAN_TIMEOUT
 from apistar_ws.testing.starting import Lifespan
 from apistar_ws.types import Data
@@ -48,6 +48,24 @@ class StandIn:
         self.run_until_complete = call
 
 
+class RawValue(str):
+    """A header's value that was given in bytes: API Star's adapter encodes it, and gets these bytes.
+
+    :param raw: the bytes.
+    """
+
+    def __new__(cls, raw: bytes) -> 'RawValue':
+        value = super().__new__(cls, raw.decode('latin-1'))
+        value._raw = raw
+        return value
+
+    _raw: bytes
+
+    def encode(self, *args: Any, **kwargs: Any) -> bytes:
+        """Return the bytes."""
+        return self._raw
+
+
 class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
     """API Star's adapter for plain HTTP, with the application on the event loop of its WebSockets.
 
@@ -70,6 +88,9 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Make the request; called by ``requests``."""
+        for name, value in request.headers.items():
+            if isinstance(value, bytes):
+                request.headers[name] = RawValue(value)
         # The adapter asks asyncio for the current event loop, which need not exist here, or be another one.
         running = asyncio._get_running_loop()
         with running_loop(StandIn(functools.partial(self._run, running))):
@@ -145,7 +166,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
         self,
         url: str,
         subprotocols: Sequence[str] = (),
-        headers: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
         timeout: Optional[float] = None,
         raises: bool = True,
     ) -> Iterator['BlockingConnection']:
@@ -155,13 +176,13 @@ class TestClient(_TestClient):  # type: ignore[misc]
 
         :param url: the path with its query string, or a whole URL.
         :param subprotocols: what the client offers.
-        :param headers: headers of the handshake, with those of the client.
+        :param headers: headers of the handshake, with those of the client; bytes are sent unchanged.
         :param timeout: seconds that each wait may take; the client's when left out.
         :param raises: False to see a close with 1011 where the handler fails, and not what it raised.
         :raises HandshakeDenied: if the application refuses.
         """
         request = self._handshake(url, headers)
-        given = [(name, str(value)) for name, value in request.headers.items() if name.lower() != 'connection']
+        given = [pair for pair in request.headers.items() if pair[0].lower() != 'connection']
         scope = handshake_scope(str(request.url), subprotocols, given)
         connection = Connection(self._app, scope, self.timeout if timeout is None else timeout, raises)
         managed: Managed = connection
@@ -180,12 +201,13 @@ class TestClient(_TestClient):  # type: ignore[misc]
             raise
         blocking.close()
 
-    def _handshake(self, url: str, headers: Optional[Mapping[str, str]]) -> requests.PreparedRequest:
+    def _handshake(self, url: str, headers: Optional[Mapping[HeaderPart, HeaderPart]]) -> requests.PreparedRequest:
         if '://' not in url:
             url = '%s://%s%s' % (self.scheme, self.hostname, url)
         # The rules for cookies are those of http and https.
         url = url.replace('ws', 'http', 1) if url.startswith('ws') else url
-        request: requests.PreparedRequest = self.prepare_request(requests.Request('GET', url, headers=headers))
+        named = {name_as_text(name): value for name, value in (headers or {}).items()}
+        request: requests.PreparedRequest = self.prepare_request(requests.Request('GET', url, headers=named))
         return request
 
     def _take_cookies(self, request: requests.PreparedRequest, headers: http.Headers) -> None:

@@ -11,7 +11,7 @@ from typing import Any, AsyncIterator, Callable, Dict, Iterator, Mapping, Option
 from apistar import http
 
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
-from apistar_ws.testing.scope import decode_headers, handshake_scope
+from apistar_ws.testing.scope import HeaderPart, decode_headers, handshake_scope
 from apistar_ws.testing.tasks import describe_task, start_tracking, started_tasks, stop_tracking
 from apistar_ws.types import Data, Message
 
@@ -215,7 +215,7 @@ async def connect(
     app: Callable[..., Any],
     url: str,
     subprotocols: Sequence[str] = (),
-    headers: Optional[Mapping[str, str]] = None,
+    headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
     timeout: float = TIMEOUT,
     raises: bool = True,
 ) -> AsyncIterator[Connection]:
@@ -226,7 +226,7 @@ async def connect(
     :param app: the application.
     :param url: the path with its query string, or a whole URL.
     :param subprotocols: what the client offers.
-    :param headers: headers of the handshake.
+    :param headers: headers of the handshake; bytes are sent unchanged.
     :param timeout: seconds that each wait may take.
     :param raises: False to see a close with 1011 where the handler fails, and not what it raised.
     :raises HandshakeDenied: if the application refuses.

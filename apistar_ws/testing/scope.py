@@ -1,11 +1,13 @@
 """The scope that a server would make of a handshake."""
 
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
 from apistar import http
 
 HeaderPairs = List[Tuple[bytes, bytes]]
+#: A name or a value of a header; bytes are sent as they are.
+HeaderPart = Union[str, bytes]
 
 #: What every client sends with a handshake (RFC 6455 section 4.1).
 UPGRADE = [
@@ -16,7 +18,9 @@ UPGRADE = [
 ]
 
 
-def handshake_scope(url: str, subprotocols: Sequence[str], headers: Sequence[Tuple[str, str]]) -> Dict[str, Any]:
+def handshake_scope(
+    url: str, subprotocols: Sequence[str], headers: Sequence[Tuple[HeaderPart, HeaderPart]]
+) -> Dict[str, Any]:
     """Return the scope that a server would make of the handshake.
 
     :param url: the path with its query string, or a whole URL.
@@ -28,7 +32,8 @@ def handshake_scope(url: str, subprotocols: Sequence[str], headers: Sequence[Tup
     defaults = [('host', parts.netloc), *UPGRADE]
     if subprotocols:
         defaults.append(('sec-websocket-protocol', ', '.join(subprotocols)))
-    given = {name.lower() for name, _ in headers}
+    given = encode_pairs(headers)
+    names = {name for name, _ in given}
     return {
         'type': 'websocket',
         'asgi': {'version': '3.0', 'spec_version': '2.4'},
@@ -38,7 +43,7 @@ def handshake_scope(url: str, subprotocols: Sequence[str], headers: Sequence[Tup
         'raw_path': parts.path.encode(),
         'query_string': parts.query.encode(),
         'root_path': '',
-        'headers': encode_pairs([pair for pair in defaults if pair[0] not in given] + list(headers)),
+        'headers': [pair for pair in encode_pairs(defaults) if pair[0] not in names] + given,
         'client': ('testclient', 50000),
         'server': (parts.hostname, parts.port or (443 if secure else 80)),
         'subprotocols': list(subprotocols),
@@ -49,9 +54,19 @@ def handshake_scope(url: str, subprotocols: Sequence[str], headers: Sequence[Tup
     }
 
 
-def encode_pairs(pairs: Sequence[Tuple[str, str]]) -> HeaderPairs:
+def encode_pairs(pairs: Sequence[Tuple[HeaderPart, HeaderPart]]) -> HeaderPairs:
     """Return headers as a server puts them into a scope."""
-    return [(name.lower().encode(), value.encode()) for name, value in pairs]
+    return [(encode_part(name).lower(), encode_part(value)) for name, value in pairs]
+
+
+def encode_part(part: HeaderPart) -> bytes:
+    """Return a name or a value of a header in bytes."""
+    return part if isinstance(part, bytes) else part.encode('utf-8', 'surrogateescape')
+
+
+def name_as_text(name: HeaderPart) -> str:
+    """Return the name of a header as text of which :func:`encode_part` makes the same bytes."""
+    return name if isinstance(name, str) else name.decode('utf-8', 'surrogateescape')
 
 
 def decode_headers(pairs: Iterable[Tuple[bytes, bytes]]) -> http.Headers:

@@ -1,3 +1,4 @@
+import ast
 import asyncio
 import contextlib
 import gc
@@ -262,6 +263,45 @@ class TestBlocking:
             with client.websocket_connect('/misbehave/sleep') as ws:
                 ws.send('x')
                 1 / 0
+
+
+async def show_handshake(scope, receive, send):
+    """Deny a handshake with its headers, as the application got them."""
+    await receive()
+    body = repr(sorted(scope['headers'])).encode()
+    await send({'type': 'websocket.http.response.start', 'status': 403})
+    await send({'type': 'websocket.http.response.body', 'body': body})
+
+
+class TestBytesHeaders:
+    """Headers that are given in bytes, which not every text can stand for."""
+
+    HEADERS = {b'X-Latin': b'Jos\xe9', b'X-\xff': b'name', 'X-Text': 'Jos\xe9'}
+    EXPECTED = [(b'x-latin', b'Jos\xe9'), (b'x-text', b'Jos\xc3\xa9'), (b'x-\xff', b'name')]
+
+    def test_handshake_headers_keep_their_bytes(self):
+        """The client sends names and values in bytes unchanged."""
+        client = TestClient(show_handshake)
+        client.headers['X-Session'] = b'\xe9'
+        with pytest.raises(HandshakeDenied) as info:
+            with client.websocket_connect('/', headers=self.HEADERS):
+                """Not get here."""
+        received = ast.literal_eval(info.value.body.decode())
+        assert [pair for pair in received if pair in self.EXPECTED] == self.EXPECTED
+        assert (b'x-session', b'\xe9') in received
+
+    async def test_async_handshakes_keep_their_bytes(self):
+        """So does the client of tests that are async; a name in bytes replaces a default."""
+        with pytest.raises(HandshakeDenied) as info:
+            async with connect(show_handshake, '/', headers={**self.HEADERS, b'Host': b'other'}):
+                """Not get here."""
+        received = ast.literal_eval(info.value.body.decode())
+        assert [pair for pair in received if pair in self.EXPECTED] == self.EXPECTED
+        assert [value for name, value in received if name == b'host'] == [b'other']
+
+    def test_requests_keep_their_bytes(self, client):
+        """A plain HTTP request takes values in bytes too."""
+        assert client.get('/cookies', headers={b'Cookie': b'a=Jos\xe9'}).json() == 'a=Jos\xe9'
 
 
 class TestHTTP:
