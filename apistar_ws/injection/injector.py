@@ -281,6 +281,8 @@ class Arguments:
         fields = url_fields(url, signature, self._name)
         self._path_fields = [field for field in fields if field.location == 'path']
         self._query_fields = [field for field in fields if field.location == 'query']
+        #: Names of the query parameters that the handler declares.
+        self.query_names = tuple(field.name for field in self._query_fields)
         parameters = signature.parameters.values()
         self._refuse_bodies(parameters)
         self._refuse_positional(parameters)

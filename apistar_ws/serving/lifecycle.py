@@ -1,7 +1,7 @@
 """The life of a connection, in order: handshake, admission, hooks, accept, handler; the conclusion follows."""
 
 import asyncio
-from typing import Any, Awaitable, Dict, Mapping, Optional, Tuple
+from typing import Any, Awaitable, Dict, Mapping, Optional, Sequence, Tuple
 
 from apistar.exceptions import HTTPException, NotFound
 
@@ -130,6 +130,13 @@ class Lifecycle:
                 await finish(connection, self._log)
             finally:
                 watch.remove(connection)
+
+    def query_names(self, path: str) -> Sequence[str]:
+        """Return the query parameters that the handler at ``path`` declares; none where there is no handler."""
+        try:
+            return self._router.lookup(path)[0].arguments.query_names
+        except HTTPException:
+            return ()
 
     def dry_run(self) -> 'Lifecycle':
         """Return a lifecycle that does everything but run the handler."""

@@ -4,7 +4,19 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from typing import Any, Callable, Coroutine, Dict, Iterator, Mapping, Optional, Protocol, Sequence, TypeVar
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Coroutine,
+    Dict,
+    Iterator,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+    TypeVar,
+)
 
 import requests
 import urllib3
@@ -12,6 +24,7 @@ from apistar import http
 from apistar.test import _ASGIAdapter, _MockOriginalResponse, _TestClient
 from requests.cookies import extract_cookies_to_jar
 
+from apistar_ws.testing.calls import Opening, warn_of_misspelt_query
 from apistar_ws.testing.connection import TIMEOUT, Connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
@@ -161,7 +174,6 @@ class TestClient(_TestClient):  # type: ignore[misc]
         """End the event loop of the client; it ends by itself when the client is no longer used."""
         self._stop()
 
-    @contextlib.contextmanager
     def websocket_connect(
         self,
         url: str,
@@ -169,7 +181,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
         headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
         timeout: Optional[float] = None,
         raises: bool = True,
-    ) -> Iterator['BlockingConnection']:
+    ) -> ContextManager['BlockingConnection']:
         """Open a WebSocket to the application; use it with ``with``.
 
         Leaving the block closes the connection and waits for the handler.
@@ -184,7 +196,12 @@ class TestClient(_TestClient):  # type: ignore[misc]
         request = self._handshake(url, headers)
         given = [pair for pair in request.headers.items() if pair[0].lower() != 'connection']
         scope = handshake_scope(str(request.url), subprotocols, given)
+        warn_of_misspelt_query(self._app, scope)
         connection = Connection(self._app, scope, self.timeout if timeout is None else timeout, raises)
+        return Opening(self._opened(connection, request))
+
+    @contextlib.contextmanager
+    def _opened(self, connection: Connection, request: requests.PreparedRequest) -> Iterator['BlockingConnection']:
         managed: Managed = connection
         blocking = BlockingConnection(connection, self._portal)
         try:

@@ -6,10 +6,11 @@ import contextvars
 import json
 import weakref
 from http import HTTPStatus
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, AsyncContextManager, AsyncIterator, Callable, Dict, Iterator, Mapping, Optional, Sequence
 
 from apistar import http
 
+from apistar_ws.testing.calls import AsyncOpening, warn_of_misspelt_query
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
 from apistar_ws.testing.scope import HeaderPart, decode_headers, handshake_scope
 from apistar_ws.testing.tasks import describe_task, start_tracking, started_tasks, stop_tracking
@@ -210,15 +211,14 @@ class Connection:
         return WaitTimeout('%s of %s.\n%s' % (what, self._scope['path'], describe_task(self._task, 'The handler')))
 
 
-@contextlib.asynccontextmanager
-async def connect(
+def connect(
     app: Callable[..., Any],
     url: str,
     subprotocols: Sequence[str] = (),
     headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
     timeout: float = TIMEOUT,
     raises: bool = True,
-) -> AsyncIterator[Connection]:
+) -> AsyncContextManager[Connection]:
     """Open a WebSocket to ``app`` in this event loop, for tests that are ``async`` themselves.
 
     Use it with ``async with``; leaving the block closes the connection and waits for the handler.
@@ -232,7 +232,13 @@ async def connect(
     :raises HandshakeDenied: if the application refuses.
     """
     scope = handshake_scope(url, subprotocols, list((headers or {}).items()))
-    connection = Connection(app, scope, timeout, raises)
+    warn_of_misspelt_query(app, scope)
+    return AsyncOpening(opened(Connection(app, scope, timeout, raises)))
+
+
+@contextlib.asynccontextmanager
+async def opened(connection: Connection) -> AsyncIterator[Connection]:
+    """Open a connection before the block of an ``async with``, and close it after it; see :func:`connect`."""
     try:
         await connection._open()
         yield connection

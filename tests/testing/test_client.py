@@ -30,6 +30,11 @@ async def echo(room: str, ws: WebSocket, x: int = 0):
         await ws.send('%s %d %s' % (room, x, message) if isinstance(message, str) else message)
 
 
+@websocket_route('/token')
+async def show_token(ws: WebSocket, token: str = '', x: int = 0):
+    await ws.send_json([token, x])
+
+
 @websocket_route('/misbehave/{how}')
 async def misbehave(how: str, ws: WebSocket):
     message = await ws.receive()
@@ -127,7 +132,7 @@ APP = ASyncApp(
         Route('/thread', 'GET', show_thread),
         Route('/nested', 'GET', nested),
     ]
-    + collect_routes(echo, misbehave, late, guarded, plain_close, which_thread)
+    + collect_routes(echo, show_token, misbehave, late, guarded, plain_close, which_thread)
 )
 
 
@@ -302,6 +307,49 @@ class TestBytesHeaders:
     def test_requests_keep_their_bytes(self, client):
         """A plain HTTP request takes values in bytes too."""
         assert client.get('/cookies', headers={b'Cookie': b'a=Jos\xe9'}).json() == 'a=Jos\xe9'
+
+
+class TestMistakes:
+    """Mistaken calls of the client, each with a sentence that names what to write."""
+
+    @pytest.mark.parametrize('use', [lambda ws: ws.receive(), list])
+    def test_connection_needs_a_with_block(self, client, use):
+        """Without ``with`` the error says how to open the connection."""
+        with pytest.raises((AttributeError, TypeError), match=r'use with client\.websocket_connect\(\.\.\.\) as ws\.'):
+            use(client.websocket_connect('/echo/a'))
+
+    async def test_async_connection_needs_a_with_block(self):
+        """Neither ``await`` nor a method opens a connection of ``connect``."""
+        with pytest.raises(TypeError, match=r'There is no connection yet: use async with connect\(\.\.\.\) as ws\.'):
+            await connect(APP, '/echo/a')
+        with pytest.raises(AttributeError, match=r'There is no send yet: use async with connect'):
+            await connect(APP, '/echo/a').send('x')
+
+    def test_connection_never_opened_warns(self, client):
+        """A call alone would pass every test."""
+        with pytest.warns(RuntimeWarning, match=r'No connection was opened: use with client\.websocket_connect'):
+            client.websocket_connect('/echo/a')
+            gc.collect()
+
+    async def test_misspelt_query_parameter_warns(self, client):
+        """The warning names what the handler declares, at the line of the test."""
+        with pytest.warns(
+            UserWarning, match="declares no query parameter 'tokn': did you mean 'token'.*: token, x"
+        ) as said:
+            with client.websocket_connect('/token?tokn=') as ws:
+                assert ws.receive_json() == ['', 0]
+            async with connect(APP, '/token?tokn=5') as ws:
+                assert await ws.receive_json() == ['', 0]
+        assert [warning.filename for warning in said] == [__file__] * 2
+
+    def test_other_query_parameters_do_not_warn(self, client):
+        """What is declared, or like nothing that is missing, may be meant."""
+        for query in ('token=a&x=5', 'token=a&tokn=5', 'unlike=5'):
+            with client.websocket_connect('/token?' + query):
+                """Leave at once."""
+        with pytest.raises(HandshakeDenied):
+            with client.websocket_connect('/nowhere?tokn=5'):
+                """Not get here."""
 
 
 class TestHTTP:
