@@ -31,6 +31,7 @@ from apistar_ws.testing.portal import Portal
 from apistar_ws.testing.scope import HeaderPart, handshake_scope, name_as_text
 from apistar_ws.testing.starting import TIMEOUT as LIFESPAN_TIMEOUT
 from apistar_ws.testing.starting import Lifespan
+from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data
 
 T = TypeVar('T')
@@ -93,8 +94,7 @@ class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
 
     async def _serve(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
         served = asyncio.ensure_future(self._served(scope)(receive, send))
-        done, _ = await asyncio.wait({served}, timeout=HTTP_TIMEOUT)
-        if not done:
+        if not await wait({served}, HTTP_TIMEOUT):
             served.cancel()
             raise WaitTimeout('Waited %g seconds for %s %s' % (HTTP_TIMEOUT, scope['method'], scope['path']))
         served.result()

@@ -14,6 +14,7 @@ from apistar_ws.testing.calls import AsyncOpening, warn_of_misspelt_query
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
 from apistar_ws.testing.scope import HeaderPart, decode_headers, handshake_scope
 from apistar_ws.testing.tasks import describe_task, start_tracking, started_tasks, stop_tracking
+from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data, Message
 
 #: Seconds that a wait may take, unless the test says otherwise; a handler whose client left may take one to end.
@@ -157,10 +158,13 @@ class Connection:
 
     async def _next(self, what: str) -> Message:
         """Return what the application sends next; raise what its handler raised instead."""
+        getting = asyncio.ensure_future(self._from_app.get())
         try:
-            message = await asyncio.wait_for(self._from_app.get(), self.timeout)
-        except asyncio.TimeoutError:
-            raise self._timed_out('Waited %g seconds for %s' % (self.timeout, what)) from None
+            if not await wait({getting}, self.timeout):
+                raise self._timed_out('Waited %g seconds for %s' % (self.timeout, what))
+        finally:
+            getting.cancel()
+        message = getting.result()
         if message['type'] != 'ended':
             return message
         await self._end()
@@ -172,8 +176,7 @@ class Connection:
 
     async def _end(self) -> None:
         """Wait for the handler, raise what it raised, and see that it left nothing running."""
-        done, _ = await asyncio.wait({self._task}, timeout=self.timeout)
-        if not done:
+        if not await wait({self._task}, self.timeout):
             raise await self._given_up()
         await self._refuse_leftovers()
         stop_tracking(self)
@@ -196,7 +199,7 @@ class Connection:
         for task in running:
             task.cancel()
         if running:
-            await asyncio.wait(running, timeout=self.timeout)
+            await wait(set(running), self.timeout)
 
     async def _refuse_leftovers(self) -> None:
         # One turn of the event loop, for tasks that were just told to end.

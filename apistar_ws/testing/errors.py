@@ -5,6 +5,8 @@ from typing import Any, Optional
 
 from apistar import http
 
+from apistar_ws.testing.waits import STOPPED, is_clock_patched
+
 
 class HandshakeDenied(Exception):
     """Raised where the application refused the connection.
@@ -44,6 +46,9 @@ class ConnectionClosed(Exception):
 
 class WaitTimeout(AssertionError):
     """Raised where a wait took too long; it names what was awaited, and what the handler was doing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__('%s\n%s' % (message, STOPPED) if is_clock_patched() else message)
 
 
 class TasksLeft(AssertionError):

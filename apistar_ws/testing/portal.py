@@ -18,6 +18,7 @@ from typing import Any, Coroutine, Iterator, Optional, TypeVar
 
 from apistar_ws.testing.errors import WaitTimeout
 from apistar_ws.testing.tasks import describe_frame, frames_below
+from apistar_ws.testing.waits import wait
 
 T = TypeVar('T')
 
@@ -75,14 +76,14 @@ class Portal:
         """Interrupt what blocks for so many seconds, by the timer of the process, which is given back afterwards."""
         handler = signal.signal(signal.SIGALRM, self._interrupt)
         left, interval = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
-        begun = time.monotonic()
+        begun = time.clock_gettime(time.CLOCK_MONOTONIC)
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
             # 0 would switch it off.
-            left = max(left - (time.monotonic() - begun), 1e-6) if left else 0.0
+            left = max(left - (time.clock_gettime(time.CLOCK_MONOTONIC) - begun), 1e-6) if left else 0.0
             signal.setitimer(signal.ITIMER_REAL, left, interval)
 
     def _interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
@@ -141,4 +142,4 @@ async def end_tasks() -> None:
     for task in running:
         task.cancel()
     if running:
-        await asyncio.wait(running, timeout=TIMEOUT)
+        await wait(running, TIMEOUT)

@@ -5,6 +5,7 @@ import contextlib
 from typing import Any, AsyncIterator, Callable, Optional
 
 from apistar_ws.testing.errors import WaitTimeout
+from apistar_ws.testing.waits import wait
 from apistar_ws.types import Message
 
 #: Seconds that an application may take to start, and to stop.
@@ -50,8 +51,7 @@ class Lifespan:
             return
         self._to_app.put_nowait({'type': message_type})
         answer = asyncio.ensure_future(self._from_app.get())
-        done, _ = await asyncio.wait({answer, self._task}, timeout=TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+        if not await wait({answer, self._task}, TIMEOUT, asyncio.FIRST_COMPLETED):
             self._task.cancel()
             raise WaitTimeout('Waited %g seconds for an answer to %s' % (TIMEOUT, message_type))
         if answer.done() and answer.result()['type'].endswith('.failed'):

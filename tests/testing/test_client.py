@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from apistar import App, Route, exceptions, http
@@ -350,6 +351,43 @@ class TestMistakes:
         with pytest.raises(HandshakeDenied):
             with client.websocket_connect('/nowhere?tokn=5'):
                 """Not get here."""
+
+
+class TestStoppedClock:
+    """A test with freezegun, which replaces the clocks of Python by functions that stand still."""
+
+    STOPPED = r'(?s)%s.*The clock is patched, as by freezegun'
+
+    @pytest.fixture(autouse=True)
+    def stop_clocks(self, monkeypatch):
+        for name in ('time', 'monotonic'):
+            monkeypatch.setattr(time, name, lambda: 1000.0)
+
+    def test_messages_go_both_ways(self, client):
+        """Nothing changes where nothing waits for the clock."""
+        with client, client.websocket_connect('/echo/a') as ws:
+            ws.send('x')
+            assert ws.receive() == 'a 0 x'
+
+    def test_waits_end_in_time(self, client):
+        """The error names the handler and the clock, and does not blame the event loop."""
+        with pytest.raises(WaitTimeout, match=self.STOPPED % 'for a message of .*The handler was in misbehave'):
+            with client.websocket_connect('/misbehave/sleep', timeout=0.05) as ws:
+                ws.send('x')
+                ws.receive()
+
+    async def test_async_waits_end_in_time(self):
+        """So it is in the event loop of the test."""
+        with pytest.raises(WaitTimeout, match=self.STOPPED % 'for a message of .*The handler was in misbehave'):
+            async with connect(APP, '/misbehave/sleep', timeout=0.05) as ws:
+                await ws.send('x')
+                await ws.receive()
+
+    def test_requests_end_in_time(self, client, monkeypatch):
+        """A plain HTTP request that takes too long ends too."""
+        monkeypatch.setattr('apistar_ws.testing.client.HTTP_TIMEOUT', 0.05)
+        with pytest.raises(WaitTimeout, match=self.STOPPED % 'for GET /slow'):
+            client.get('/slow')
 
 
 class TestHTTP:
