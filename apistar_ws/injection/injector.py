@@ -38,8 +38,8 @@ Handler = Callable[..., Awaitable[Any]]
 #: What takes the whole body of a request, of which a handshake has none.
 BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
 PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
-#: Names that a handler gives to the channel, if it forgets to annotate it.
-CHANNEL_NAMES = ('ws', 'websocket', 'web_socket', 'socket')
+#: What is meant by an argument of such a name, if a handler forgets to annotate it.
+MEANT = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
 #: What an event hook may have.
 REQUEST_HOOK_NAMES = ('on_request', 'on_response', 'on_error')
 HOOK_NAMES = (*REQUEST_HOOK_NAMES, 'on_startup', 'on_shutdown')
@@ -370,13 +370,15 @@ class Arguments:
         for parameter in parameters:
             if parameter.annotation not in PATH_ANNOTATIONS or parameter.default is not parameter.empty:
                 continue
-            if parameter.annotation is parameter.empty and parameter.name in CHANNEL_NAMES:
+            if parameter.name in path_names(url):
+                continue
+            if parameter.annotation is parameter.empty and parameter.name in MEANT:
                 raise ConfigurationError(
                     'The argument %s of %s has no annotation, and would be taken for a query parameter: write '
-                    '%s: WebSocket.' % (parameter.name, self._name, parameter.name)
+                    '%s: %s.' % (parameter.name, self._name, parameter.name, MEANT[parameter.name])
                 )
             meant = difflib.get_close_matches(parameter.name, unasked, 1)
-            if meant and parameter.name not in path_names(url):
+            if meant:
                 raise ConfigurationError(
                     'The argument %s of %s would be taken for a query parameter, and nothing takes {%s} of the URL %r: '
                     'give both one name.' % (parameter.name, self._name, meant[0], url)

@@ -1,5 +1,6 @@
 """What a message is: the types of API Star that a route declares for it, and an error for what is none of them."""
 
+import collections.abc
 import functools
 import types as python_types
 import typing
@@ -17,6 +18,8 @@ MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.
 
 #: Types of single messages that are remembered.
 REMEMBERED = 256
+#: What a list of values is annotated with.
+LISTS = (list, tuple, set, frozenset, collections.abc.Sequence)
 UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
 
 
@@ -154,11 +157,20 @@ def validate_one(declared: Any) -> Callable[[Any], Any]:
     """Return what validates a value of one type or validator."""
     if not is_message_type(declared) and not isinstance(declared, validators.Validator):
         raise ConfigurationError(
-            '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.'
-            % (declared,)
+            '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.%s'
+            % (declared, advice_for(declared))
         )
     validate: Callable[[Any], Any] = with_unique_items(declared).validate
     return validate
+
+
+def advice_for(annotation: Any) -> str:
+    """Return what to write for a list in the way of annotations, ``List[Order]``, or nothing."""
+    items = typing.get_args(annotation)
+    if typing.get_origin(annotation) not in LISTS or not items:
+        return ''
+    name = items[0].__name__ if is_message_type(items[0]) else '...'
+    return ' For a message that is a list write validators.Array(items=%s).' % name
 
 
 def validate_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:

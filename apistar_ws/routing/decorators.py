@@ -55,6 +55,8 @@ class Declaration(NamedTuple):
     adapt: Optional[Callable[[Any, 'Declaration'], Serving]] = None
     #: Whether the document of the application has it.
     documented: bool = True
+    #: The name of the decorator.
+    decorator: str = ''
 
     def serving(self, function: Handler) -> Serving:
         """Return what serves a connection, given the decorated function."""
@@ -146,12 +148,16 @@ def websocket_route(
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a handler or an argument that cannot work.
     """
-    declaration = Declaration(url, name, connect, schema(receives), schema(sends), settings, documented=documented)
-    return marker(declaration, 'websocket_route')
+    declaration = Declaration(url, name, connect, settings=settings, documented=documented)
+    return marker(declaration, 'websocket_route', receives, sends)
 
 
 def marker(
-    declaration: Declaration, decorator: str, require: Optional[Callable[[Any, str], None]] = None
+    declaration: Declaration,
+    decorator: str,
+    receives: Optional[MessageType] = None,
+    sends: Optional[MessageType] = None,
+    require: Optional[Callable[[Any, str], None]] = None,
 ) -> Callable[[Any], Any]:
     """Return the decorator that marks a handler with ``declaration``, once both are checked; ``require`` checks it."""
     if callable(declaration.url):
@@ -167,16 +173,28 @@ def marker(
     def mark(handler: Any) -> Any:
         (require or require_coroutine_function)(handler, where)
         refuse_between(handler, where)
+        refuse_mixed(handler, decorator, where)
+        declared = declaration._replace(
+            decorator=decorator,
+            receives=schema(receives, handler, '%s: receives=' % where),
+            sends=schema(sends, handler, '%s: sends=' % where),
+        )
         if not is_marked(handler):
-            return WebSocketHandler(handler, (declaration,))
-        return WebSocketHandler(handler.__wrapped__, (declaration, *handler.declarations))
+            return WebSocketHandler(handler, (declared,))
+        return WebSocketHandler(handler.__wrapped__, (declared, *handler.declarations))
 
     return mark
 
 
-def schema(declared: Optional[MessageType]) -> Optional[Schema]:
-    """Return the schema of a declared message type, if one is declared."""
-    return None if declared is None else Schema(declared)
+def schema(declared: Optional[MessageType], handler: Any, where: str) -> Optional[Schema]:
+    """Return the schema of a message type that is declared for ``handler``, if one is declared.
+
+    :raises ConfigurationError: for what is no message type, naming the handler.
+    """
+    try:
+        return None if declared is None else Schema(declared)
+    except ConfigurationError as exc:
+        raise ConfigurationError('%s of %s: %s' % (where, describe_handler(handler), exc)) from None
 
 
 def require_coroutine_function(handler: Any, where: str) -> None:
@@ -206,6 +224,19 @@ def refuse_between(handler: Any, where: str) -> None:
         raise ConfigurationError(
             '%s: there is a decorator between this one and another websocket_route on %s. It would guard one of the '
             'two routes only: put it below both.' % (where, describe_handler(handler))
+        )
+
+
+def refuse_mixed(handler: Any, decorator: str, where: str) -> None:
+    """Refuse two kinds of decorators on one function: it is a handler, a listener or a stream, and cannot be two.
+
+    :raises ConfigurationError: naming the handler.
+    """
+    below = handler.declarations[0].decorator if is_marked(handler) else decorator
+    if below != decorator:
+        raise ConfigurationError(
+            '%s: %s has the decorator %s already, and a function for one cannot be used for the other. Use %s for both '
+            'URLs, or write two functions.' % (where, describe_handler(handler), below, below)
         )
 
 

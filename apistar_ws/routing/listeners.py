@@ -13,7 +13,7 @@ from apistar_ws.injection.parameters import PRIMITIVES
 from apistar_ws.injection.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.messages.schema import MessageType, Schema
 from apistar_ws.routing.adapters import CHANNEL, keyword_only, stand_in
-from apistar_ws.routing.decorators import Declaration, Function, Serving, marker, schema
+from apistar_ws.routing.decorators import Declaration, Function, Serving, marker
 from apistar_ws.routing.replies import annotated_schema, encode_reply
 from apistar_ws.settings import Options
 from apistar_ws.types import Unpack
@@ -49,8 +49,8 @@ def websocket_listener(
     if isinstance(per_message, str):
         raise ConfigurationError('websocket_listener(%r): per_message is a list of names, not a text.' % url)
     adapt = functools.partial(listen, per_message=tuple(per_message))
-    declaration = Declaration(url, name, True, schema(receives), schema(sends), settings, adapt, documented)
-    return marker(declaration, 'websocket_listener')
+    declaration = Declaration(url, name, settings=settings, adapt=adapt, documented=documented)
+    return marker(declaration, 'websocket_listener', receives, sends)
 
 
 def listen(listener: Handler, declaration: Declaration, per_message: Sequence[str] = ()) -> Serving:

@@ -11,7 +11,7 @@ from apistar_ws.connection.websocket import WebSocket, connection_of, send_data
 from apistar_ws.injection.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.messages.schema import MessageType
 from apistar_ws.routing.adapters import CHANNEL, stand_in
-from apistar_ws.routing.decorators import Declaration, Function, Serving, marker, schema
+from apistar_ws.routing.decorators import Declaration, Function, Serving, marker
 from apistar_ws.routing.replies import annotated_schema, encode_reply
 from apistar_ws.settings import Options
 from apistar_ws.types import Unpack
@@ -39,8 +39,8 @@ def websocket_stream(
     :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for what is no async generator, or an argument that cannot work.
     """
-    declaration = Declaration(url, name, True, None, schema(sends), settings, stream, documented)
-    return marker(declaration, 'websocket_stream', require_async_generator)
+    declaration = Declaration(url, name, settings=settings, adapt=stream, documented=documented)
+    return marker(declaration, 'websocket_stream', sends=sends, require=require_async_generator)
 
 
 def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Declaration) -> Serving:

@@ -9,7 +9,7 @@ from apistar.server.components import Component
 from apistar.server.injector import ASyncInjector as HostInjector
 from apistar.server.validation import VALIDATION_COMPONENTS
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
 from apistar_ws.injection.injector import (
     Arguments,
@@ -202,6 +202,31 @@ class TestUnknownArguments:
         assert refusal_of(handler).endswith(
             'has no annotation, and would be taken for a query parameter: write ws: WebSocket.'
         )
+
+    def test_groups_without_annotation_are_refused(self):
+        """An argument ``groups`` stands for the component, in a handler and in a listener."""
+
+        async def handler(ws: WebSocket, groups):
+            """Not run."""
+
+        async def listener(message, groups):
+            """Not run."""
+
+        name = '%s.TestUnknownArguments' % __name__
+        assert refusal_of(handler) == (
+            'The argument groups of %s.test_groups_without_annotation_are_refused.<locals>.handler has no annotation, '
+            'and would be taken for a query parameter: write groups: Groups.' % name
+        )
+        with pytest.raises(ConfigurationError, match='The argument groups of .*listener has no annotation'):
+            ASyncApp(collect_routes(websocket_listener('/rooms/{room}')(listener)))
+
+    def test_names_of_the_url_need_no_annotation(self):
+        """A parameter of the URL may have any name."""
+
+        async def handler(groups, socket, ws: WebSocket):
+            """Not run."""
+
+        ASyncApp(collect_routes(websocket_route('/{groups}/{socket}')(handler)))
 
     def test_a_parameter_that_is_spelt_in_two_ways_is_refused(self):
         async def handler(rom: str, ws: WebSocket):

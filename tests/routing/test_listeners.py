@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 from typing import AsyncIterator, Iterator, List
 
@@ -7,7 +8,7 @@ from apistar import exceptions, types, validators
 from apistar.exceptions import ConfigurationError
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_listener
+from apistar_ws import ASyncApp, WebSocket, WebSocketComponent, collect_routes, websocket_listener, websocket_route
 from apistar_ws.testing import ConnectionClosed, connect
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CONNECT, Peer, channel, closed, disconnect, run, scope, text
@@ -29,6 +30,62 @@ class Buy(types.Type):
 
 class Receipt(types.Type):
     total = validators.Integer()
+
+
+class TestStacked:
+    """Decorators of two kinds on one function, which is either a handler or a listener."""
+
+    @pytest.mark.parametrize('upper, lower', list(itertools.permutations([websocket_route, websocket_listener])))
+    def test_two_kinds_are_refused(self, upper, lower):
+        """The error names the function, both decorators and the way out."""
+        names = (upper.__name__, lower.__name__, lower.__name__)
+        said = r"^%s\('/b'\): .*\.both has the decorator %s already, .* Use %s for both URLs, or write" % names
+        with pytest.raises(ConfigurationError, match=said):
+
+            @upper('/b')
+            @lower('/a')
+            async def both(message, ws: WebSocket):
+                """Not run."""
+
+    async def test_one_kind_makes_two_routes(self):
+        """Two listeners on one function are two routes."""
+
+        @websocket_listener('/b')
+        @websocket_listener('/a')
+        async def echo(message):
+            return message
+
+        for url in ('/a', '/b'):
+            async with connect(ASyncApp(collect_routes(echo)), url) as ws:
+                await ws.send('x')
+                assert await ws.receive() == 'x'
+
+
+class TestDeclared:
+    """Message types that a decorator declares."""
+
+    @pytest.mark.parametrize('decorator, argument', [(websocket_route, 'sends'), (websocket_listener, 'receives')])
+    @pytest.mark.parametrize('kind, advised', [(List[Order], 'Order'), (List[int], '...')])
+    def test_lists_are_answered_with_their_validator(self, decorator, argument, kind, advised):
+        """The error names decorator, argument and function, and what to write."""
+        with pytest.raises(ConfigurationError) as info:
+
+            @decorator('/', **{argument: kind})
+            async def orders(message, ws: WebSocket):
+                """Not run."""
+
+        where, _, problem = str(info.value).partition('<locals>.orders: ')
+        assert where.startswith("%s('/'): %s= of %s." % (decorator.__name__, argument, __name__))
+        assert problem.startswith('%r is no message type: give a types.Type, ' % kind)
+        assert problem.endswith(' For a message that is a list write validators.Array(items=%s).' % advised)
+
+    def test_other_annotations_have_no_advice(self):
+        """What is no list may be meant in many ways."""
+        with pytest.raises(ConfigurationError, match=r'is no message type: .* or a list of types\.Types\.$'):
+
+            @websocket_listener('/', receives=Iterator[Order])
+            async def orders(message):
+                """Not run."""
 
 
 class TestListener:
