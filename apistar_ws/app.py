@@ -30,7 +30,7 @@ from apistar_ws.injection.injector import (
     require_hook,
     require_known_hooks,
 )
-from apistar_ws.injection.resources import Resource, close_rest, opened_in
+from apistar_ws.injection.resources import Resource, close_in_turn, close_rest, opened_in
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.routing.decorators import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
 from apistar_ws.routing.decorators import Route as OurRoute
@@ -78,6 +78,9 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     :param template_dir: and the others, as for API Star's ``ASyncApp``.
     :raises ConfigurationError: for a WebSocket route that cannot work.
     """
+
+    # API Star asks for the hooks before the components are known.
+    _has_resources = False
 
     def __init__(
         self,
@@ -174,11 +177,10 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         """
         hooks = [hook() if isinstance(hook, type) else hook for hook in self.event_hooks or ()]
         last_first = hooks[::-1]
-        return (
-            methods_of(hooks, 'on_request'),
-            methods_of(last_first, 'on_response'),
-            methods_of(last_first, 'on_error'),
-        )
+        on_response = methods_of(last_first, 'on_response')
+        if on_response and self._has_resources:
+            on_response.append(Turn(on_response).end)
+        return methods_of(hooks, 'on_request'), on_response, methods_of(last_first, 'on_error')
 
     def __call__(self, scope: Scope, receive: Any = None, send: Any = None) -> Any:
         """Serve one connection: as an ASGI 3 application, or without ``receive`` and ``send`` as an ASGI 2 one.
@@ -258,8 +260,14 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         if isinstance(exc, Found) and response.headers.get('Location') == exc.location:
             response.headers['Location'] = with_root_path(scope, exc.location)
         opened = opened_in(scope)
-        while opened:
-            await opened.pop().close(exc)
+        if response.exc_info is not None:
+            # It has failed already: nothing more is made of what fails now.
+            await close_rest(opened, exc)
+        try:
+            await close_in_turn(opened, exc, ignore)
+        except BaseException as failure:
+            await close_rest(opened, failure)
+            raise
         if response.exc_info is not None and not (self.debug or scope.get('raise_exceptions')):
             where = '%s %s' % (scope['method'], printable(scope['path']))
             logger.error('%s: the request failed.', where, exc_info=response.exc_info)
@@ -277,6 +285,24 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             print('WebSockets are not served here: they need an ASGI server, such as uvicorn.', file=sys.stderr)
         provide_event_loop()
         super().serve(host, port, debug, **options)
+
+
+class Turn:
+    """The last of the ``on_response`` of one request: a commit that fails after them does not run them again.
+
+    :param hooks: the list that API Star runs, also for what has failed after them.
+    """
+
+    def __init__(self, hooks: Methods) -> None:
+        self._hooks = hooks
+
+    def end(self) -> None:
+        """Leave no hook to run."""
+        self._hooks.clear()
+
+
+def ignore(failure: BaseException, func: Any) -> None:
+    """Note nothing of a failure, which is raised."""
 
 
 def methods_of(hooks: Sequence[Any], name: str) -> Methods:

@@ -83,5 +83,5 @@ def warn_of_misspelt_query(app: Any, scope: Dict[str, Any]) -> None:
         if meant:
             warnings.warn(
                 'The handler of %s declares no query parameter %r: did you mean %r? It declares: %s.'
-                % (scope['path'], name, meant[0], ', '.join(known)), stacklevel=4,
+                % (scope['path'], name, meant[0], ', '.join(known)), stacklevel=3,
             )  # fmt: skip

@@ -294,6 +294,48 @@ class TestOverHTTP:
         assert TestClient(app).post('/show').status_code == 409
         assert notes == ['pool opened', 'pool rolled back, HTTPException', 'pool closed']
 
+    @pytest.mark.parametrize(
+        'failure, ends',
+        [
+            (exceptions.HTTPException('Conflict', status_code=409), ['on_response 200, NoneType']),
+            (OSError('disk full'), ['on_response 200, NoneType', 'on_error, OSError']),
+        ],
+    )
+    async def test_failed_commits_run_each_hook_once(self, failure, ends):
+        """The hooks have had their turn when the commit fails, on every request."""
+
+        class Failing(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                yield Session(pool)
+                raise failure
+
+        app = made(NotingHook, routes=[Route('/show', 'POST', show_async)], components=[Failing(), PoolComponent()])
+        for _ in range(2):
+            notes.clear()
+            peer = Peer()
+            await app({**scope('/show'), 'type': 'http', 'method': 'POST'}, peer.receive, peer.send)
+            assert peer.sent[0]['status'] == getattr(failure, 'status_code', 500)
+            assert [note for note in notes if note.startswith('on_')] == ends
+            assert notes.count('pool closed') == 1
+
+    async def test_failed_rollbacks_are_answered(self, caplog):
+        """A resource that fails after the handler has failed takes no answer from the client."""
+
+        class Failing(Component):
+            def resolve(self, pool: Pool) -> Iterator[Session]:
+                try:
+                    yield Session(pool)
+                except KeyError:
+                    raise OSError('disk full')
+
+        app = made(NotingHook, routes=[Route('/show', 'GET', show)], components=[Failing(), PoolComponent()])
+        peer = Peer()
+        request = {**scope('/show', query_string=b'name=fail'), 'type': 'http', 'method': 'GET'}
+        await app(request, peer.receive, peer.send)
+        assert peer.sent[0]['status'] == 500
+        assert notes == ['pool opened', 'on_error, KeyError', 'pool rolled back, KeyError', 'pool closed']
+        assert 'Failing.resolve failed when it was closed.' in caplog.text
+
     @pytest.mark.parametrize('fails', [False, True])
     def test_those_of_a_standalone_handler_are_closed_after_it(self, fails, caplog):
         async def standalone(session: Session, send: ASGISend):
