@@ -225,6 +225,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
     async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of a server that has not said when to start; it waits until that is done."""
+        if self._startup.is_over:
+            return await self._refuse(ServiceUnavailable('The application has stopped'), scope, receive, send)
         try:
             await self._startup.ensure()
         except Exception:

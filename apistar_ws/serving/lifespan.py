@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import weakref
 from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence
 
 from apistar.exceptions import ConfigurationError
@@ -56,6 +57,13 @@ class Startup:
         self._starting: Optional['asyncio.Task[None]'] = None
         #: Whether requests may be served.
         self.is_done = False
+        # Of a test the next one may have an event loop of its own, and start the application anew.
+        self._stopped_in: Callable[[], Optional[asyncio.AbstractEventLoop]] = nowhere
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server of this event loop has stopped the application, so that nothing is served any more."""
+        return self._stopped_in() is asyncio.get_running_loop()
 
     def check(self) -> None:
         """Refuse hooks that could not run.
@@ -152,6 +160,7 @@ class Startup:
         """Start and stop when the server says so (ASGI lifespan protocol)."""
         await receive()
         self._note_lifespan(False)
+        self._stopped_in = nowhere
         try:
             await self.start(self._lifelong)
         except Exception:
@@ -162,6 +171,7 @@ class Startup:
         await send({'type': 'lifespan.startup.complete'})
         await receive()
         self._note_lifespan(True)
+        self._stopped_in = weakref.ref(asyncio.get_running_loop())
         failures = await self.stop()
         if not failures:
             await send({'type': 'lifespan.shutdown.complete'})
@@ -169,6 +179,10 @@ class Startup:
         await send({'type': 'lifespan.shutdown.failed', 'message': 'The log says what has failed.'})
         if scope.get('raise_exceptions'):
             raise failures[0]
+
+
+def nowhere() -> None:
+    """Return no event loop: the application has been stopped in none."""
 
 
 def functions_of(hook: Any) -> List[Callable[..., Any]]:

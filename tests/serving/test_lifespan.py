@@ -117,6 +117,42 @@ class TestLifespan:
         app.event_hooks = None
         assert await live(app) == ['startup.complete', 'shutdown.complete']
 
+    @pytest.mark.parametrize('hooks', [(), (Pool,)])
+    async def test_requests_after_the_stop_are_refused(self, hooks):
+        """Neither a handshake nor a request starts what the server has stopped; a new start does."""
+        app = made(*hooks)
+        await live(app)
+        stopped = list(notes)
+        handshake = await run(app, scope('/hello'), Peer(CONNECT))
+        request = await run(app, {**scope('/page'), 'type': 'http', 'method': 'GET'}, Peer())
+        for sent in (handshake, request):
+            assert (sent[0]['status'], sent[1]['body']) == (503, b'"The application has stopped"')
+            assert dict(map(tuple, sent[0]['headers']))[b'retry-after'] == b'5'
+        assert notes == stopped
+        async with lifespan(app):
+            assert await run(app, scope('/hello'), Peer(CONNECT)) == [ACCEPT, CLOSE]
+
+    async def test_requests_during_the_stop_are_refused(self):
+        """A request that comes while a hook stops does not start the others again."""
+        answers = []
+
+        class Slow:
+            async def on_shutdown(self):
+                answers.extend(await run(app, scope('/hello'), Peer(CONNECT)))
+
+        app = made(Pool, Slow())
+        await live(app)
+        assert answers[0]['status'] == 503
+        assert notes == ['pool opened', 'session closed', 'pool closed']
+
+    def test_another_event_loop_starts_anew(self):
+        """A test after one that has stopped the application has it started by its first request."""
+        app = made(Pool)
+        with TestClient(app):
+            """Start and stop."""
+        assert TestClient(app).get('/page').status_code == 200
+        assert notes == ['pool opened', 'session closed', 'pool closed', 'pool opened', 'session closed']
+
     async def test_a_start_that_fails_is_said_and_what_had_started_is_stopped(self, caplog):
         assert await live(made(Cache, Failing, Pool)) == ['startup.failed']
         assert notes == ['cache opened', 'cache closed']
