@@ -8,7 +8,6 @@ from apistar_ws.codes import CloseCode
 from apistar_ws.compat import WebSocketAutoHook
 from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.websocket import WebSocket
-from apistar_ws.documented import Describer as _Describer
 from apistar_ws.exceptions import (
     InvalidMessage,
     ServiceUnavailable,
@@ -18,9 +17,9 @@ from apistar_ws.exceptions import (
     WebSocketStateError,
 )
 from apistar_ws.injection.components import WebSocketComponent
-from apistar_ws.routing.decorators import Route, collect_routes, websocket_route
-from apistar_ws.routing.listeners import websocket_listener
-from apistar_ws.routing.streams import websocket_stream
+from apistar_ws.routing.collecting import Route, collect_routes
+from apistar_ws.routing.decorators import websocket_route
+from apistar_ws.routing.listeners import websocket_listener, websocket_stream
 from apistar_ws.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,16 +72,8 @@ __all__ = [
 ]
 
 
-def _load_asyncapi() -> Any:
-    """Import what describes the routes when somebody asks for it: a connection does not pay for it."""
-    return importlib.import_module('apistar_ws.asyncapi')
-
-
-_Describer.load = _load_asyncapi
-
-
 def __getattr__(name: str) -> Any:
-    """Import the groups when somebody asks for them: who has none does not pay for them."""
+    """Import the groups when somebody asks for them: applications without groups do not import them."""
     if name not in __all__:
         raise AttributeError('module %r has no attribute %r' % (__name__, name))
     return getattr(importlib.import_module('apistar_ws.groups'), name)

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import posixpath
 import sys
 import warnings
 from typing import Any, Callable, Container, Dict, List, Optional, Sequence, Tuple
@@ -20,30 +21,27 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws.connection.handshake import printable, with_root_path
 from apistar_ws.connection.websocket import WebSocket
-from apistar_ws.documented import BESIDE, Places, described, neighbour, pages, yielding
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
+from apistar_ws.injection.arguments import asks_for_websocket, components_over_websocket
 from apistar_ws.injection.components import HANDSHAKE_COMPONENTS, REQUEST_COMPONENTS, WebSocketComponent
-from apistar_ws.injection.injector import (
-    ASyncInjector,
-    asks_for_websocket,
-    components_over_websocket,
-    require_hook,
-    require_known_hooks,
-)
+from apistar_ws.injection.injector import ASyncInjector, require_hook, require_known_hooks
 from apistar_ws.injection.resources import Resource, close_in_turn, close_rest, opened_in
 from apistar_ws.injection.signatures import describe_handler
-from apistar_ws.routing.decorators import HandshakeMethod, WebSocketRoute, bare_handler, is_marked
-from apistar_ws.routing.decorators import Route as OurRoute
+from apistar_ws.routing.collecting import HandshakeMethod, WebSocketRoute
+from apistar_ws.routing.collecting import Route as OurRoute
+from apistar_ws.routing.decorators import bare_handler, is_marked
 from apistar_ws.routing.router import Found, NamedRoute, Router, WebSocketRouter, split_routes
-from apistar_ws.serving.draining import Draining
 from apistar_ws.serving.endpoint import Endpoint
 from apistar_ws.serving.lifecycle import Lifecycle
-from apistar_ws.serving.lifespan import Startup
+from apistar_ws.serving.lifespan import Draining, Startup
 from apistar_ws.types import Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
 Methods = List[Callable[..., Any]]
+
+#: The default of a URL for WebSockets: beside API Star's own.
+DEFAULT_URL = 'default'
 
 #: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
 NO_EXCEPTION: Any = None
@@ -93,8 +91,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         static_url: Optional[str] = '/static/',
         components: Optional[Sequence[Component]] = None,
         event_hooks: Optional[Sequence[Any]] = None,
-        websocket_schema_url: Optional[str] = BESIDE,
-        websocket_docs_url: Optional[str] = BESIDE,
+        websocket_schema_url: Optional[str] = DEFAULT_URL,
+        websocket_docs_url: Optional[str] = DEFAULT_URL,
         websocket_schema_limits: bool = False,
         websocket_docs_explain: bool = False,
     ) -> None:
@@ -102,18 +100,15 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         require_components(components)
         needs_websocket = components_over_websocket([WebSocketComponent(), *components])
         http_routes, named_routes = split_routes(list(routes), lambda route: is_websocket_route(route, needs_websocket))
-        self.websocket_places = Places(
-            neighbour(schema_url) if websocket_schema_url == BESIDE else websocket_schema_url,
-            neighbour(docs_url) if websocket_docs_url == BESIDE else websocket_docs_url,
-            websocket_schema_limits,
-            docs_url,
-            websocket_docs_explain,
-        )
-        #: What describes the WebSocket routes, made when somebody asks.
-        self.websocket_pages: Dict[str, Any] = {}
+        self._doc_urls = {
+            'schema_url': neighbour(schema_url) if websocket_schema_url == DEFAULT_URL else websocket_schema_url,
+            'docs_url': neighbour(docs_url) if websocket_docs_url == DEFAULT_URL else websocket_docs_url,
+            'http_schema_url': schema_url,
+            'http_docs_url': docs_url,
+        }
+        self._doc_options = websocket_schema_limits, websocket_docs_explain
         if named_routes:
-            self.websocket_places = yielding(self.websocket_places, http_routes, [schema_url, docs_url])
-            http_routes += pages(self.websocket_places)
+            http_routes += self.websocket_docs.routes(http_routes)
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
@@ -205,9 +200,16 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         return super().__call__(scope)(receive, send)
 
     @functools.cached_property
+    def websocket_docs(self) -> Any:
+        """The documentation of the WebSocket routes; what makes it is imported by applications that have some."""
+        from apistar_ws.asyncapi.routes import Docs, DocURLs
+
+        return Docs(self, DocURLs(**self._doc_urls), *self._doc_options)
+
+    @property
     def asyncapi(self) -> Dict[str, Any]:
-        """The AsyncAPI document of the WebSocket routes, made when it is asked for; see ``websocket_schema_url``."""
-        document: Dict[str, Any] = described().document_of(self)
+        """The AsyncAPI document of the WebSocket routes; see ``websocket_schema_url``."""
+        document: Dict[str, Any] = self.websocket_docs.document
         return document
 
     async def drain(self, seconds: float) -> None:
@@ -305,6 +307,16 @@ class Turn:
 
 def ignore(failure: BaseException, func: Any) -> None:
     """Note nothing of a failure, which is raised."""
+
+
+def neighbour(url: Optional[str]) -> Optional[str]:
+    """Return the URL beside one of API Star's, for WebSockets: ``/schema/websockets/``, ``/api.websockets.json``."""
+    if url is None:
+        return None
+    stem, extension = posixpath.splitext(url)
+    if extension:
+        return stem + '.websockets' + extension
+    return url.rstrip('/') + '/websockets' + ('/' if url.endswith('/') else '')
 
 
 def methods_of(hooks: Sequence[Any], name: str) -> Methods:

@@ -7,7 +7,7 @@ from apistar import http
 from apistar.server.components import Component
 
 from apistar_ws.asyncapi.jsonschema import is_json, plain
-from apistar_ws.injection.injector import path_names
+from apistar_ws.injection.arguments import path_names
 from apistar_ws.injection.signatures import handler_signature
 from apistar_ws.messages.codecs import primitive
 

@@ -4,7 +4,7 @@ import collections.abc
 import inspect
 import logging
 import typing
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from apistar_ws.asyncapi.arguments import Argument, arguments_of
 from apistar_ws.asyncapi.examples import NoExample, example_of
@@ -14,6 +14,7 @@ from apistar_ws.injection.signatures import handler_signature
 from apistar_ws.messages.schema import Schema
 from apistar_ws.messages.validation import is_message_type
 from apistar_ws.routing.decorators import Declaration, bare_handler, declaration_for
+from apistar_ws.serving.endpoint import Endpoint
 from apistar_ws.settings import Settings
 
 logger = logging.getLogger('apistar_ws')
@@ -38,16 +39,6 @@ CODES = {
 LIMITS = (
     'max_message_size', 'max_messages_per_second', 'idle_timeout', 'send_timeout', 'backlog_timeout', 'max_connections',
 )  # fmt: skip
-
-
-class Served(Protocol):
-    """What is asked of a WebSocket route of an application."""
-
-    route: Any
-    name: str
-    url: str
-    settings: Settings
-    documented: bool
 
 
 class Message(NamedTuple):
@@ -80,7 +71,7 @@ class Description(NamedTuple):
 
 
 def describe(
-    endpoints: Sequence[Served], components: Sequence[Any], hooks: Iterable[Any]
+    endpoints: Sequence[Endpoint], components: Sequence[Any], hooks: Iterable[Any]
 ) -> Tuple[List[Description], Schemas]:
     """Return the descriptions of the routes that are documented, and the schemas that they refer to."""
     schemas, hooks = Schemas(), list(hooks)
@@ -99,7 +90,7 @@ def describe(
 
 
 def describe_route(
-    id: str, endpoint: Served, declaration: Declaration, components: Sequence[Any], hooks: List[Any], schemas: Schemas
+    id: str, endpoint: Endpoint, declaration: Declaration, components: Sequence[Any], hooks: List[Any], schemas: Schemas
 ) -> Description:
     """Return the description of one route."""
     handler = bare_handler(endpoint.route.handler)

@@ -3,7 +3,7 @@
 import functools
 import json
 from importlib import resources
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import jinja2
 from apistar import http
@@ -13,9 +13,10 @@ from markupsafe import Markup
 from apistar_ws.asyncapi.arguments import Argument
 from apistar_ws.asyncapi.document import JSON_TYPE, Description, Message, sample
 from apistar_ws.asyncapi.jsonschema import Schemas
-from apistar_ws.asyncapi.served import descriptions, relative
-from apistar_ws.documented import Places, asset_url
+from apistar_ws.asyncapi.urls import asset_url, relative
 
+#: The script and the style of the page.
+ASSETS = ('console.js', 'console.css')
 CONTENT_TYPES = {'console.js': 'text/javascript; charset=utf-8', 'console.css': 'text/css; charset=utf-8'}
 #: The styles of API Star's own page.
 THEME = ('apistar/css/bootstrap.min.css', 'apistar/css/base.css')
@@ -41,34 +42,40 @@ class Shown(NamedTuple):
     schema: str
 
 
-def page_response(app: Any) -> http.Response:
-    """Return the page, which is made once."""
-    if 'page' not in app.websocket_pages:
-        app.websocket_pages['page'] = rendered(app)
-    return http.HTMLResponse(app.websocket_pages['page'], headers={'Content-Security-Policy': POLICY})
+def page_response(page: str) -> http.Response:
+    """Return the page over HTTP."""
+    return http.HTMLResponse(page, headers={'Content-Security-Policy': POLICY})
 
 
-def rendered(app: Any) -> str:
-    """Return the HTML of the page."""
-    described, schemas = descriptions(app)
-    places: Places = app.websocket_places
-    assert places.docs_url is not None
-    here = places.docs_url
-    found = {'WebSocket schema': places.schema_url, 'HTTP documentation': places.http_docs_url}
+def render(
+    here: str,
+    described: Sequence[Description],
+    schemas: Schemas,
+    links: Sequence[Tuple[str, str]],
+    explains: bool,
+    static_url: Callable[[str], str],
+) -> str:
+    """Return the HTML of the page.
+
+    :param here: the URL of the page.
+    :param links: text and relative URL of other pages.
+    :param explains: whether the page may ask how a handshake would be answered.
+    :param static_url: returns the URL of a static file of the application.
+    """
     return template().render(
         page=here,
         script=relative(here, asset_url(here, 'console.js')),
-        styles=[*theme(app, here), relative(here, asset_url(here, 'console.css'))],
-        links=[(text, relative(here, url)) for text, url in found.items() if url is not None],
-        explains=places.explains,
+        styles=[*theme(static_url, here), relative(here, asset_url(here, 'console.css'))],
+        links=links,
+        explains=explains,
         routes=[shown(item, schemas) for item in described],
     )
 
 
-def theme(app: Any, here: str) -> List[str]:
-    """Return where the styles of API Star are, if the application serves them."""
+def theme(static_url: Callable[[str], str], here: str) -> List[str]:
+    """Return the URLs of API Star's styles, if the application serves them."""
     try:
-        return [relative(here, app.static_url(name)) for name in THEME]
+        return [relative(here, static_url(name)) for name in THEME]
     except NoReverseMatch:
         return []
 

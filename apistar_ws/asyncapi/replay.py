@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from apistar import http
 
 from apistar_ws.origins import is_same_origin
+from apistar_ws.serving.lifecycle import Lifecycle
 from apistar_ws.settings import is_subprotocols
 from apistar_ws.types import Message, Scope
 
@@ -28,7 +29,7 @@ class Malformed(Exception):
     """Raised for a request that cannot be meant."""
 
 
-async def denial_response(app: Any, scope: Scope, body: bytes) -> http.Response:
+async def denial_response(lifecycle: Lifecycle, scope: Scope, body: bytes) -> http.Response:
     """Return what the handshake that ``body`` asks for is answered: JSON, and never a cookie.
 
     Only for pages of the same origin, since hooks and components run again, as the user who asks.
@@ -45,7 +46,7 @@ async def denial_response(app: Any, scope: Scope, body: bytes) -> http.Response:
     except Malformed as exc:
         return http.JSONResponse(str(exc), 400)
     answer = Answer()
-    task = asyncio.ensure_future(app.websocket_lifecycle.dry_run().serve(handshake, answer.receive, answer.send))
+    task = asyncio.ensure_future(lifecycle.dry_run().serve(handshake, answer.receive, answer.send))
     try:
         # A hook that hangs must not outlive who has asked.
         await asyncio.wait({task}, timeout=PATIENCE)

@@ -6,15 +6,14 @@ import logging
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from apistar_ws.groups.background import Pump, start_task
-from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Engine, Member
 from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionLost
 from apistar_ws.groups.mailbox import Membership
 from apistar_ws.groups.outbox import Outbox
 from apistar_ws.groups.payload import Position, decode
 from apistar_ws.groups.presence import OnChange, Watch
-from apistar_ws.groups.reads import SharedReads
-from apistar_ws.groups.sequence import Counters, GroupSequence
+from apistar_ws.groups.receivers import Closing
+from apistar_ws.groups.sequence import Counters, GroupSequence, SharedReads
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.log import RouteLog
 from apistar_ws.messages.codecs import JSONCodec

@@ -4,26 +4,33 @@ import asyncio
 import functools
 import inspect
 import logging
-from typing import Any, Awaitable, Callable, Optional
+from collections import deque
+from typing import Any, Awaitable, Callable, Deque, Optional, Tuple
 
 from apistar_ws.codes import CloseCode
+from apistar_ws.connection.connection import Connection
 from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.websocket import WebSocket, connection_of, send_data
 from apistar_ws.exceptions import WebSocketDisconnect, WebSocketStateError
-from apistar_ws.groups.closing import Closing
+from apistar_ws.groups.background import start_task
 from apistar_ws.groups.errors import POSITION_LOST, MessagesLost, PositionLost
 from apistar_ws.interruption import Interruption
 from apistar_ws.types import Data
 
 logger = logging.getLogger('apistar_ws')
 
-#: Seconds between two looks whether a handshake is accepted, which is what messages wait for.
-INTERVAL = 0.01
+#: Seconds between two checks whether a handshake is accepted, until when messages wait.
+ACCEPT_CHECK_INTERVAL = 0.01
 #: What a client is told of lost messages, by close code.
 REASONS = {
     CloseCode.TRY_AGAIN_LATER: 'Messages were lost: come back',
     POSITION_LOST: PositionLost.default_detail,
 }
+
+#: Closes in one process within a second.
+CLOSES_PER_SECOND = 500
+#: Seconds between two rounds of closes.
+CLOSE_INTERVAL = 0.05
 
 OnMessage = Callable[[Data], Awaitable[Any]]
 
@@ -66,6 +73,38 @@ class Block:
         return None
 
 
+class Closing:
+    """Closes connections at a bounded rate; its task lives while there are some."""
+
+    def __init__(self) -> None:
+        self._waiting: Deque[Tuple[Connection, int, str]] = deque()
+        self._task: Optional['asyncio.Task[None]'] = None
+        #: How many it has closed.
+        self.closed = 0
+
+    def close(self, connection: Connection, code: int, reason: str) -> None:
+        """Close ``connection`` when it is its turn."""
+        self._waiting.append((connection, code, reason))
+        if self._task is None:
+            self._task = start_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                for _ in range(min(len(self._waiting), int(CLOSES_PER_SECOND * CLOSE_INTERVAL))):
+                    self._close(*self._waiting.popleft())
+                await asyncio.sleep(CLOSE_INTERVAL)
+        finally:
+            self._task = None
+
+    def _close(self, connection: Connection, code: int, reason: str) -> None:
+        if connection.state is WebSocketState.CONNECTING:
+            # It is told what has happened once it is accepted.
+            return self._waiting.append((connection, code, reason))
+        self.closed += 1
+        connection.abort(code, reason)
+
+
 class ToWebSocket:
     """Gives messages to a client.
 
@@ -82,7 +121,7 @@ class ToWebSocket:
     async def is_open(self) -> None:
         """Wait for the accept: what comes before is held."""
         while self._connection.state is WebSocketState.CONNECTING:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(ACCEPT_CHECK_INTERVAL)
 
     def tell_lost(self, lost: MessagesLost) -> None:
         """Close the connection, when it is its turn; also if it has left the group: it has a hole all the same."""

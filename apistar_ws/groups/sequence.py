@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Optional, Protocol, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Optional, Sequence, Tuple
 
 from apistar_ws.groups.background import Turn, start_task
 from apistar_ws.groups.engine import Engine, Window
@@ -16,8 +16,12 @@ MEMBERS_PER_TURN = 500
 #: Messages that wait while the place of the group is read; what is beyond is read too.
 MAX_PENDING = 10_000
 #: Seconds that a message may take from one process to another, and between two looks whether it has come.
-TIME_TO_REACH, INTERVAL = 2.0, 0.005
+ARRIVAL_TIMEOUT, ARRIVAL_CHECK_INTERVAL = 2.0, 0.005
 WITHOUT_HISTORY = 'a process sends to it without history, where this one has some'
+
+Read = Callable[[str, Optional[int]], Awaitable[Window]]
+#: Seconds in which those who come back after one event ask for the same.
+GATHERING = 0.002
 
 
 class Counters:
@@ -30,11 +34,39 @@ class Counters:
         self.told = self.gaps = 0
 
 
-class Reads(Protocol):
-    """What is asked of whoever reads from the engine."""
+class SharedReads:
+    """Reads once for all who ask before the engine was asked; a later one may need a later answer.
 
-    def read(self, name: str, since: Optional[int]) -> Awaitable[Window]:
-        """Return the messages after an offset; the same for all who ask meanwhile."""
+    :param read: asks the engine.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._gathering: Dict[Tuple[str, Optional[int]], 'asyncio.Task[Window]'] = {}
+
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return what the engine keeps of a group after an offset.
+
+        :raises GroupsUnavailable: if it is away.
+        """
+        key = name, since
+        task = self._gathering.get(key)
+        if task is None:
+            task = self._gathering[key] = start_task(self._ask(key))
+            # Where nobody waits any more, nobody is told.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Who asks may leave; the others still want the answer.
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise GroupsUnavailable('The groups were stopped')
+        return task.result()
+
+    async def _ask(self, key: Tuple[str, Optional[int]]) -> Window:
+        try:
+            await asyncio.sleep(GATHERING if key[1] is not None else 0)
+        finally:
+            del self._gathering[key]
+        return await self._read(*key)
 
 
 class GroupSequence:
@@ -49,7 +81,7 @@ class GroupSequence:
     """
 
     def __init__(
-        self, name: str, settings: GroupSettings, engine: Engine, reads: Reads, counters: Counters,
+        self, name: str, settings: GroupSettings, engine: Engine, reads: SharedReads, counters: Counters,
         tell: Callable[[str, str], None],
     ) -> None:  # fmt: skip
         self.name = name
@@ -203,9 +235,9 @@ class GroupSequence:
 
     async def reached(self, offset: int) -> bool:
         """Return when it has come so far, and whether that is so: others may have got messages a moment before."""
-        deadline = asyncio.get_running_loop().time() + TIME_TO_REACH
+        deadline = asyncio.get_running_loop().time() + ARRIVAL_TIMEOUT
         while self.offset < offset and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(ARRIVAL_CHECK_INTERVAL)
         return self.offset >= offset
 
     def gone_away(self) -> None:

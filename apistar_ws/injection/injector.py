@@ -1,163 +1,35 @@
 """API Star's dependency injection, decided once: what a handler asks for, and the steps that supply it."""
 
-import contextlib
 import difflib
-import functools
 import inspect
-import re
 from types import MappingProxyType
 from typing import (
     Any,
-    AsyncIterator,
     Awaitable,
     Callable,
     Dict,
     Iterable,
     List,
     Mapping,
-    NamedTuple,
-    Sequence,
     Tuple,
 )
 
-from apistar import http
 from apistar.exceptions import ConfigurationError
-from apistar.server import injector, validation
+from apistar.server import injector
 from apistar.server.components import Component
-from apistar.server.core import Route
 
-from apistar_ws.connection.websocket import WebSocket, connection_of
-from apistar_ws.injection.parameters import made_once
-from apistar_ws.injection.resources import OpenedResources, close_all, close_rest, with_resources
-from apistar_ws.injection.signatures import describe_handler, handler_signature, in_order, plain_parameter, readable
-from apistar_ws.injection.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
-from apistar_ws.messages.validation import is_message_type
+from apistar_ws.injection.resources import with_resources
+from apistar_ws.injection.signatures import describe_handler, readable
+from apistar_ws.injection.steps import Run, State, Step, compiled_steps
 
 Handler = Callable[..., Awaitable[Any]]
 
-#: What takes the whole body of a request, of which a handshake has none.
-BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
-PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
-#: What is meant by an argument of such a name, if a handler forgets to annotate it.
-MEANT = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
 #: What an event hook may have.
 REQUEST_HOOK_NAMES = ('on_request', 'on_response', 'on_error')
 HOOK_NAMES = (*REQUEST_HOOK_NAMES, 'on_startup', 'on_shutdown')
 #: Combinations of hooks and components that are remembered; an application has a few.
 REMEMBERED = 1000
 NO_ALIASES: Mapping[Any, str] = MappingProxyType({})
-PARAMETER = re.compile('{([^}]*)}')
-
-
-class Plan(NamedTuple):
-    """What runs before a handler, and where its arguments are in the state after that."""
-
-    run: Run
-    keywords: Keywords
-    #: Likewise for what is deferred.
-    run_deferred: Run
-    deferred_keywords: Keywords
-
-
-class Deferred:
-    """Arguments that a handler resolves by itself, as often as it likes; they are closed each time.
-
-    A handler has an argument that is annotated with a subclass, which says what the arguments are.
-
-    :param plan: the steps that supply them, and what depends on them.
-    :param state: what the connection has already.
-    """
-
-    parameters: Sequence[inspect.Parameter] = ()
-
-    def __init__(self, plan: Plan, state: State) -> None:
-        self._plan = plan
-        self._state = state
-
-    @contextlib.asynccontextmanager
-    async def resolved(self) -> AsyncIterator[Dict[str, Any]]:
-        """Supply the arguments for the length of a block; what was opened for them is closed after it.
-
-        :raises Exception: what supplying or closing them raises.
-        """
-        opened = OpenedResources()
-        state = {**self._state, OpenedResources.__name__.lower(): opened}
-        try:
-            await self._plan.run_deferred((), state)
-            yield {name: state[key] for name, key in self._plan.deferred_keywords}
-        except BaseException as exc:
-            self._state[FAILED] = state.get(FAILED, (None, None))
-            # What has ended the handler decides, and not what fails after it.
-            await close_rest(opened, connection_of(state['websocket']).as_disconnect(exc))
-            raise
-        with connection_of(state['websocket']).own_ending().postponed():
-            await close_all(opened, functools.partial(note_failure, self._state))
-
-
-def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
-    """Tell whether ``handler`` asks for the channel, itself or through one of ``components``."""
-    try:
-        parameters = handler_signature(handler).parameters.values()
-    except ConfigurationError:
-        return False
-    return any(
-        parameter.annotation is WebSocket or any(component.can_handle_parameter(parameter) for component in components)
-        for parameter in parameters
-    )
-
-
-def components_over_websocket(components: Sequence[Component]) -> List[Component]:
-    """Return those of ``components`` that need the channel, themselves or through each other."""
-    found: List[Component] = []
-    remaining = list(components)
-    while True:
-        more = [component for component in remaining if asks_for_websocket(component.resolve, found)]
-        if not more:
-            return found
-        found += more
-        remaining = [component for component in remaining if component not in more]
-
-
-def url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
-    """Return the path and query fields of a handler at ``url``, as API Star's ``Route`` finds them.
-
-    :raises ConfigurationError: for a URL that cannot be, or a path parameter of a type that it cannot hold.
-    """
-    names = path_names(url)
-    if len(names) > len(set(names)) or not all(map(str.isidentifier, names)) or set('{}') & set(PARAMETER.sub('', url)):
-        raise ConfigurationError(
-            'The URL %r of %s is malformed: each parameter is a name in braces, and each name is there once.'
-            % (url, name)
-        )
-
-    def handler() -> None:
-        """Stands for the handler, with its resolved signature."""
-
-    handler.__signature__ = signature  # type: ignore[attr-defined]
-    for parameter in signature.parameters.values():
-        if parameter.name in names and parameter.annotation not in PATH_ANNOTATIONS:
-            raise ConfigurationError(
-                'The path parameter %s of %s is annotated with %r: a path holds str, int or float.'
-                % (parameter.name, name, parameter.annotation)
-            )
-    fields: List[Any] = Route(url, 'GET', handler).link.fields
-    return fields
-
-
-def path_names(url: str) -> List[str]:
-    """Return the names of the parameters in ``url``, without the ``+`` of those that take several segments."""
-    return [name.lstrip('+') for name in PARAMETER.findall(url)]
-
-
-def is_converted(parameter: inspect.Parameter, url: str) -> bool:
-    """Tell whether the router has given ``parameter`` its type, so that no validation of it can fail."""
-    kinds = (str, parameter.empty) if '{+%s}' % parameter.name in url else (str, int, parameter.empty)
-    return parameter.name in path_names(url) and parameter.annotation in kinds
-
-
-def is_deferred(parameter: inspect.Parameter) -> bool:
-    """Tell whether ``parameter`` stands for arguments that the handler resolves by itself."""
-    return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
 
 
 def require_known_hooks(hook: Any) -> None:
@@ -260,176 +132,3 @@ def forget_if_many(remembered: Dict[Any, Any]) -> None:
 def identities(funcs: Iterable[Callable[..., Any]]) -> Tuple[Any, ...]:
     """Return what ``funcs`` call, without the objects that they are bound to."""
     return tuple([(type(getattr(func, '__self__', None)), getattr(func, '__func__', func)) for func in funcs])
-
-
-class Arguments:
-    """Supplies the arguments of one WebSocket handler: hooks first, then components, as API Star would.
-
-    Made when the application is built; what cannot be supplied is refused there.
-
-    :param handler: the handler, as the user wrote it.
-    :param injector: resolves what it asks for.
-    :param url: the whole URL of its route, with the prefix of each ``Include`` around it.
-    :raises ConfigurationError: for an argument that no component supplies, or that a WebSocket cannot.
-    """
-
-    def __init__(self, handler: Any, injector: ASyncInjector, url: str) -> None:
-        self._name = describe_handler(handler)
-        self._injector = injector
-        self._plans: Dict[Any, Plan] = {}
-        signature = handler_signature(handler, injector.components)
-        fields = url_fields(url, signature, self._name)
-        self._path_fields = [field for field in fields if field.location == 'path']
-        self._query_fields = [field for field in fields if field.location == 'query']
-        #: Names of the query parameters that the handler declares.
-        self.query_names = tuple(field.name for field in self._query_fields)
-        parameters = signature.parameters.values()
-        self._refuse_bodies(parameters)
-        self._refuse_positional(parameters)
-        self._refuse_unknown(parameters, url)
-        #: Names of the arguments that the router has converted, so that nothing can fail.
-        self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
-        #: Names of the arguments that are the channel.
-        self.websockets = tuple(parameter.name for parameter in parameters if parameter.annotation is WebSocket)
-        self._not_asked_for = tuple(name for name in path_names(url) if name not in self.from_path)
-        self._deferred = next((parameter for parameter in parameters if is_deferred(parameter)), None)
-        given = {*self.from_path, *self.websockets}
-        self._injected = [
-            parameter for parameter in parameters if parameter.name not in given and parameter is not self._deferred
-        ]
-
-    def given(self, ws: Any) -> Dict[str, Any]:
-        """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
-        arguments = {**ws.path_params}
-        for name in self._not_asked_for:
-            del arguments[name]
-        for name in self.websockets:
-            arguments[name] = ws
-        return arguments
-
-    @property
-    def injects(self) -> bool:
-        """Whether components have to be run for an argument."""
-        return bool(self._injected) or self._deferred is not None
-
-    def prepare(self, on_request: Sequence[Callable[..., Any]]) -> None:
-        """Resolve what the hooks and the handler ask for.
-
-        :raises ConfigurationError: for what no component supplies.
-        """
-        try:
-            self.plan(on_request)
-        except ConfigurationError as exc:
-            found = [getattr(parameter.annotation, 'supplied_by', '') for parameter in self._unsupplied()]
-            suppliers = ', '.join(filter(None, found))
-            if not suppliers or not str(exc).startswith('No component able'):
-                raise
-            raise ConfigurationError('%s Add %s to components.' % (exc, suppliers)) from None
-
-    def _unsupplied(self) -> List[inspect.Parameter]:
-        components = self._injector.components
-        return [
-            parameter
-            for parameter in self._injected
-            if not any(component.can_handle_parameter(parameter) for component in components)
-        ]
-
-    def resolved(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
-        """Return the arguments that components supply, once the plan has run."""
-        plan = self.plan(on_request)
-        arguments = {name: state[key] for name, key in plan.keywords}
-        if self._deferred is not None:
-            arguments[self._deferred.name] = self._deferred.annotation(plan, state)
-        return arguments
-
-    def _refuse_bodies(self, parameters: Iterable[inspect.Parameter]) -> None:
-        for parameter in parameters:
-            annotation = parameter.annotation
-            if annotation in BODY_ANNOTATIONS or is_message_type(annotation):
-                raise ConfigurationError(
-                    'The handler %s asks for the body of a request with its argument %s. A handshake has none: '
-                    'take it from the WebSocket, by ws.receive().' % (self._name, parameter.name)
-                )
-
-    def _refuse_positional(self, parameters: Iterable[inspect.Parameter]) -> None:
-        for parameter in parameters:
-            if parameter.kind is parameter.POSITIONAL_ONLY:
-                raise ConfigurationError(
-                    'The argument %s of %s is positional only, and API Star gives arguments by their names: '
-                    'take the slash out of its signature.' % (parameter.name, self._name)
-                )
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise ConfigurationError(
-                    'The handler %s takes any arguments, by %s, and API Star gives those that it can name: write them '
-                    'out, or in a decorator keep those of the handler by functools.wraps.' % (self._name, parameter)
-                )
-
-    def _refuse_unknown(self, parameters: Iterable[inspect.Parameter], url: str) -> None:
-        """Refuse what would be taken for a query parameter, and is not meant for one."""
-        unasked = set(path_names(url)) - {parameter.name for parameter in parameters}
-        for parameter in parameters:
-            if parameter.annotation not in PATH_ANNOTATIONS or parameter.default is not parameter.empty:
-                continue
-            if parameter.name in path_names(url):
-                continue
-            if parameter.annotation is parameter.empty and parameter.name in MEANT:
-                raise ConfigurationError(
-                    'The argument %s of %s has no annotation, and would be taken for a query parameter: write '
-                    '%s: %s.' % (parameter.name, self._name, parameter.name, MEANT[parameter.name])
-                )
-            meant = difflib.get_close_matches(parameter.name, unasked, 1)
-            if meant:
-                raise ConfigurationError(
-                    'The argument %s of %s would be taken for a query parameter, and nothing takes {%s} of the URL %r: '
-                    'give both one name.' % (parameter.name, self._name, meant[0], url)
-                )
-
-    def plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
-        """Return what runs before the handler, with these hooks; it is made once."""
-        key = identities(on_request)
-        if key not in self._plans:
-            forget_if_many(self._plans)
-            self._plans[key] = self._resolve(on_request)
-        return self._plans[key]
-
-    def _resolve(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
-        # They may have come after the application was built.
-        for hook in on_request:
-            require_hook(hook)
-
-        if self._deferred is None:
-            steps, keywords = self._steps(on_request, self._injected)
-            return Plan(compiled_steps(steps), keywords, compiled_steps([]), ())
-        later = [plain_parameter(item, self._injector.components) for item in self._deferred.annotation.parameters]
-        return self._resolve_deferred(on_request, later)
-
-    def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
-        """Tell apart what is resolved once, and what each time: the arguments of ``later``, and what needs them."""
-        steps, keywords = self._steps((), [*self._injected, *later])
-        each_time = {key for name, key in keywords if name in {parameter.name for parameter in later}}
-        for step in steps:
-            if each_time & {key for _, key in step.kwargs}:
-                each_time.add(step.output)
-        keys = dict(keywords)
-        first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
-        known = each_time | {step.output for step in first}
-        return Plan(
-            compiled_steps([*first, *[step for step in steps if step.output not in known]]),
-            once,
-            compiled_steps([step for step in steps if step.output in each_time]),
-            tuple((name, key) for name, key in keywords if key in each_time),
-        )
-
-    def _steps(
-        self, hooks: Sequence[Callable[..., Any]], parameters: Sequence[inspect.Parameter]
-    ) -> Tuple[List[Step], Keywords]:
-        """Return the steps that run ``hooks`` and supply ``parameters``, and where these are in the state then."""
-
-        async def handler() -> None:
-            """Stands for the handler, with these parameters."""
-
-        handler.__signature__ = inspect.Signature(in_order(parameters))  # type: ignore[attr-defined]
-        handler.__name__ = self._name
-        steps = self._injector.resolve_steps([*hooks, handler], {'websocket': None})
-        last = steps.pop()
-        return made_once(steps, last.kwargs, self._path_fields, self._query_fields), last.kwargs

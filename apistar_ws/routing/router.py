@@ -25,7 +25,7 @@ from apistar import Include, Route, exceptions
 from apistar.server.router import Router as HTTPRouter
 
 from apistar_ws.exceptions import UpgradeRequired
-from apistar_ws.injection.injector import PARAMETER
+from apistar_ws.injection.arguments import PARAMETER
 from apistar_ws.injection.signatures import describe_handler, handler_signature
 
 #: Paths whose match is remembered, the least recently used forgotten first.

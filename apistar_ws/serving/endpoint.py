@@ -12,7 +12,8 @@ from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPEx
 from apistar_ws.connection.connection import Connection
 from apistar_ws.connection.websocket import TypedWebSocket, WebSocket
 from apistar_ws.exceptions import ServiceUnavailable
-from apistar_ws.injection.injector import Arguments, ASyncInjector, Handler
+from apistar_ws.injection.arguments import Arguments
+from apistar_ws.injection.injector import ASyncInjector, Handler
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.log import RouteLog
 from apistar_ws.messages.schema import Schema

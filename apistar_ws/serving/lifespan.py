@@ -1,32 +1,37 @@
-"""How an application starts and stops: ``on_startup`` and ``on_shutdown`` of its event hooks, and of components."""
+"""How an application starts and stops: startup and shutdown hooks, and draining before the process ends."""
 
 import asyncio
 import functools
 import logging
+import math
 import weakref
-from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
 from apistar.server.app import App
 from apistar.server.components import Component
 
+from apistar_ws.codes import CloseCode
+from apistar_ws.connection.connection import Connection
+from apistar_ws.connection.state import WebSocketState
 from apistar_ws.injection.injector import ASyncInjector, require_hook
 from apistar_ws.injection.resources import OpenedResources, OpenedResourcesComponent, close_all, close_rest
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.injection.steps import State, note_failure
 from apistar_ws.interruption import ends_from_outside
+from apistar_ws.serving.endpoint import Endpoint
 from apistar_ws.types import Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
 #: Where the injector puts what ``StartupResourcesComponent`` supplies.
 OPENED = OpenedResources.__name__.lower()
-
-
-class Hooked(Protocol):
-    """What is asked of the application."""
-
-    event_hooks: Optional[Sequence[Any]]
+#: Seconds that handlers have to end after the last close.
+DRAIN_LINGER = 5.0
+#: Seconds between two checks whether they have.
+DRAIN_CHECK_INTERVAL = 0.05
+#: Connections that are closed in one iteration of the event loop, however little time there is.
+CLOSES_PER_ITERATION = 100
 
 
 class StartupResourcesComponent(Component):  # type: ignore[misc]
@@ -45,7 +50,7 @@ class Startup:
     :param note_lifespan: is told when the lifespan begins, and with True when it ends.
     """
 
-    def __init__(self, app: Hooked, components: Sequence[Component], note_lifespan: Callable[[bool], None]) -> None:
+    def __init__(self, app: Any, components: Sequence[Component], note_lifespan: Callable[[bool], None]) -> None:
         self._app = app
         self._note_lifespan = note_lifespan
         others = [item for item in components if not isinstance(item, OpenedResourcesComponent)]
@@ -188,3 +193,55 @@ def nowhere() -> None:
 def functions_of(hook: Any) -> List[Callable[..., Any]]:
     """Return what a hook has to run at the start and the end."""
     return [getattr(hook, name) for name in ('on_startup', 'on_shutdown') if hasattr(hook, name)]
+
+
+class Draining:
+    """Sends the clients of one application away, once.
+
+    :param endpoints: its routes.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._task: Optional['asyncio.Task[None]'] = None
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse handshakes, and close what is open within so many seconds; a second call waits for the first.
+
+        :raises ValueError: for a number below 0, or without an end.
+        """
+        if not 0 <= seconds < math.inf:
+            raise ValueError('drain(%r): give the seconds in which the connections are closed, 0 or more.' % seconds)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._drain(seconds))
+        await asyncio.shield(self._task)
+
+    async def _drain(self, seconds: float) -> None:
+        for endpoint in self._endpoints:
+            endpoint.drain()
+        await close_evenly(self._connections(), seconds)
+        now = asyncio.get_running_loop().time
+        deadline = now() + DRAIN_LINGER
+        while self._connections() and now() < deadline:
+            await asyncio.sleep(DRAIN_CHECK_INTERVAL)
+        lingering = self._connections()
+        if lingering:
+            logger.warning(
+                '%d handlers go on %g seconds after the drain, the one of %r among them.',
+                len(lingering), DRAIN_LINGER, lingering[0],
+            )  # fmt: skip
+
+    def _connections(self) -> List[Connection]:
+        return [connection for endpoint in self._endpoints for connection in endpoint.connections]
+
+
+async def close_evenly(connections: Sequence[Connection], seconds: float) -> None:
+    """Close ``connections``, spread evenly over so many seconds."""
+    now = asyncio.get_running_loop().time
+    begun = now()
+    for number, connection in enumerate(connections):
+        wait = begun + seconds * number / len(connections) - now()
+        if wait > 0 or number % CLOSES_PER_ITERATION == 0:
+            await asyncio.sleep(max(wait, 0))
+        if connection.state is WebSocketState.OPEN:
+            connection.abort(CloseCode.SERVICE_RESTART, 'The server restarts')

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
 from apistar_ws.__main__ import main
+from apistar_ws.app import neighbour
 from apistar_ws.asyncapi.document import MEDIA_TYPE
-from apistar_ws.documented import neighbour
 from apistar_ws.testing import TestClient
 from tests import sizes
 from tests.asyncapi.applications import applications, examples
@@ -297,7 +297,7 @@ def test_the_page_yields_too_where_its_script_would_not_be_served(caplog):
     ],
 )
 def test_a_place_where_something_else_is_described_is_refused(places):
-    with pytest.raises(ConfigurationError, match='is the place of two descriptions'):
+    with pytest.raises(ConfigurationError, match='is already the URL of another page'):
         app(echo, **places)
 
 

@@ -731,7 +731,7 @@ async def test_a_group_that_rests_longer_than_every_time_to_live_loses_nobody(sh
 
 
 async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(redis, monkeypatch):
-    monkeypatch.setattr('apistar_ws.groups.closing.CLOSES_PER_SECOND', 20_000)
+    monkeypatch.setattr('apistar_ws.groups.receivers.CLOSES_PER_SECOND', 20_000)
     async with process(redis.url, history=10, presence=False) as groups:
         clients = [await client() for _ in range(10_000)]
         async with contextlib.AsyncExitStack() as stack:

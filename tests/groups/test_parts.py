@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from apistar_ws import GroupsUnavailable, MessagesLost, PositionLost, WebSocketState
 from apistar_ws.groups import background
-from apistar_ws.groups.closing import Closing
 from apistar_ws.groups.engine import Member, Window
 from apistar_ws.groups.mailbox import Mailbox, Membership
 from apistar_ws.groups.outbox import MAX_WAITING_SIZE, Outbox
 from apistar_ws.groups.payload import BYTES, OBJECT, TEXT, Outgoing, Position, decode, parse_position
 from apistar_ws.groups.presence import Watch
-from apistar_ws.groups.reads import SharedReads
+from apistar_ws.groups.receivers import Closing
+from apistar_ws.groups.sequence import SharedReads
 from apistar_ws.groups.settings import GroupSettings
 from tests.clock import virtual
 from tests.groups.members import Inbox, process

@@ -11,13 +11,9 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
-from apistar_ws.injection.injector import (
-    Arguments,
-    ASyncInjector,
-    asks_for_websocket,
-    components_over_websocket,
-    handler_signature,
-)
+from apistar_ws.injection.arguments import Arguments, asks_for_websocket, components_over_websocket
+from apistar_ws.injection.injector import ASyncInjector
+from apistar_ws.injection.signatures import handler_signature
 from tests.injection.supply import supply
 
 

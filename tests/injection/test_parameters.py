@@ -16,8 +16,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apistar_ws.app import INITIAL_COMPONENTS
+from apistar_ws.injection.arguments import Arguments
 from apistar_ws.injection.components import HANDSHAKE_COMPONENTS
-from apistar_ws.injection.injector import Arguments, ASyncInjector
+from apistar_ws.injection.injector import ASyncInjector
 from apistar_ws.injection.parameters import PathParams, PrimitiveParam, QueryParams
 from tests.injection.supply import supply
 
