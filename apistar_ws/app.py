@@ -174,7 +174,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         last_first = hooks[::-1]
         on_response = methods_of(last_first, 'on_response')
         if on_response and self._has_resources:
-            on_response.append(Turn(on_response).end)
+            on_response.append(RunOnce(on_response).clear)
         return methods_of(hooks, 'on_request'), on_response, methods_of(last_first, 'on_error')
 
     def __call__(self, scope: Scope, receive: Any = None, send: Any = None) -> Any:
@@ -291,8 +291,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         super().serve(host, port, debug, **options)
 
 
-class Turn:
-    """The last of the ``on_response`` of one request: a commit that fails after them does not run them again.
+class RunOnce:
+    """The last of the ``on_response`` hooks of one request: if a commit fails after them, they do not run again.
 
     :param hooks: the list that API Star runs, also for what has failed after them.
     """
@@ -300,7 +300,7 @@ class Turn:
     def __init__(self, hooks: Methods) -> None:
         self._hooks = hooks
 
-    def end(self) -> None:
+    def clear(self) -> None:
         """Leave no hook to run."""
         self._hooks.clear()
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, Tuple
 logger = logging.getLogger('apistar_ws')
 
 #: Seconds between two lines of a kind: a client that tries again and again cannot fill the log.
-INTERVAL = 1.0
+LINE_INTERVAL = 1.0
 
 
 class RouteLog:
@@ -22,8 +22,8 @@ class RouteLog:
         if not logger.isEnabledFor(level):
             return
         now = time.monotonic()
-        written_at, held_back = self._kinds.get(message, (now - INTERVAL, 0))
-        if now - written_at < INTERVAL:
+        written_at, held_back = self._kinds.get(message, (now - LINE_INTERVAL, 0))
+        if now - written_at < LINE_INTERVAL:
             self._kinds[message] = (written_at, held_back + 1)
             return
         self._kinds[message] = (now, 0)

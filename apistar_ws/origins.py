@@ -11,7 +11,7 @@ from typing import Callable, Optional, Sequence, Tuple, Union
 from apistar.exceptions import ConfigurationError
 
 #: Bytes of an origin and a host together; DNS ends a name at 253.
-LONGEST = 600
+MAX_ORIGIN_BYTES = 600
 SAME_ORIGIN = 'same-origin'
 ANY_ORIGIN = '*'
 HIGHEST_PORT = 65535
@@ -48,7 +48,7 @@ def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
 
     ``scheme`` is the connection's, ``host`` its Host header; scheme, host and port have to be equal.
     """
-    if len(origin) + len(host) > LONGEST:
+    if len(origin) + len(host) > MAX_ORIGIN_BYTES:
         return False
     # Where they are spelt alike, as by every browser, they need not be taken apart.
     if host and origin == PAGE_PREFIXES.get(scheme, b'') + host:
@@ -98,7 +98,7 @@ def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
         page = parse_origin(origin.decode('utf-8', 'replace'))
         return page is not None and any(matches(page) for matches in matchers)
 
-    return lambda origin, scheme, host: len(origin) + len(host) <= LONGEST and is_allowed(origin, scheme, host)
+    return lambda origin, scheme, host: len(origin) + len(host) <= MAX_ORIGIN_BYTES and is_allowed(origin, scheme, host)
 
 
 def parse_entry(entry: str) -> 're.Match[str]':

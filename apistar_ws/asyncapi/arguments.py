@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Se
 from apistar import http
 from apistar.server.components import Component
 
-from apistar_ws.asyncapi.jsonschema import is_json, plain
+from apistar_ws.asyncapi.jsonschema import is_json, jsonable
 from apistar_ws.injection.arguments import path_names
 from apistar_ws.injection.signatures import handler_signature
 from apistar_ws.messages.codecs import primitive
@@ -80,5 +80,5 @@ def argument_of(parameter: inspect.Parameter, in_path: Sequence[str], is_handler
     schema, required = dict(TYPES[annotation]), parameter.default is parameter.empty
     default = primitive(parameter.default)
     if not required and default is not None and is_json(default):
-        schema['default'] = plain(default)
+        schema['default'] = jsonable(default)
     yield Argument(name, place, schema, required)

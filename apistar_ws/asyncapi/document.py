@@ -19,8 +19,8 @@ from apistar_ws.settings import Settings
 
 logger = logging.getLogger('apistar_ws')
 
-VERSION = '3.1.0'
-MEDIA_TYPE = 'application/vnd.aai.asyncapi+json;version=%s' % VERSION
+ASYNCAPI_VERSION = '3.1.0'
+MEDIA_TYPE = 'application/vnd.aai.asyncapi+json;version=%s' % ASYNCAPI_VERSION
 JSON_TYPE, TEXT_TYPE, BYTES_TYPE = 'application/json', 'text/plain', 'application/octet-stream'
 #: What an async generator may be annotated with.
 ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
@@ -41,7 +41,7 @@ LIMITS = (
 )  # fmt: skip
 
 
-class Message(NamedTuple):
+class MessageDescription(NamedTuple):
     """One kind of message of a route, one way."""
 
     name: str
@@ -61,8 +61,8 @@ class Description(NamedTuple):
     summary: str
     description: str
     arguments: List[Argument]
-    receives: List[Message]
-    sends: List[Message]
+    receives: List[MessageDescription]
+    sends: List[MessageDescription]
     #: Whether what it sends answers what it receives.
     replies: bool
     #: Whether it is connected before its handler runs.
@@ -115,30 +115,30 @@ def returned(annotation: Any) -> Any:
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) in ITERATORS else annotation
 
 
-def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[Message]:
+def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[MessageDescription]:
     """Return the kinds of messages of one direction."""
     if schema is None:
-        return [PLAIN[annotation] if isinstance(annotation, type) and annotation in PLAIN else ANY]
+        return [UNTYPED[annotation] if isinstance(annotation, type) and annotation in UNTYPED else ANY]
     declared = schema.declared if isinstance(schema.declared, (list, tuple)) else [schema.declared]
     return [typed(item, schemas) for item in declared]
 
 
-ANY = Message('message', 'Text or bytes', TEXT_TYPE, {})
-PLAIN = {
-    str: Message('text', 'Text', TEXT_TYPE, {'type': 'string'}, '', True),
-    bytes: Message('bytes', 'Bytes', BYTES_TYPE, {'type': 'string', 'format': 'binary'}),
+ANY = MessageDescription('message', 'Text or bytes', TEXT_TYPE, {})
+UNTYPED = {
+    str: MessageDescription('text', 'Text', TEXT_TYPE, {'type': 'string'}, '', True),
+    bytes: MessageDescription('bytes', 'Bytes', BYTES_TYPE, {'type': 'string', 'format': 'binary'}),
 }
 
 
-def typed(declared: Any, schemas: Schemas) -> Message:
+def typed(declared: Any, schemas: Schemas) -> MessageDescription:
     """Return the message that a type or a validator declares."""
     is_type = is_message_type(declared)
     name = declared.__name__ if is_type else declared.def_name or declared.title or type(declared).__name__
     payload = schemas.of(declared)
     try:
-        return Message(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload, example_of(declared), True)
+        return MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload, example_of(declared), True)
     except NoExample:
-        return Message(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload)
+        return MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload)
 
 
 def document(described: Sequence[Description], schemas: Schemas, has_limits: bool, links: JSON) -> JSON:
@@ -149,7 +149,7 @@ def document(described: Sequence[Description], schemas: Schemas, has_limits: boo
     """
     channels = {item.id: channel(item, has_limits) for item in described}
     made: JSON = {
-        'asyncapi': VERSION,
+        'asyncapi': ASYNCAPI_VERSION,
         'info': {'title': 'WebSockets', 'version': '1.0.0', **({'x-links': links} if links else {})},
         'defaultContentType': JSON_TYPE,
         'channels': channels,
@@ -187,9 +187,9 @@ def texts(item: Description) -> JSON:
     return {'title': item.id, 'summary': item.summary, 'description': item.description}
 
 
-def keyed(item: Description) -> Dict[str, Message]:
+def keyed(item: Description) -> Dict[str, MessageDescription]:
     """Return the messages of a route by the names that they have in its channel."""
-    made: Dict[str, Message] = {}
+    made: Dict[str, MessageDescription] = {}
     for message in (*item.receives, *item.sends):
         known = made.get(message.name)
         if known is None:
@@ -199,7 +199,7 @@ def keyed(item: Description) -> Dict[str, Message]:
     return made
 
 
-def described_message(message: Message) -> JSON:
+def described_message(message: MessageDescription) -> JSON:
     """Return one message of a channel."""
     made: JSON = {'name': message.name, 'title': message.title, 'contentType': message.content_type}
     if message.payload:
@@ -252,7 +252,7 @@ def operations(item: Description) -> List[Tuple[str, JSON]]:
     at = {'$ref': '#/channels/%s' % item.id}
     keys = keyed(item)
 
-    def refer(found: List[Message]) -> List[JSON]:
+    def refer(found: List[MessageDescription]) -> List[JSON]:
         wanted = [next(key for key, message in keys.items() if message == one) for one in found]
         return [{'$ref': '#/channels/%s/messages/%s' % (item.id, key)} for key in dict.fromkeys(wanted)]
 

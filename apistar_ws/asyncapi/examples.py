@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from apistar import validators
 from apistar.exceptions import ValidationError
 
-from apistar_ws.asyncapi.jsonschema import is_json, plain
+from apistar_ws.asyncapi.jsonschema import is_json, jsonable
 from apistar_ws.messages.codecs import primitive
 from apistar_ws.messages.validation import is_message_type
 
@@ -21,7 +21,11 @@ DEEPEST = 6
 TEXT = 'text'
 MOMENTS = {'date': '2026-01-31', 'time': '12:30:00', 'datetime': '2026-01-31T12:30:00Z'}
 #: Texts for formats that API Star does not check, and people expect.
-FORMATS = {'email': 'ann@example.com', 'uri': 'https://example.com/', 'uuid': '00000000-0000-4000-8000-000000000000'}
+FORMAT_EXAMPLES = {
+    'email': 'ann@example.com',
+    'uri': 'https://example.com/',
+    'uuid': '00000000-0000-4000-8000-000000000000',
+}
 #: What an escape such as \\d may stand for.
 CATEGORIES = {'CATEGORY_DIGIT': '0', 'CATEGORY_WORD': 'a', 'CATEGORY_SPACE': ' ', 'CATEGORY_NOT_DIGIT': 'a',
               'CATEGORY_NOT_WORD': '-', 'CATEGORY_NOT_SPACE': 'a'}  # fmt: skip
@@ -45,7 +49,7 @@ def example_of(declared: Any) -> Any:
         raise NoExample(str(exc)) from None
     if not is_json(value):
         raise NoExample('%r is not JSON.' % (value,))
-    return plain(value)
+    return jsonable(value)
 
 
 def make(declared: Any, definitions: Mapping[str, Any], depth: int) -> Any:
@@ -72,7 +76,7 @@ def make_string(validator: validators.String, definitions: Mapping[str, Any], de
     """Return a text."""
     if validator.enum:
         return str(validator.enum[0])
-    text = MOMENTS.get(validator.format) or FORMATS.get(validator.format, TEXT)
+    text = MOMENTS.get(validator.format) or FORMAT_EXAMPLES.get(validator.format, TEXT)
     if validator.pattern is not None:
         text = matching(validator.pattern, validator.min_length or 0)
     elif len(text) < (validator.min_length or 0):

@@ -10,12 +10,12 @@ from apistar_ws.messages.codecs import primitive
 from apistar_ws.messages.validation import is_message_type
 
 #: Where the schemas of types are.
-PLACE = '#/components/schemas/'
+REFERENCE_PREFIX = '#/components/schemas/'
 NAME_IS_FREE = re.compile(r'[^\w.-]')
 #: What Python's regular expressions have and those of JSON Schema (ECMA-262) have not.
 PYTHON_ONLY = re.compile(r'\(\?P|\(\?[aiLmsux]+[):-]|\(\?\(|\(\?#|\(\?>|\\[AZ]|[*+?}]\+')
 #: API Star's time has no zone, so it is not the ``time`` of JSON Schema, nor need its date-time have one.
-FORMATS = {'datetime': 'date-time', 'time': 'partial-time'}
+JSON_FORMATS = {'datetime': 'date-time', 'time': 'partial-time'}
 
 JSON = Dict[str, Any]
 #: Validators that take no null unless they say so.
@@ -51,14 +51,16 @@ class Schemas:
             schema.update(self._inline(validator, {**definitions, name: declared}))
             if is_message_type(declared) and declared.__doc__:
                 schema.setdefault('description', declared.__doc__.strip())
-        return {'$ref': PLACE + self._names[declared]}
+        return {'$ref': REFERENCE_PREFIX + self._names[declared]}
 
     def _inline(self, validator: Any, definitions: Mapping[str, Any]) -> JSON:
         if isinstance(validator, validators.Ref):
             return self._nullable(validator, self.of(definitions[validator.ref], definitions))
         describe = next((makes for kind, makes in KINDS if isinstance(validator, kind)), described_any)
         schema = describe(validator, lambda part: self.of(part, definitions))
-        return self._nullable(validator, {**schema, **annotations(validator), **given(enum=plain(schema.get('enum')))})
+        return self._nullable(
+            validator, {**schema, **annotations(validator), **given(enum=jsonable(schema.get('enum')))}
+        )
 
     def _nullable(self, validator: Any, schema: JSON) -> JSON:
         if not getattr(validator, 'allow_null', False):
@@ -83,21 +85,21 @@ Part = Callable[[Any], JSON]
 def annotations(validator: Any) -> JSON:
     """Return title, description and default of a validator."""
     schema = {
-        name: plain(getattr(validator, name)) for name in ('title', 'description') if getattr(validator, name, '')
+        name: jsonable(getattr(validator, name)) for name in ('title', 'description') if getattr(validator, name, '')
     }
     if validator.has_default():
         default = primitive(validator.default)
         if is_json(default):
-            schema['default'] = plain(default)
+            schema['default'] = jsonable(default)
     return schema
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return ``value`` as JSON and UTF-8 can hold it; anything else becomes text."""
     if isinstance(value, dict):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
+        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, str):
         return value.encode('utf-8', 'replace').decode()
     return value if is_json(value) else str(value)
@@ -123,7 +125,7 @@ def described_string(validator: validators.String, part: Part) -> JSON:
     schema = given(
         type='string', minLength=validator.min_length, maxLength=validator.max_length,
         enum=None if validator.enum is None else list(dict.fromkeys(validator.enum)),
-        format=FORMATS.get(validator.format, validator.format),
+        format=JSON_FORMATS.get(validator.format, validator.format),
     )  # fmt: skip
     if pattern is not None and PYTHON_ONLY.search(pattern):
         return {**schema, 'description': 'Matches /%s/, a regular expression of Python.' % pattern}

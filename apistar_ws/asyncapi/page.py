@@ -11,7 +11,7 @@ from apistar.exceptions import NoReverseMatch
 from markupsafe import Markup
 
 from apistar_ws.asyncapi.arguments import Argument
-from apistar_ws.asyncapi.document import JSON_TYPE, Description, Message, sample
+from apistar_ws.asyncapi.document import JSON_TYPE, Description, MessageDescription, sample
 from apistar_ws.asyncapi.jsonschema import Schemas
 from apistar_ws.asyncapi.urls import asset_url, relative
 
@@ -68,7 +68,7 @@ def render(
         styles=[*theme(static_url, here), relative(here, asset_url(here, 'console.css'))],
         links=links,
         explains=explains,
-        routes=[shown(item, schemas) for item in described],
+        routes=[shown_route(item, schemas) for item in described],
     )
 
 
@@ -104,7 +104,7 @@ def asset(name: str) -> bytes:
     return text_of('static', name).encode()
 
 
-def shown(item: Description, schemas: Schemas) -> Dict[str, Any]:
+def shown_route(item: Description, schemas: Schemas) -> Dict[str, Any]:
     """Return what the template shows of a route."""
     return {
         'id': item.id,
@@ -133,7 +133,7 @@ def field(argument: Argument) -> Field:
     return Field(argument.name, argument.place, argument.schema['type'], argument.required, value, placeholder)
 
 
-def shown_message(message: Message) -> Shown:
+def shown_message(message: MessageDescription) -> Shown:
     """Return a message as it is shown."""
     return Shown(message.title, json.dumps(message.payload, indent=2, ensure_ascii=False) if message.payload else 'any')
 
@@ -166,7 +166,7 @@ def needed(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
     return found
 
 
-def filled_in(messages: List[Message]) -> List[Tuple[Message, str]]:
+def filled_in(messages: List[MessageDescription]) -> List[Tuple[MessageDescription, str]]:
     """Return messages, each with an example as it is sent."""
     return [
         (message, json.dumps(message.example, indent=2, ensure_ascii=False) if message.content_type == JSON_TYPE and

@@ -14,9 +14,9 @@ from apistar_ws.settings import is_subprotocols
 from apistar_ws.types import Message, Scope
 
 #: Characters of the body of a denial that are shown.
-LONGEST = 20_000
+MAX_BODY_SHOWN = 20_000
 #: Seconds that a handshake may take.
-PATIENCE = 5.0
+DRY_RUN_TIMEOUT = 5.0
 #: What a path and a query are made of.
 URL = re.compile('/[!-~]*')
 #: What a handshake has of the request that asks for it, of ASGI and of nobody else.
@@ -42,20 +42,20 @@ async def denial_response(lifecycle: Lifecycle, scope: Scope, body: bytes) -> ht
     if headers.get(b'content-type', b'').partition(b';')[0].strip() != b'application/json':
         return http.JSONResponse('Expected application/json', 415)
     try:
-        handshake = handshake_scope(scope, asked_for(body))
+        handshake = replayed_scope(scope, asked_for(body))
     except Malformed as exc:
         return http.JSONResponse(str(exc), 400)
     answer = Answer()
     task = asyncio.ensure_future(lifecycle.dry_run().serve(handshake, answer.receive, answer.send))
     try:
         # A hook that hangs must not outlive who has asked.
-        await asyncio.wait({task}, timeout=PATIENCE)
+        await asyncio.wait({task}, timeout=DRY_RUN_TIMEOUT)
     finally:
         is_over = task.done()
         task.cancel()
-        await asyncio.wait({task}, timeout=PATIENCE)
+        await asyncio.wait({task}, timeout=DRY_RUN_TIMEOUT)
     if not is_over:
-        return http.JSONResponse('The handshake was not answered within %g seconds' % PATIENCE, 504)
+        return http.JSONResponse('The handshake was not answered within %g seconds' % DRY_RUN_TIMEOUT, 504)
     task.result()
     return http.JSONResponse(answer.told(), headers={'Cache-Control': 'no-store'})
 
@@ -77,7 +77,7 @@ def asked_for(body: bytes) -> Tuple[str, List[str]]:
     return url, list(subprotocols)
 
 
-def handshake_scope(scope: Mapping[str, Any], asked: Tuple[str, List[str]]) -> Scope:
+def replayed_scope(scope: Mapping[str, Any], asked: Tuple[str, List[str]]) -> Scope:
     """Return the scope of a handshake of the client that has sent the request in ``scope``."""
     url, subprotocols = asked
     parts = urlsplit('http://host' + url)
@@ -129,5 +129,9 @@ class Answer:
         if first['type'] == 'websocket.close':
             return {'accepted': False, 'status': 403, 'body': ''}
         body = b''.join(message.get('body', b'') for message in self._messages[1:])
-        text = body[:LONGEST].decode('utf-8', 'replace')
-        return {'accepted': False, 'status': first['status'], 'body': text if len(body) <= LONGEST else text + ' …'}
+        text = body[:MAX_BODY_SHOWN].decode('utf-8', 'replace')
+        return {
+            'accepted': False,
+            'status': first['status'],
+            'body': text if len(body) <= MAX_BODY_SHOWN else text + ' …',
+        }

@@ -182,7 +182,7 @@ class Groups:
         check_options(key, position_key, on_lost, on_change)
         require_kept(name, settings, last, position_key)
         require_listed(name, settings, on_change is not None)
-        entry = Member(new_id(), plain(hub, info), time.time()) if settings.presence else None
+        entry = Member(new_id(), plain_data(hub, info), time.time()) if settings.presence else None
         block = Block(name)
         mailbox = self._mailbox(hub, ws, name, block)
         exclude_id = key_id(key) if key else mailbox.exclude_id
@@ -385,7 +385,7 @@ def position_of(since: Optional[str]) -> Optional[Position]:
     return position
 
 
-def plain(hub: Hub, info: Any) -> Any:
+def plain_data(hub: Hub, info: Any) -> Any:
     """Return ``info`` as others see it, after its way through JSON."""
     return None if info is None else hub.codec.loads(hub.codec.dumps(info))
 

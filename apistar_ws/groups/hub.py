@@ -11,7 +11,7 @@ from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionL
 from apistar_ws.groups.mailbox import Membership
 from apistar_ws.groups.outbox import Outbox
 from apistar_ws.groups.payload import Position, decode
-from apistar_ws.groups.presence import OnChange, Watch
+from apistar_ws.groups.presence import OnPresence, PresenceWatch
 from apistar_ws.groups.receivers import Closing
 from apistar_ws.groups.sequence import Counters, GroupSequence, SharedReads
 from apistar_ws.groups.settings import GroupSettings, Namespaces
@@ -21,7 +21,7 @@ from apistar_ws.messages.codecs import JSONCodec
 logger = logging.getLogger('apistar_ws')
 
 #: Seconds that leaving waits for the engine.
-TIME_TO_LEAVE = 1.0
+LEAVE_TIMEOUT = 1.0
 
 
 class Hub:
@@ -45,7 +45,7 @@ class Hub:
         #: By the identity of a WebSocket or function, what it has joined.
         self.joined: Dict[Any, List[Membership]] = {}
         self._sequences: Dict[str, GroupSequence] = {}
-        self._watches: Dict[str, Watch] = {}
+        self._watches: Dict[str, PresenceWatch] = {}
         self._present: Dict[str, Dict[str, Member]] = {}
         self._log = RouteLog()
 
@@ -150,7 +150,7 @@ class Hub:
         withdrawn = None if entry is None else self._withdraw_later(member.group, entry)
         await member.mailbox.leave(member)
         if withdrawn is not None:
-            await asyncio.wait({withdrawn}, timeout=TIME_TO_LEAVE)
+            await asyncio.wait({withdrawn}, timeout=LEAVE_TIMEOUT)
 
     async def _withdraw(self, name: str, id: str) -> None:
         with contextlib.suppress(GroupsUnavailable):
@@ -169,14 +169,14 @@ class Hub:
         self.counters.dropped += 1
         self._log.tell(logging.INFO, 'The group %r: messages are dropped, a member does not read.', member.group)
 
-    async def watch(self, member: Membership, on_change: OnChange) -> None:
+    async def watch(self, member: Membership, on_change: OnPresence) -> None:
         """Tell ``member`` who else is in its group, from now on.
 
         :raises GroupsUnavailable: if the engine is away.
         """
         watch = self._watches.get(member.group)
         if watch is None:
-            watch = self._watches[member.group] = Watch(member.group, self.engine)
+            watch = self._watches[member.group] = PresenceWatch(member.group, self.engine)
         await watch.add(member, on_change)
 
     def unwatch(self, member: Membership) -> None:

@@ -14,7 +14,7 @@ from apistar_ws.types import Data
 #: Messages of one group after which those of another have their turn.
 MESSAGES_PER_TURN = 100
 #: Seconds that leaving waits for a message that is being sent.
-TIME_TO_LEAVE = 1.0
+DELIVERY_TIMEOUT = 1.0
 
 Notice = Callable[[], Awaitable[None]]
 
@@ -98,9 +98,9 @@ class Membership:
         self.lost: Optional[MessagesLost] = None
         self._is_told = False
         #: Takes it out of what is sent to the group.
-        self.on_detach: Callable[[Membership], None] = nothing
+        self.on_detach: Callable[[Membership], None] = no_interest
         #: Notes a message that was dropped.
-        self.on_drop: Callable[[Membership], None] = nothing
+        self.on_drop: Callable[[Membership], None] = no_interest
         self.served: Optional['asyncio.Future[None]'] = None
 
     def release(self) -> None:
@@ -172,7 +172,7 @@ class Membership:
         self.size = 0
 
 
-def nothing(member: Membership) -> None:
+def no_interest(member: Membership) -> None:
     """Do nothing."""
 
 
@@ -281,7 +281,7 @@ class Mailbox:
         try:
             if self._serving is member and not is_inside:
                 member.served = asyncio.get_running_loop().create_future()
-                await asyncio.wait({member.served}, timeout=TIME_TO_LEAVE)
+                await asyncio.wait({member.served}, timeout=DELIVERY_TIMEOUT)
         finally:
             if not self.memberships:
                 self._stop(is_inside)

@@ -11,7 +11,7 @@ from apistar_ws.messages.codecs import JSONCodec
 from apistar_ws.types import Data
 
 #: The first byte of a payload; another one is of a version that this one cannot read.
-VERSION = b'1'
+PAYLOAD_VERSION = b'1'
 TEXT, BYTES, OBJECT = b't', b'b', b'o'
 POSITION = re.compile('([0-9a-f]{16})-([0-9]{1,15})')
 
@@ -55,7 +55,7 @@ class Outgoing:
 
     def __init__(self, name: str, kind: bytes, data: bytes, exclude: str = '') -> None:
         self.name = name
-        self.head = VERSION + kind
+        self.head = PAYLOAD_VERSION + kind
         self.tail = b'.%s\n%s' % (exclude.encode(), data)
         self.size = len(data)
 
@@ -148,7 +148,7 @@ def decode(payload: bytes) -> Incoming:
     """
     head, found, data = payload.partition(b'\n')
     kind = head[1:2]
-    if not found or head[:1] != VERSION or kind not in (TEXT, BYTES, OBJECT):
+    if not found or head[:1] != PAYLOAD_VERSION or kind not in (TEXT, BYTES, OBJECT):
         raise ValueError('A payload of an unknown version.')
     epoch, offset, exclude = head[2:].decode('ascii').split('.')
     position = Position(epoch, int(offset)) if epoch else None

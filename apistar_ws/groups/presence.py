@@ -9,7 +9,7 @@ from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.mailbox import Membership
 
 #: Seconds between two reports of a group.
-INTERVAL = 1.0
+REPORT_INTERVAL = 1.0
 
 
 class MembersChanged(NamedTuple):
@@ -21,10 +21,10 @@ class MembersChanged(NamedTuple):
     left: List[Member] = []
 
 
-OnChange = Callable[[MembersChanged], Awaitable[None]]
+OnPresence = Callable[[MembersChanged], Awaitable[None]]
 
 
-class Watch:
+class PresenceWatch:
     """Tells members of one group who else is in it, at most once a second.
 
     :param name: the group.
@@ -34,7 +34,7 @@ class Watch:
     def __init__(self, name: str, engine: Engine) -> None:
         self._name = name
         self._engine = engine
-        self._told: Dict[Membership, OnChange] = {}
+        self._told: Dict[Membership, OnPresence] = {}
         self._known: Optional[Dict[str, Member]] = None
         self._joined: Dict[str, Member] = {}
         self._left: Dict[str, Member] = {}
@@ -49,7 +49,7 @@ class Watch:
     def __len__(self) -> int:
         return len(self._told)
 
-    async def add(self, member: Membership, on_change: OnChange) -> None:
+    async def add(self, member: Membership, on_change: OnPresence) -> None:
         """Tell ``member`` from now on, beginning with all members.
 
         :raises GroupsUnavailable: if the engine is away.
@@ -103,7 +103,7 @@ class Watch:
         self._note(joined, left)
         if (self._joined or self._left) and self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(loop.time(), self._reported_at + INTERVAL), self._report_changes)
+            self._timer = loop.call_at(max(loop.time(), self._reported_at + REPORT_INTERVAL), self._report_changes)
 
     def _note(self, joined: Sequence[Member], left: Sequence[str]) -> None:
         assert self._known is not None
@@ -140,7 +140,7 @@ class Watch:
             tell(member, on_change, MembersChanged(list(known.values())))
 
 
-def tell(member: Membership, on_change: OnChange, change: MembersChanged) -> None:
+def tell(member: Membership, on_change: OnPresence, change: MembersChanged) -> None:
     """Have ``member`` told, when its mailbox has a turn."""
 
     async def call() -> None:

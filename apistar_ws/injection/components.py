@@ -41,7 +41,7 @@ class WebSocketComponent(Component):  # type: ignore[misc]
         return WebSocket(scope, receive, send, self.settings)
 
 
-class HandshakeMethod(Component):  # type: ignore[misc]
+class HandshakeMethodComponent(Component):  # type: ignore[misc]
     """Supplies ``http.Method``: a handshake is a GET (RFC 6455 section 4.1)."""
 
     def resolve(self) -> http.Method:
@@ -159,7 +159,7 @@ NO_QUERY_PARAMS = http.QueryParams()
 REQUEST_COMPONENTS: Tuple[Component, ...] = (RequestPath(), RequestURL(), HeadersComponent())
 HANDSHAKE_COMPONENTS: Tuple[Component, ...] = (
     RequestPath(),
-    HandshakeMethod(),
+    HandshakeMethodComponent(),
     HandshakeURL(),
     HandshakeHost(),
     HandshakePort(),

@@ -28,7 +28,7 @@ Handler = Callable[..., Awaitable[Any]]
 REQUEST_HOOK_NAMES = ('on_request', 'on_response', 'on_error')
 HOOK_NAMES = (*REQUEST_HOOK_NAMES, 'on_startup', 'on_shutdown')
 #: Combinations of hooks and components that are remembered; an application has a few.
-REMEMBERED = 1000
+MAX_PLANS = 1000
 NO_ALIASES: Mapping[Any, str] = MappingProxyType({})
 
 
@@ -125,7 +125,7 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
 
 def forget_if_many(remembered: Dict[Any, Any]) -> None:
     """Keep what is remembered within bounds, where hooks make new functions for each connection."""
-    if len(remembered) >= REMEMBERED:
+    if len(remembered) >= MAX_PLANS:
         remembered.clear()
 
 

@@ -338,7 +338,7 @@ def refuse(condition: str) -> str:
     return 'if %s: raise Refused' % condition
 
 
-def shown(validator: Any, value: Any) -> Any:
+def literal(validator: Any, value: Any) -> Any:
     """Return a property as an instance shows it: dates and times as text."""
     if value is not None and validator.format in validators.FORMATS:
         value = validators.FORMATS[validator.format].to_string(value)
@@ -469,4 +469,4 @@ def require_own(validator: Any, seen: Optional[Set[int]] = None) -> None:
 
 
 #: What the lines of a source call.
-NAMES = {function.__name__: function for function in (Refused, isfinite, primitive, shown, timestamp)}
+NAMES = {function.__name__: function for function in (Refused, isfinite, primitive, literal, timestamp)}

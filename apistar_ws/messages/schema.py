@@ -17,7 +17,7 @@ from apistar_ws.messages.validation import is_failed_uniqueness, is_message_type
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
 #: Types of single messages that are remembered.
-REMEMBERED = 256
+MAX_SCHEMAS = 256
 #: What a list of values is annotated with.
 LISTS = (list, tuple, set, frozenset, collections.abc.Sequence)
 UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
@@ -109,7 +109,7 @@ class Schema:
         return ' or '.join(getattr(choice, '__name__', type(choice).__name__) for choice in choices)
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
+@functools.lru_cache(maxsize=MAX_SCHEMAS)
 def remembered_schema(declared: Any) -> Schema:
     """Return the schema of a type, made once."""
     return Schema(declared)

@@ -62,7 +62,7 @@ class Declaration(NamedTuple):
 
 
 #: What a plain ``Route`` says, whose handler connects by itself.
-PLAIN = Declaration(url='', connect=False)
+UNDECORATED = Declaration(url='', connect=False)
 
 
 class BoundWebSocketHandler(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
@@ -259,7 +259,7 @@ def declaration_for(handler: Any, url: str) -> Declaration:
     :raises ConfigurationError: if that cannot be told.
     """
     if not is_marked(handler):
-        return PLAIN
+        return UNDECORATED
     declarations: Tuple[Declaration, ...] = handler.declarations
     candidates = [declared for declared in declarations if declared.url == url]
     candidates += sorted(

@@ -38,7 +38,7 @@ MOST_STEPS = 1_000_000
 SEGMENT = re.compile('{[^}+]+}')
 
 Target = TypeVar('Target')
-PathParams = Dict[str, Any]
+MatchedParams = Dict[str, Any]
 
 
 class NamedRoute(NamedTuple):
@@ -128,10 +128,10 @@ class Segments(Generic[Target]):
         else:
             self.parameter[2].add(parts[1:], converters, target)
 
-    def match(self, parts: Sequence[str]) -> Optional[Tuple[Target, PathParams]]:
+    def match(self, parts: Sequence[str]) -> Optional[Tuple[Target, MatchedParams]]:
         """Return the target of a path and its parameters, or None if only the whole map can tell."""
         node = self
-        params: PathParams = {}
+        params: MatchedParams = {}
         for part in parts:
             if node.ambiguous:
                 return None
@@ -223,7 +223,7 @@ class WebSocketRouter(Generic[Target]):
         self._budget = Budget(url for url, _, _, _ in targets)
         self.remembered = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
 
-    def lookup(self, path: str) -> Tuple[Target, PathParams]:
+    def lookup(self, path: str) -> Tuple[Target, MatchedParams]:
         """Return the target of a path and its parameters.
 
         :raises NotFound: API Star's, if there is none.
@@ -231,10 +231,10 @@ class WebSocketRouter(Generic[Target]):
         """
         return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
 
-    def _lookup(self, path: str) -> Tuple[Target, PathParams]:
+    def _lookup(self, path: str) -> Tuple[Target, MatchedParams]:
         return self._segments.match(path.split('/')) or self._match(path)
 
-    def _match(self, path: str) -> Tuple[Target, PathParams]:
+    def _match(self, path: str) -> Tuple[Target, MatchedParams]:
         refuse_relative(path)
         self._budget.refuse_costly(path)
         try:

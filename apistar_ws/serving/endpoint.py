@@ -105,7 +105,7 @@ class Endpoint:
     def without_handler(self) -> 'Endpoint':
         """Return one that does the same up to the accept, and whose handler does nothing."""
         rehearsed = copy.copy(self)
-        rehearsed.connect, rehearsed.handler = True, nothing
+        rehearsed.connect, rehearsed.handler = True, do_nothing
         # It needs a place, and takes none.
         rehearsed.connections = set(self.connections)
         rehearsed.leave = rehearsed.connections.discard
@@ -119,7 +119,7 @@ class Endpoint:
         return ServiceUnavailable()
 
 
-async def nothing(**arguments: Any) -> None:
+async def do_nothing(**arguments: Any) -> None:
     """Do nothing, in place of a handler."""
 
 

@@ -25,7 +25,7 @@ from apistar_ws.types import Receive, Scope, Send
 logger = logging.getLogger('apistar_ws')
 
 #: Where the injector puts what ``StartupResourcesComponent`` supplies.
-OPENED = OpenedResources.__name__.lower()
+STARTUP_RESOURCES = OpenedResources.__name__.lower()
 #: Seconds that handlers have to end after the last close.
 DRAIN_LINGER = 5.0
 #: Seconds between two checks whether they have.
@@ -143,9 +143,9 @@ class Startup:
         try:
             await self._injector.run_async([func], state)
         except BaseException as exc:
-            await close_rest(state.get(OPENED) or OpenedResources(), exc)
+            await close_rest(state.get(STARTUP_RESOURCES) or OpenedResources(), exc)
             raise
-        await close_all(state.get(OPENED) or OpenedResources(), functools.partial(note_failure, state))
+        await close_all(state.get(STARTUP_RESOURCES) or OpenedResources(), functools.partial(note_failure, state))
 
     async def ensure(self) -> None:
         """Start, if nobody has: where a server has no lifespan, the first request does it, and the others wait.

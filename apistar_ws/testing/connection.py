@@ -12,7 +12,7 @@ from apistar import http
 
 from apistar_ws.testing.calls import AsyncOpening, warn_of_misspelt_query
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
-from apistar_ws.testing.scope import HeaderPart, decode_headers, handshake_scope
+from apistar_ws.testing.scope import HeaderPart, handshake_scope, header_pairs
 from apistar_ws.testing.tasks import describe_task, start_tracking, started_tasks, stop_tracking
 from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data, Message
@@ -65,12 +65,12 @@ class Connection:
         message = await self._next('an answer to the handshake')
         if message['type'] == 'websocket.accept':
             self.subprotocol = message.get('subprotocol')
-            self.headers = decode_headers(message.get('headers', []))
+            self.headers = header_pairs(message.get('headers', []))
             return
         await self._end()
         if message['type'] == 'websocket.http.response.start':
             body = b''.join([message.get('body', b'') for message in self._waiting()])
-            raise HandshakeDenied(message['status'], decode_headers(message.get('headers', [])), body)
+            raise HandshakeDenied(message['status'], header_pairs(message.get('headers', [])), body)
         raise HandshakeDenied(HTTPStatus.FORBIDDEN)
 
     async def send(self, data: Data) -> None:

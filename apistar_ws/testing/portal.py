@@ -23,7 +23,7 @@ from apistar_ws.testing.waits import wait
 T = TypeVar('T')
 
 #: Seconds that what runs on the loop is given to end.
-TIMEOUT = 2.0
+STOP_TIMEOUT = 2.0
 #: Interruptions that what blocks may catch before the process ends, since a test without an end is worse.
 MOST_INTERRUPTIONS = 3
 
@@ -126,7 +126,7 @@ class Portal:
         """End the loop and what runs on it, unless it is blocked."""
         if not self.loop.is_closed() and not self.loop.is_running():
             with contextlib.suppress(WaitTimeout):
-                self.call(end_tasks(), 2 * TIMEOUT)
+                self.call(end_tasks(), 2 * STOP_TIMEOUT)
             self.loop.close()
 
 
@@ -142,4 +142,4 @@ async def end_tasks() -> None:
     for task in running:
         task.cancel()
     if running:
-        await wait(running, TIMEOUT)
+        await wait(running, STOP_TIMEOUT)

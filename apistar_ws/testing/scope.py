@@ -69,6 +69,6 @@ def name_as_text(name: HeaderPart) -> str:
     return name if isinstance(name, str) else name.decode('utf-8', 'surrogateescape')
 
 
-def decode_headers(pairs: Iterable[Tuple[bytes, bytes]]) -> http.Headers:
+def header_pairs(pairs: Iterable[Tuple[bytes, bytes]]) -> http.Headers:
     """Return the headers of a message of the application."""
     return http.Headers([(name.decode(), value.decode()) for name, value in pairs])

@@ -9,7 +9,7 @@ from apistar_ws.testing.waits import wait
 from apistar_ws.types import Message
 
 #: Seconds that an application may take to start, and to stop.
-TIMEOUT = 10.0
+LIFESPAN_TIMEOUT = 10.0
 
 
 class Lifespan:
@@ -51,9 +51,9 @@ class Lifespan:
             return
         self._to_app.put_nowait({'type': message_type})
         answer = asyncio.ensure_future(self._from_app.get())
-        if not await wait({answer, self._task}, TIMEOUT, asyncio.FIRST_COMPLETED):
+        if not await wait({answer, self._task}, LIFESPAN_TIMEOUT, asyncio.FIRST_COMPLETED):
             self._task.cancel()
-            raise WaitTimeout('Waited %g seconds for an answer to %s' % (TIMEOUT, message_type))
+            raise WaitTimeout('Waited %g seconds for an answer to %s' % (LIFESPAN_TIMEOUT, message_type))
         if answer.done() and answer.result()['type'].endswith('.failed'):
             await self._task
         elif self._task.done():

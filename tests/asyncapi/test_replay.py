@@ -9,7 +9,7 @@ from apistar import exceptions, http
 from apistar.server.components import Component
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from apistar_ws.asyncapi.replay import LONGEST, Answer
+from apistar_ws.asyncapi.replay import MAX_BODY_SHOWN, Answer
 from apistar_ws.testing import TestClient
 
 PAGE = '/docs/websockets/'
@@ -30,7 +30,7 @@ class Guard:
         if path == '/guarded':
             raise exceptions.Forbidden({'why': 'so', 'cookie': headers.get('cookie', '')})
         if path == '/long':
-            raise exceptions.Forbidden('x' * (LONGEST + 5))
+            raise exceptions.Forbidden('x' * (MAX_BODY_SHOWN + 5))
 
     def on_response(self, path: http.Path, response: http.Response):
         ran.append('on_response %d' % response.status_code)
@@ -152,7 +152,7 @@ def test_subprotocols_and_cookies_are_those_of_who_asks_and_no_cookie_comes_back
 
 def test_a_long_body_is_cut():
     body = ask(client_of(), '/long')[1]['body']
-    assert (len(body), body[-2:]) == (LONGEST + 2, ' …')
+    assert (len(body), body[-2:]) == (MAX_BODY_SHOWN + 2, ' …')
 
 
 def test_a_full_route_is_told_and_nobody_takes_a_place():
@@ -245,7 +245,7 @@ def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
                 finally:
                     ran.append('ended')
 
-    monkeypatch.setattr('apistar_ws.asyncapi.replay.PATIENCE', 0.1)
+    monkeypatch.setattr('apistar_ws.asyncapi.replay.DRY_RUN_TIMEOUT', 0.1)
     client = TestClient(ASyncApp(collect_routes(room), event_hooks=[Hanging], websocket_docs_explain=True))
     assert ask(client, '/rooms/5') == (504, 'The handshake was not answered within 0.1 seconds')
     assert ran == ['ended']

@@ -14,7 +14,7 @@ from apistar_ws.groups.engine import Member, Window
 from apistar_ws.groups.mailbox import Mailbox, Membership
 from apistar_ws.groups.outbox import MAX_WAITING_SIZE, Outbox
 from apistar_ws.groups.payload import BYTES, OBJECT, TEXT, Outgoing, Position, decode, parse_position
-from apistar_ws.groups.presence import Watch
+from apistar_ws.groups.presence import PresenceWatch
 from apistar_ws.groups.receivers import Closing
 from apistar_ws.groups.sequence import SharedReads
 from apistar_ws.groups.settings import GroupSettings
@@ -250,7 +250,7 @@ def watcher():
 
 @virtual
 async def test_changes_are_gathered_for_a_second_and_what_is_undone_is_not_told():
-    watch, (member, told) = Watch('a', Listing([ANN])), watcher()
+    watch, (member, told) = PresenceWatch('a', Listing([ANN])), watcher()
     await watch.add(member, told)
     await told.count(1)
     watch.take([BOB, EVE], [])
@@ -274,7 +274,7 @@ async def test_changes_are_gathered_for_a_second_and_what_is_undone_is_not_told(
 
 @virtual
 async def test_who_comes_between_two_reports_is_told_of_nothing_twice():
-    watch, (member, told), (late, late_told) = Watch('a', Listing([ANN])), watcher(), watcher()
+    watch, (member, told), (late, late_told) = PresenceWatch('a', Listing([ANN])), watcher(), watcher()
     await watch.add(member, told)
     await told.count(1)
     watch.take([BOB, EVE], [])
@@ -298,7 +298,7 @@ async def test_who_comes_between_two_reports_is_told_of_nothing_twice():
 @virtual
 async def test_what_changes_while_all_members_are_read_is_part_of_what_is_told_first():
     engine = Listing([ANN], GroupsUnavailable(), [ANN, BOB])
-    watch, (member, told), (other, other_told) = Watch('a', engine), watcher(), watcher()
+    watch, (member, told), (other, other_told) = PresenceWatch('a', engine), watcher(), watcher()
     engine.gate.clear()
     await watch.add(member, told)
     await watch.add(other, other_told)
@@ -320,7 +320,7 @@ async def test_what_changes_while_all_members_are_read_is_part_of_what_is_told_f
 
 @virtual
 async def test_a_member_that_is_lost_is_told_of_no_changes():
-    watch, (member, told) = Watch('a', Listing([ANN])), watcher()
+    watch, (member, told) = PresenceWatch('a', Listing([ANN])), watcher()
     await watch.add(member, told)
     member.lose('gone')
     await asyncio.sleep(1)

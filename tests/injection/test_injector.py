@@ -174,7 +174,7 @@ class TestArguments:
 
 
 async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr('apistar_ws.injection.injector.REMEMBERED', 10)
+    monkeypatch.setattr('apistar_ws.injection.injector.MAX_PLANS', 10)
     used = injector()
     for i in range(30):
         await used.run_async([(lambda: lambda: i)()], {'scope': {}})

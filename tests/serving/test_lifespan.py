@@ -390,7 +390,7 @@ class TestInTests:
         async def app(scope, receive, send):
             await asyncio.sleep(3600)
 
-        monkeypatch.setattr('apistar_ws.testing.starting.TIMEOUT', 0.01)
+        monkeypatch.setattr('apistar_ws.testing.starting.LIFESPAN_TIMEOUT', 0.01)
         with pytest.raises(AssertionError, match='Waited 0.01 seconds for an answer to lifespan.startup'):
             async with lifespan(app):
                 raise AssertionError('It has started.')  # pragma: no cover

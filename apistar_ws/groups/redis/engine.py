@@ -18,7 +18,7 @@ from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.redis.presence import RedisPresence
-from apistar_ws.groups.redis.scripts import HISTORY, KEPT_LONGER, PUBLISH, READ, TICK, Names
+from apistar_ws.groups.redis.scripts import HISTORY, KEPT_LONGER_MS, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.redis.session import Session, check_server, is_evicting, refusal, refuses_writes
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.interruption import TimeLimit
@@ -33,7 +33,7 @@ FIRST_DELAY, LAST_DELAY = 0.05, 0.5
 #: Seconds after which a session that fails was none that fails at once.
 SETTLED = 2.0
 #: Seconds between two ticks at most, and in which the probe of one has to come back.
-INTERVAL = 5.0
+TICK_INTERVAL = 5.0
 PROBE_TIMEOUT = 4.0
 #: Ticks in which all that is used is renewed, and how many of it at least in one.
 TICKS_TO_RENEW = 120
@@ -62,7 +62,7 @@ class RedisEngine:
         self._pool = connection_pool(url)
         self._names = Names(shared.prefix, int(self._pool.connection_kwargs.get('db') or 0))
         self.presence = RedisPresence(self._names, shared.lease, receiver.present)
-        self._interval = min(INTERVAL, shared.lease / 2)
+        self._interval = min(TICK_INTERVAL, shared.lease / 2)
         self._timeout = shared.publish_timeout
         self._namespaces = namespaces
         self._receiver = receiver
@@ -170,7 +170,7 @@ class RedisEngine:
             info = await session.open()
             check_server(info)
             # Fails where nothing can be written, and passes at the limit of memory.
-            await session.first(session.publishing.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER))
+            await session.first(session.publishing.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER_MS))
         if is_evicting(info) and self.state == 'starting':
             logger.warning(
                 'GroupsComponent: Redis has the policy %s, by which it may drop the keys of groups: members are told '
@@ -218,7 +218,7 @@ class RedisEngine:
         return self._session
 
     def _record_ms(self, settings: GroupSettings) -> int:
-        return int(settings.history_ttl * 1000) + KEPT_LONGER
+        return int(settings.history_ttl * 1000) + KEPT_LONGER_MS
 
     # Messages
 
@@ -369,7 +369,7 @@ class RedisEngine:
             used += (name, self._record_ms(settings) if settings.history else 0)
         alive = await session.publishing.script(
             TICK, [names.key('leases'), names.key('lease', lease), names.key('groups', lease)],
-            names.prefix, lease, self.presence.lease_ms, KEPT_LONGER,
+            names.prefix, lease, self.presence.lease_ms, KEPT_LONGER_MS,
             self._probe_channel, b'', names.channel('members', ''), *used,
         )  # fmt: skip
         if not await all_done([self._probe], PROBE_TIMEOUT):

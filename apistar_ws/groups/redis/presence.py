@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from apistar_ws.groups.engine import Member
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import new_id
-from apistar_ws.groups.redis.scripts import ANNOUNCE, COUNT, KEPT_LONGER, MEMBERS, RETIRE, WITHDRAW, Names
+from apistar_ws.groups.redis.scripts import ANNOUNCE, COUNT, KEPT_LONGER_MS, MEMBERS, RETIRE, WITHDRAW, Names
 from apistar_ws.groups.redis.session import Session
 
 logger = logging.getLogger('apistar_ws')
@@ -45,7 +45,7 @@ class RedisPresence:
         try:
             await session.asking.call('SET', self._names.key('lease', self.lease), 1, 'PX', self.lease_ms)
             await session.asking.call('SADD', self._names.key('leases'), self.lease)
-            await session.asking.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER)
+            await session.asking.call('PEXPIRE', self._names.key('leases'), KEPT_LONGER_MS)
             for name in list(self._present()):
                 await self._announce_again(session, name)
         except (RedisError, GroupsUnavailable) as exc:
@@ -83,7 +83,7 @@ class RedisPresence:
         joined = list(members)
         pairs = [part for member in joined for part in (member.id, json.dumps(member))]
         await session.asking.whole_script(
-            ANNOUNCE, self._keys(name), self.lease, name, KEPT_LONGER,
+            ANNOUNCE, self._keys(name), self.lease, name, KEPT_LONGER_MS,
             self._names.channel('members', name), json.dumps([joined, []]), *pairs,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ import hashlib
 from typing import NamedTuple
 
 #: Milliseconds that a record is kept longer than its messages, and that presence is kept; renewed while it is used.
-KEPT_LONGER = 3_600_000
+KEPT_LONGER_MS = 3_600_000
 
 
 class Names(NamedTuple):
@@ -29,7 +29,7 @@ class Names(NamedTuple):
         return ('%s:%d:%s:%s' % (self.prefix, self.database, kind, name)).encode()
 
 
-PLACE = """
+LUA_PLACE = """
 local function place(record, stream, run, epoch, ttl)
   local known = redis.call('HMGET', record, 'run', 'epoch', 'top')
   if known[1] == run and known[2] and known[3] then return known[2], tonumber(known[3]) end
@@ -78,7 +78,7 @@ class Script:
 #: place. Returns for each '+epoch.offset', '+' in a group without history, or the error behind '-', or behind '?' where
 #: the message may reach somebody all the same.
 PUBLISH = Script(
-    PLACE
+    LUA_PLACE
     + """
 local run, is_added = ARGV[1], false
 local function send(i)
@@ -122,7 +122,7 @@ return results
 #: Reads the place of a group, and the messages after an offset. KEYS: record, stream. ARGV: the run, a new epoch, for
 #: how many milliseconds the record is kept, the offset or nothing. Returns the epoch, the offset of the last, messages.
 READ = Script(
-    PLACE
+    LUA_PLACE
     + """
 local epoch, top = place(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 local found = {}
