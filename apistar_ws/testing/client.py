@@ -29,8 +29,7 @@ from apistar_ws.testing.connection import TIMEOUT, Connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
 from apistar_ws.testing.scope import HeaderPart, handshake_scope, name_as_text
-from apistar_ws.testing.starting import LIFESPAN_TIMEOUT
-from apistar_ws.testing.starting import Lifespan
+from apistar_ws.testing.starting import LIFESPAN_TIMEOUT, Lifespan
 from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data
 
