@@ -22,6 +22,12 @@ def is_shutdown(message: Message, scope: Scope) -> bool:
     return tuple(map(int, re.findall(r'\d+', version))) >= (2, 4)
 
 
+def is_clean_close(message: Message, scope: Scope) -> bool:
+    """Return whether a disconnect is the client's own close: not a lost connection, a limit or a shutdown."""
+    lost = (CloseCode.ABNORMAL_CLOSURE, CloseCode.MESSAGE_TOO_BIG)
+    return message.get('code') not in lost and not is_shutdown(message, scope)
+
+
 def message_data(message: Message) -> Data:
     """Return the text or the bytes of a message; servers may send both keys, one of them None."""
     text = message.get('text')

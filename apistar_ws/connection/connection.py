@@ -8,7 +8,7 @@ import logging
 from typing import Any, Callable, Mapping, Optional, Set
 
 from apistar_ws.codes import CloseCode, fit_reason
-from apistar_ws.connection.asgi import broken_limit, close_message, close_with_private_code, is_shutdown
+from apistar_ws.connection.asgi import broken_limit, close_message, close_with_private_code, is_clean_close, is_shutdown
 from apistar_ws.connection.ending import NO_ENDING, Ending
 from apistar_ws.connection.handshake import printable
 from apistar_ws.connection.pace import Pace
@@ -25,6 +25,8 @@ logger = logging.getLogger('apistar_ws')
 SETTLING_ITERATIONS = 10
 #: Seconds that a handshake may take before it is worth checking whether the client is still there.
 SLOW_HANDSHAKE = 0.001
+#: Seconds in which messages before a clean close are delivered, where the route has no ``backlog_timeout``.
+BACKLOG_TIMEOUT = 20.0
 #: Messages after which a handler that sends without pause yields to the other connections.
 SENDS_PER_YIELD = 1024
 
@@ -162,9 +164,20 @@ class Connection:
         if self.is_over:
             return
         was_open = self.state is OPEN
+        timeout = self.settings.backlog_timeout or BACKLOG_TIMEOUT
+        delivers = self.ahead is not None and self.ahead.is_read(timeout) and is_clean_close(message, self.scope)
         self.note_disconnect(message)
-        if not self.is_receiving and (not was_open or self.settings.cancel_on_disconnect):
+        if delivers:
+            self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
+        elif not self.is_receiving and (not was_open or self.settings.cancel_on_disconnect):
             self.interrupt()
+
+    def end_delivery(self) -> None:
+        """Drop what the handler has not received in time after a clean close."""
+        self.own_ending().delivers_until = None
+        if self.ahead is not None:
+            self.ahead.stop()
+            self.pull = not_open
 
     # Handshake
 
@@ -293,7 +306,7 @@ class Connection:
         return self.disconnect_error()
 
     def _not_open_error(self, call: str) -> Exception:
-        if self.is_over and self.settings.cancel_on_disconnect:
+        if self.is_over and self.settings.cancel_on_disconnect and self.ending.delivers_until is None:
             self.is_unfinished |= self.own_ending().note_call(call, self)
         if self.state is DISCONNECTED:
             return self.disconnect_error()
@@ -352,7 +365,9 @@ class Connection:
         """Receive for a handler that does not, to see the client leave."""
         if self.ahead is None:
             self.is_unfinished = True
-            self.ahead = ReadAhead(self.server_receive, self._keep, self._client_left)
+            # A handler that has received did so since the last check.
+            last_taken = asyncio.get_running_loop().time() if self.received else None
+            self.ahead = ReadAhead(self.server_receive, self._keep, self._client_left, last_taken)
             if self.state is OPEN:
                 self.pull = self._receive_ahead
         # A message may come at once, where tasks start eagerly.

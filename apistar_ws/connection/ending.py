@@ -24,7 +24,7 @@ class Ending:
     """
 
     __slots__ = (
-        'interruption', 'closing', 'denial', 'expires_at', 'is_refused', 'broke_limit', 'server_stops',
+        'interruption', 'closing', 'denial', 'expires_at', 'delivers_until', 'is_refused', 'broke_limit', 'server_stops',
         '_calls', '_is_postponed', '_postponed_until',
     )  # fmt: skip
 
@@ -37,6 +37,8 @@ class Ending:
         self.denial: Optional[Exception] = None
         #: When the connection expires, in seconds since the epoch.
         self.expires_at: Optional[float] = None
+        #: Until when the handler may receive what came before a clean close, in the loop's time.
+        self.delivers_until: Optional[float] = None
         #: Whether the handshake was answered with a denial.
         self.is_refused = False
         #: Whether the client broke a limit.

@@ -24,14 +24,20 @@ class ReadAhead:
     :param receive: the server's ``receive``.
     :param on_message: called with each message that comes; says whether it is kept.
     :param on_disconnect: called, once, with the ``websocket.disconnect`` message.
+    :param last_taken: when the handler has received before, in the loop's time, or None if it has not.
     """
 
     def __init__(
-        self, receive: Receive, on_message: Callable[[Message], bool], on_disconnect: Callable[[Message], None]
+        self,
+        receive: Receive,
+        on_message: Callable[[Message], bool],
+        on_disconnect: Callable[[Message], None],
+        last_taken: Optional[float] = None,
     ) -> None:
         self._receive = receive
         self._on_message = on_message
         self._on_disconnect = on_disconnect
+        self._last_taken = last_taken
         # A deque is 700 bytes when it is empty, and every handler that sleeps has one of these.
         self._messages: List[Message] = []
         self._size = 0
@@ -60,6 +66,12 @@ class ReadAhead:
         """How many messages the handler has not taken."""
         return len(self._messages)
 
+    def is_read(self, within: float) -> bool:
+        """Return whether there are messages that the handler will take: it has taken one in so many seconds."""
+        if not self._messages or self._last_taken is None:
+            return False
+        return asyncio.get_running_loop().time() - self._last_taken < within
+
     async def take(self) -> Optional[Message]:
         """Return the next message, waiting for it; None once it is for the handler to receive by itself."""
         while not self._messages and self._filling:
@@ -71,6 +83,7 @@ class ReadAhead:
         if not self._messages:
             return None
         message = self._messages.pop(0)
+        self._last_taken = asyncio.get_running_loop().time()
         self._size -= message_size(message)
         if self._messages:
             self.resume()

@@ -208,13 +208,18 @@ class Watch:
     # The end
 
     def _check_end(self, connection: Connection, observation: Observation, now: float) -> None:
+        is_stopping, delivers_until = self._is_stopping(connection), connection.ending.delivers_until
+        if delivers_until is not None:
+            if now < delivers_until and not is_stopping:
+                return
+            connection.end_delivery()
         # Another task of the handler may know: the handler has until the next check to end by itself.
         observation.checks_since_end += 1
         if observation.checks_since_end == 1:
             observation.last_cancel = now
         elif needs_interruption(connection):
             connection.interrupt()
-        if not self._is_stopping(connection):
+        if not is_stopping:
             observation.last_cancel = now
         elif now - observation.last_cancel >= SHUTDOWN_GRACE:
             observation.last_cancel = now

@@ -429,6 +429,16 @@ class TestSilence:
         assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 60 seconds')]
         assert (served.ws.close_code, served.ws.disconnected) == (1001, True)
 
+    @pytest.mark.parametrize('handler', [listen, sleep])
+    @pytest.mark.parametrize('phase', [0, 0.01, 0.1, 0.2, 0.24])
+    @virtual
+    async def test_close_is_half_a_second_late_at_most(self, handler, phase):
+        """Whenever the connection was opened, between two checks or just before one."""
+        await asyncio.sleep(phase)
+        served, opened = Served(handler, idle_timeout=5), now()
+        await served.ended(within=5.5)
+        assert served.ended_at - opened >= 5
+
     @virtual
     async def test_a_handler_that_sleeps_is_ended_when_its_client_is_silent(self):
         served = Served(sleep, idle_timeout=60)
@@ -501,6 +511,132 @@ class TestSilence:
         asyncio.get_running_loop().block(3)
         await asyncio.sleep(2)
         assert (served.seen, served.ended_at) == (['a'], None)
+
+
+@pytest.fixture
+def server():
+    class Server:
+        should_exit = False
+
+        def handle_exit(self, sig, frame):
+            """Stand for uvicorn's."""
+
+    server = Server()
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
+    yield server
+    signal.signal(signal.SIGTERM, before)
+
+
+async def save_slowly(ws, seen):
+    async for message in ws:
+        await asyncio.sleep(0.8)
+        seen.append(message)
+
+
+class TestCleanClose:
+    """Messages before a clean close reach a handler that has been receiving."""
+
+    def left(self, handler, close, count=5, **settings):
+        """Return a connection whose client sends some messages and leaves at once."""
+        served = Served(handler, **settings)
+        served.peer.add(*[text(str(number)) for number in range(count)], close)
+        return served
+
+    @virtual
+    async def test_unread_messages_are_delivered(self):
+        """They come in order, and the iteration ends with the last."""
+        served = self.left(save_slowly, disconnect(1000))
+        await served.ended(within=5 * 0.8 + 0.1)
+        assert served.seen == ['0', '1', '2', '3', '4']
+
+    @virtual
+    async def test_first_send_still_raises(self):
+        """A handler that replies learns of the end from its first reply, and may receive the rest."""
+
+        async def reply(ws, seen):
+            async for message in ws:
+                await asyncio.sleep(0.8)
+                seen.append(message)
+                try:
+                    await ws.send(message)
+                except WebSocketDisconnect as exc:
+                    seen.append(exc.code)
+
+        served = self.left(reply, disconnect(4000), count=3)
+        await served.ended(within=3)
+        assert served.seen == ['0', 4000, '1', 4000, '2', 4000]
+
+    @virtual
+    async def test_vain_sends_do_not_end_it(self):
+        """Calls on the closed connection are not counted while there is something to receive."""
+
+        async def reply(ws, seen):
+            async for message in ws:
+                seen.append(message)
+                await asyncio.sleep(0.1)
+                with contextlib.suppress(WebSocketDisconnect):
+                    await ws.send(message)
+
+        served = self.left(reply, disconnect(1000), count=30)
+        await served.ended(within=5)
+        assert served.seen == [str(number) for number in range(30)]
+
+    @pytest.mark.parametrize('settings, bound', [({'backlog_timeout': 2}, 2), ({'backlog_timeout': None}, 20)])
+    @virtual
+    async def test_delivery_ends_after_the_timeout(self, settings, bound):
+        """The handler is cancelled where it is, and receives no more."""
+        served = self.left(save_slowly, disconnect(1000), count=100, **settings)
+        await asyncio.sleep(bound)
+        assert served.ended_at is None
+        await served.ended()
+        assert (served.seen[-1], len(served.seen) < 40) == (asyncio.CancelledError, True)
+
+    @virtual
+    async def test_handler_that_survives_the_timeout_receives_no_more(self):
+        async def stubborn(ws, seen):
+            seen.append(await ws.receive())
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+            seen.append(await ws.receive())
+
+        served = self.left(stubborn, disconnect(1000), backlog_timeout=2)
+        await served.ended(within=4)
+        assert served.seen == ['0', WebSocketDisconnect]
+
+    @pytest.mark.parametrize('close', [disconnect(1006), disconnect(1009), SHUTDOWN])
+    @virtual
+    async def test_other_ends_cancel_at_once(self, close):
+        """A lost connection, a limit of the server and its shutdown deliver nothing."""
+        served = self.left(save_slowly, close)
+        await served.ended(within=1.5)
+        assert served.seen[-1] is asyncio.CancelledError
+
+    @virtual
+    async def test_handler_that_has_not_received_is_cancelled(self):
+        served = self.left(sleep, disconnect(1000))
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+
+    @virtual
+    async def test_handler_that_received_long_ago_is_cancelled(self):
+        async def receive_once(ws, seen):
+            seen.append(await ws.receive())
+            await asyncio.sleep(10_000)
+
+        served = Served(receive_once, backlog_timeout=5)
+        served.peer.add(text('a'))
+        await asyncio.sleep(10)
+        served.peer.add(text('b'), disconnect(1000))
+        await served.ended()
+        assert served.seen == ['a', asyncio.CancelledError]
+
+    @virtual
+    async def test_shutdown_ends_the_delivery(self, server):
+        served = self.left(save_slowly, disconnect(1000), count=100)
+        await asyncio.sleep(2)
+        server.should_exit = True
+        await served.ended(within=2)
+        assert served.seen[-1] is asyncio.CancelledError
 
 
 class TestSends:
@@ -657,19 +793,6 @@ class TestSends:
 
 class TestShutdown:
     """A server that goes down is asked whether it does, by what handles the signal, and says so by 1012."""
-
-    @pytest.fixture
-    def server(self):
-        class Server:
-            should_exit = False
-
-            def handle_exit(self, sig, frame):
-                """Stand for uvicorn's."""
-
-        server = Server()
-        before = signal.signal(signal.SIGTERM, server.handle_exit)
-        yield server
-        signal.signal(signal.SIGTERM, before)
 
     async def listen_and_linger(ws, seen):
         async for _ in ws:
@@ -853,6 +976,17 @@ class TestExpiry:
         await asyncio.sleep(99)
         assert served.peer.sent == [ACCEPT]
         await served.ended(within=2)
+        assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
+
+    @virtual
+    async def test_clock_that_jumps_is_noticed(self, monkeypatch):
+        """A machine that slept has its wall clock set forward; the loop's time goes on."""
+        served = Served(listen)
+        await asyncio.sleep(1)
+        served.ws.expires_at = 10_000
+        await asyncio.sleep(10)
+        monkeypatch.setattr('apistar_ws.connection.watch.wall_clock', lambda: now() + 20_000)
+        await served.ended(within=0.5)
         assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
 
     @virtual
