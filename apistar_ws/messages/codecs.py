@@ -3,14 +3,21 @@
 import datetime
 import json
 import sys
+import threading
 from json import encoder
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, TypeVar, Union
 
 from apistar import validators
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.exceptions import InvalidMessage
 
+T = TypeVar('T')
+
+#: Calls for the levels of a value that was read: 1024 by orjson, two for each in ``primitive``.
+ROOM = 3000
+#: The limit is the process's.
+RAISING = threading.Lock()
 LARGEST = sys.float_info.max
 FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
@@ -106,6 +113,21 @@ def is_encodable(text: str) -> bool:
     return True
 
 
+def with_room(func: Callable[[Any], T], value: Any) -> T:
+    """Return ``func(value)``, with a higher limit of recursion where it takes that: what was read can be sent."""
+    try:
+        return func(value)
+    except RecursionError:
+        """It was read with fewer calls around it, or takes more of them to write."""
+    with RAISING:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + ROOM)
+        try:
+            return func(value)
+        finally:
+            sys.setrecursionlimit(limit)
+
+
 class StandardCodec:
     """JSON by the standard library, written as API Star writes it: compact, in UTF-8, without NaN.
 
@@ -125,8 +147,8 @@ class StandardCodec:
         text = self._written(value)
         if text is None:
             # Another thread may have been inside; this one says what is wrong, if something is.
-            text = self._encode(value)
-        return text if is_encodable(text) else self._escape(value)
+            text = with_room(self._encode, value)
+        return text if is_encodable(text) else with_room(self._escape, value)
 
     dumps_primitives = dumps
 
@@ -160,11 +182,11 @@ class ForeignCodec:
 
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
-        return self.dumps_primitives(primitive(value))
+        return self.dumps_primitives(with_room(primitive, value))
 
     def dumps_primitives(self, value: Any) -> str:
         """Return as JSON text what holds nothing but what JSON knows."""
-        data = self._codec.dumps(value)
+        data = with_room(self._codec.dumps, value)
         return data if isinstance(data, str) else data.decode()
 
 
@@ -183,11 +205,28 @@ class OrjsonCodec(ForeignCodec):
         """Return ``value`` as JSON text."""
         try:
             text: str = self._dumps(value, primitive_object, self._option).decode()
-        except TypeError:
-            """It holds a key that is no text, or what is not JSON."""
+        except TypeError as exc:
+            if is_too_deep(exc):
+                return STANDARD_CODEC.dumps(value)
+            # It holds a key that is no text, or what is not JSON.
         else:
             return text
         return super().dumps(value)
+
+    def dumps_primitives(self, value: Any) -> str:
+        """Return as JSON text what holds nothing but what JSON knows."""
+        try:
+            text: str = self._codec.dumps(value).decode()  # type: ignore[union-attr]
+        except TypeError as exc:
+            if is_too_deep(exc):
+                return STANDARD_CODEC.dumps(value)
+            raise
+        return text
+
+
+def is_too_deep(exc: TypeError) -> bool:
+    """Return whether orjson could not write a value because of its depth: it reads 1024 levels, and writes 254."""
+    return 'Recursion limit' in str(exc)
 
 
 JSONCodec = Union[StandardCodec, ForeignCodec]

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import enum
 import json
+import sys
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,9 +17,10 @@ from apistar.exceptions import ConfigurationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apistar_ws import InvalidMessage
+from apistar_ws import ASyncApp, InvalidMessage, WebSocket, collect_routes, websocket_route
 from apistar_ws.messages.codecs import STANDARD_CODEC, ForeignCodec, StandardCodec, decode_json, json_codec
 from apistar_ws.messages.schema import Schema
+from apistar_ws.testing import connect
 
 
 class Order(types.Type):
@@ -143,6 +145,90 @@ def test_what_is_not_json_is_named_with_its_position(data, detail):
 def test_hostile_json_is_an_invalid_message_like_any_other(data):
     with pytest.raises(InvalidMessage, match='^Malformed JSON'):
         decode_json(STANDARD_CODEC, data)
+
+
+class ForeignJSON:
+    """A codec of the user's own, which knows nothing of API Star."""
+
+    loads = staticmethod(orjson.loads)
+    dumps = staticmethod(json.dumps)
+
+
+DEEP = {'array': ('[', ']'), 'object': ('{"a":', '}')}
+
+
+def deepest(codec, begin, end):
+    """Return the deepest text that ``codec`` reads."""
+    text = begin * 1100 + '1' + end * 1100
+    while True:
+        try:
+            decode_json(codec, text)
+        except InvalidMessage:
+            text = text[len(begin) : -len(end)]
+        else:
+            return text
+
+
+@pytest.mark.parametrize('kind', DEEP)
+@pytest.mark.parametrize('codec', [STANDARD_CODEC, json_codec(orjson), json_codec(ForeignJSON())])
+def test_whatever_is_read_can_be_written(codec, kind):
+    """The deepest value that comes in goes out, also with more calls around it."""
+    text = deepest(codec, *DEEP[kind])
+    value = decode_json(codec, text)
+
+    def write(calls):
+        return write(calls - 1) if calls else [codec.dumps(value), codec.dumps_primitives(value)]
+
+    limit = sys.getrecursionlimit()
+    assert [written.replace(' ', '') for written in write(20)] == [text, text]
+    assert sys.getrecursionlimit() == limit
+
+
+async def test_deep_messages_are_echoed():
+    """A handler with orjson sends back what it has received, declared or not, and does not fail."""
+
+    @websocket_route('/any', json=orjson)
+    async def echo(ws: WebSocket):
+        await ws.send_json(await ws.receive_json())
+
+    @websocket_route('/object', json=orjson, receives=validators.Object(), sends=validators.Object())
+    async def declared(ws: WebSocket):
+        await ws.send(await ws.receive())
+
+    app = ASyncApp(collect_routes(echo, declared))
+    for url, levels in (('/any', 300), ('/any', 1000), ('/object', 300)):
+        text = '{"a":' * levels + '1' + '}' * levels
+        async with connect(app, url) as ws:
+            await ws.send(text)
+            assert await ws.receive() == text
+
+
+@pytest.mark.parametrize('levels', [300, 1000])
+def test_deep_values_may_hold_what_orjson_does_not_know(levels):
+    """Keys that are no text, dates and halves of surrogate pairs are written where orjson stops."""
+    value = {1: datetime.date(2018, 9, 25), 'half': '\ud800'}
+    for _ in range(levels):
+        value = [value]
+    expected = '[' * levels + r'{"1":"2018-09-25","half":"\ud800"}' + ']' * levels
+    assert json_codec(orjson).dumps(value) == expected
+
+
+def test_other_refusals_of_orjson_stay():
+    """What is not JSON is refused as before, declared or not."""
+    for write in (json_codec(orjson).dumps, json_codec(orjson).dumps_primitives):
+        with pytest.raises(TypeError, match='not JSON serializable'):
+            write([object()])
+
+
+def test_circles_end_without_room_for_them():
+    """A value that holds itself is refused, and the limit of recursion is what it was."""
+    circle = []
+    circle.append(circle)
+    limit = sys.getrecursionlimit()
+    for codec in (json_codec(orjson), json_codec(ForeignJSON())):
+        with pytest.raises((ValueError, RecursionError)):
+            codec.dumps(circle)
+    assert sys.getrecursionlimit() == limit
 
 
 @pytest.mark.parametrize('codec', [STANDARD_CODEC, json_codec(orjson)])
