@@ -145,6 +145,11 @@ def is_converted(parameter: inspect.Parameter, url: str) -> bool:
     return parameter.name in path_names(url) and parameter.annotation in kinds
 
 
+def is_websocket_of_users(annotation: Any) -> bool:
+    """Return whether an argument is a WebSocket of a class of the user's own."""
+    return isinstance(annotation, type) and issubclass(annotation, WebSocket) and annotation is not WebSocket
+
+
 def is_deferred(parameter: inspect.Parameter) -> bool:
     """Tell whether ``parameter`` stands for arguments that the handler resolves by itself."""
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
@@ -158,11 +163,13 @@ class Arguments:
     :param handler: the handler, as the user wrote it.
     :param injector: resolves what it asks for.
     :param url: the whole URL of its route, with the prefix of each ``Include`` around it.
+    :param connect: whether it is connected before it runs.
     :raises ConfigurationError: for an argument that no component supplies, or that a WebSocket cannot.
     """
 
-    def __init__(self, handler: Any, injector: ASyncInjector, url: str) -> None:
+    def __init__(self, handler: Any, injector: ASyncInjector, url: str, connect: bool = True) -> None:
         self._name = describe_handler(handler)
+        self._connect = connect
         self._injector = injector
         self._plans: Dict[Any, Plan] = {}
         signature = handler_signature(handler, injector.components)
@@ -213,6 +220,33 @@ class Arguments:
             if not suppliers or not str(exc).startswith('No component able'):
                 raise
             raise ConfigurationError('%s Add %s to components.' % (exc, suppliers)) from None
+        self._refuse_own_connections()
+
+    def _refuse_own_connections(self) -> None:
+        """Refuse what would receive the handshake, which the application has received: it would wait for ever."""
+        steps, keywords = self._steps((), [*self._injected, *self._later()])
+        websockets = {item.name for item in self._injected if is_websocket_of_users(item.annotation)}
+        made = {key for name, key in keywords if name in websockets}
+        for step in steps:
+            keys = {key for _, key in step.kwargs}
+            if 'receive' in keys and (step.output in made or ('send' in keys and not self._connect)):
+                raise ConfigurationError(
+                    'The component %s, which the handler %s needs, makes a connection of its own from receive and '
+                    'send. The application has received the handshake, and the component would wait for it for ever: '
+                    'have it ask for ws: WebSocket, and use that.' % (describe_handler(step.func), self._name)
+                )
+        received = [name for name, key in keywords if key == 'receive']
+        if received and not self._connect:
+            raise ConfigurationError(
+                'The handler %s connects by itself, and asks for ASGIReceive with its argument %s. The application has '
+                'received the handshake, and the handler would wait for it for ever: ask for ws: WebSocket, and call '
+                'ws.connect() and ws.receive().' % (self._name, received[0])
+            )
+
+    def _later(self) -> List[inspect.Parameter]:
+        """Return the arguments that the handler resolves by itself."""
+        later = () if self._deferred is None else self._deferred.annotation.parameters
+        return [plain_parameter(item, self._injector.components) for item in later]
 
     def _unsupplied(self) -> List[inspect.Parameter]:
         components = self._injector.components
@@ -288,8 +322,7 @@ class Arguments:
         if self._deferred is None:
             steps, keywords = self._steps(on_request, self._injected)
             return Plan(compiled_steps(steps), keywords, compiled_steps([]), ())
-        later = [plain_parameter(item, self._injector.components) for item in self._deferred.annotation.parameters]
-        return self._resolve_deferred(on_request, later)
+        return self._resolve_deferred(on_request, self._later())
 
     def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
         """Tell apart what is resolved once, and what each time: the arguments of ``later``, and what needs them."""

@@ -54,7 +54,7 @@ class Endpoint:
         self.returned = Returned(self.handler, sends)
         #: Makes the WebSocket of a connection.
         self.make = maker(receives, sends)
-        self.arguments = Arguments(self.handler, injector, url)
+        self.arguments = Arguments(self.handler, injector, url, self.connect)
         #: Whether components have to be run for its arguments.
         self.injects = self.arguments.injects
         #: What its URL matches: two routes with one pattern serve the same paths.

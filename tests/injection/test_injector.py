@@ -1,10 +1,10 @@
 import inspect
-from typing import Optional, Union
+from typing import Iterator, Optional, Union
 
 import pytest
-from apistar import http
+from apistar import Route, http
 from apistar.exceptions import ConfigurationError
-from apistar.server.asgi import ASGI_COMPONENTS
+from apistar.server.asgi import ASGI_COMPONENTS, ASGIReceive, ASGIScope, ASGISend
 from apistar.server.components import Component
 from apistar.server.injector import ASyncInjector as HostInjector
 from apistar.server.validation import VALIDATION_COMPONENTS
@@ -186,6 +186,99 @@ def refusal_of(handler, url='/rooms/{room}'):
     with pytest.raises(ConfigurationError) as info:
         ASyncApp(collect_routes(websocket_route(url)(handler)))
     return str(info.value)
+
+
+class OwnWebSocket(WebSocket):
+    """A WebSocket of the user's own, which the application knows nothing of."""
+
+
+class Channel:
+    """What holds a connection of the user's own."""
+
+
+class OwnWebSocketComponent(Component):
+    def resolve(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> OwnWebSocket:
+        """Not run."""
+
+
+class ChannelComponent(Component):
+    def resolve(self, receive: ASGIReceive, send: ASGISend) -> Iterator[Channel]:
+        yield Channel()  # pragma: no cover
+
+
+class ReadingComponent(Component):
+    def resolve(self, scope: ASGIScope, receive: ASGIReceive) -> Session:
+        """Supply what reads over HTTP only."""
+
+
+class TestOwnConnections:
+    """What would receive the handshake a second time, and wait for it for ever."""
+
+    COMPONENTS = [OwnWebSocketComponent(), ChannelComponent(), ReadingComponent()]
+
+    def refusal(self, handler, **options):
+        """Return why an application with ``handler`` is refused."""
+        with pytest.raises(ConfigurationError) as info:
+            ASyncApp(collect_routes(websocket_route('/', **options)(handler)), components=self.COMPONENTS)
+        return str(info.value).replace(type(self).__qualname__, '')
+
+    def test_raw_receive_is_refused(self):
+        """A handler that connects by itself cannot receive the handshake."""
+
+        async def handler(ws: WebSocket, receive: ASGIReceive):
+            """Not run."""
+
+        said = self.refusal(handler, connect=False)
+        assert said.startswith('The handler %s.' % __name__)
+        assert '.handler connects by itself, and asks for ASGIReceive with its argument receive. ' in said
+        assert said.endswith('ask for ws: WebSocket, and call ws.connect() and ws.receive().')
+
+    @pytest.mark.parametrize('connect', [False, True])
+    def test_own_websocket_is_refused(self, connect):
+        """A WebSocket that a component makes by hand is another one than the application's."""
+
+        async def handler(ws: OwnWebSocket):
+            """Not run."""
+
+        said = self.refusal(handler, connect=connect)
+        assert said.startswith('The component %s.OwnWebSocketComponent.resolve, which the handler ' % __name__)
+        assert said.endswith('have it ask for ws: WebSocket, and use that.')
+
+    def test_hidden_connection_is_refused(self):
+        """A component with receive and send cannot connect either, whatever it supplies."""
+
+        async def handler(channel: Channel, ws: WebSocket):
+            """Not run."""
+
+        assert 'ChannelComponent.resolve, which the handler' in self.refusal(handler, connect=False)
+
+    def test_plain_route_is_refused(self):
+        """A plain route connects by itself."""
+
+        async def handler(ws: WebSocket, receive: ASGIReceive):
+            """Not run."""
+
+        with pytest.raises(ConfigurationError, match='connects by itself, and asks for ASGIReceive'):
+            ASyncApp([Route('/', 'GET', handler)])
+
+    def test_what_can_work_is_not_refused(self):
+        """After the accept the raw messages are there, and a component may read over HTTP only."""
+
+        async def connected(receive: ASGIReceive, send: ASGISend, channel: Channel):
+            """Not run."""
+
+        async def connecting(session: Session, send: ASGISend, ws: WebSocket):
+            """Not run."""
+
+        async def listener(message, session: Session):
+            """Not run."""
+
+        handlers = [
+            websocket_route('/a')(connected),
+            websocket_route('/b', connect=False)(connecting),
+            websocket_listener('/c', per_message=['session'])(listener),
+        ]
+        ASyncApp(collect_routes(handlers), components=self.COMPONENTS)
 
 
 class TestUnknownArguments:
