@@ -24,8 +24,8 @@ class Ending:
     """
 
     __slots__ = (
-        'interruption', 'closing', 'denial', 'expires_at', 'delivers_until', 'is_refused', 'broke_limit', 'server_stops',
-        '_calls', '_is_postponed', '_postponed_until',
+        'interruption', 'closing', 'denial', 'expires_at', 'delivers_until', 'is_refused', 'broke_limit',
+        'server_stops', '_calls', '_is_postponed', '_postponed_until',
     )  # fmt: skip
 
     def __init__(self, owner: Task = None) -> None:

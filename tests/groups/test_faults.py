@@ -709,8 +709,8 @@ async def test_a_member_without_history_hears_who_sends_with_it(shared_redis):
 
 
 async def test_a_group_that_rests_longer_than_every_time_to_live_loses_nobody(shared_redis, monkeypatch):
-    for module in ('redis', 'redis_presence'):
-        monkeypatch.setattr('apistar_ws.groups.%s.KEPT_LONGER' % module, 200)
+    for module in ('engine', 'presence'):
+        monkeypatch.setattr('apistar_ws.groups.redis.%s.KEPT_LONGER_MS' % module, 200)
     prefix, witness = new_prefix(), Witness()
     async with process(shared_redis.url, prefix=prefix, history=10, history_ttl=0.2) as groups:
         async with groups.join('a', witness, info='ann', on_lost=witness.on_lost) as group:

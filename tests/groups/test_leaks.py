@@ -78,8 +78,8 @@ async def test_messages_in_memory_are_forgotten_once_their_time_is_over_and_the_
 @soak
 @needs_redis
 async def test_many_joins_and_leaves_over_redis_leave_nothing_once_their_time_is_over(shared_redis, monkeypatch):
-    for module in ('redis', 'redis_presence'):
-        monkeypatch.setattr('apistar_ws.groups.%s.KEPT_LONGER' % module, 500)
+    for module in ('engine', 'presence'):
+        monkeypatch.setattr('apistar_ws.groups.redis.%s.KEPT_LONGER_MS' % module, 500)
     prefix = new_prefix()
     async with process(shared_redis.url, prefix=prefix, history=10, history_ttl=0.1, lease=2) as groups:
         await join_and_leave(groups, NAMES, 500)

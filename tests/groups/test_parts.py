@@ -187,7 +187,7 @@ class Closed:
     def __init__(self, closes):
         self.closes = closes
 
-    def _abort(self, code, reason):
+    def abort(self, code, reason):
         self.closes.append((asyncio.get_running_loop().time(), code, reason))
 
 

@@ -159,7 +159,7 @@ class Life:
         (endpoint,) = self.app.websocket_lifecycle.endpoints
         assert endpoint.connections == set()
         watch = self.app.websocket_lifecycle.watches.current()
-        assert (watch._moving, watch._resting, watch._due, watch._timer) == ({}, {}, {}, None)
+        assert (watch._active, watch._idle, watch._due, watch._timer) == ({}, {}, {}, None)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert left == set()
 

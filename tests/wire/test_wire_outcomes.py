@@ -289,6 +289,14 @@ async def drain(ws):
         """Read on."""
 
 
+@websocket_route('/save')
+async def save(ws: WebSocket):
+    async for message in ws:
+        await asyncio.sleep(0.3)
+        noted['save'].append(message)
+    noted['save'].append(ws.close_code)
+
+
 @websocket_route('/deaf', cancel_on_disconnect=False)
 async def deaf(ws: WebSocket):
     noted['deaf'].append('started')
@@ -745,6 +753,14 @@ class TestAfterTheAccept:
         await asyncio.to_thread(eventually, lambda: len(noted['receive']) > 1, 'the disconnect')
         assert noted['receive'][1] in expected
         assert warnings_in(caplog) == []
+
+    async def test_unread_messages_before_a_close(self, server):
+        """messages unread when the client closes, for a handler that has received within ``backlog_timeout``"""
+        async with connecting(server, '/save') as ws:
+            for number in range(5):
+                await ws.send(str(number))
+        await until('save', 1000)
+        assert noted['save'] == ['0', '1', '2', '3', '4', 1000]
 
     @pytest.mark.parametrize('how', ['sleeps', 'computes', 'sends', 'floods', 'gathers'])
     @pytest.mark.parametrize('cleanly', [True, False])
