@@ -274,7 +274,8 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             raise
         if response.exc_info is not None and not (self.debug or scope.get('raise_exceptions')):
             where = '%s %s' % (scope['method'], printable(scope['path']))
-            logger.error('%s: the request failed.', where, exc_info=response.exc_info)
+            raised = response.exc_info
+            logger.error('%s: the request failed.', where, exc_info=(*raised[:2], without_reraise(raised[2])))
         await super().finalize_asgi(response, send, scope)
 
     def serve(self, host: str, port: int, debug: bool = False, **options: Any) -> None:
@@ -317,6 +318,15 @@ def neighbour(url: Optional[str]) -> Optional[str]:
     if extension:
         return stem + '.websockets' + extension
     return url.rstrip('/') + '/websockets' + ('/' if url.endswith('/') else '')
+
+
+def without_reraise(traceback: Any) -> Any:
+    """Return a traceback from the last time on that its outermost frame is in it: before, it was raised again."""
+    last = current = traceback
+    while current is not None:
+        last = current if current.tb_frame is traceback.tb_frame else last
+        current = current.tb_next
+    return last
 
 
 def methods_of(hooks: Sequence[Any], name: str) -> Methods:

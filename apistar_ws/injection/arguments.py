@@ -169,6 +169,7 @@ class Arguments:
 
     def __init__(self, handler: Any, injector: ASyncInjector, url: str, connect: bool = True) -> None:
         self._name = describe_handler(handler)
+        self._title = 'arguments of %s at %s' % (self._name, url)
         self._connect = connect
         self._injector = injector
         self._plans: Dict[Any, Plan] = {}
@@ -321,7 +322,7 @@ class Arguments:
 
         if self._deferred is None:
             steps, keywords = self._steps(on_request, self._injected)
-            return Plan(compiled_steps(steps), keywords, compiled_steps([]), ())
+            return Plan(compiled_steps(steps, self._title), keywords, compiled_steps([]), ())
         return self._resolve_deferred(on_request, self._later())
 
     def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
@@ -335,9 +336,9 @@ class Arguments:
         first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
         known = each_time | {step.output for step in first}
         return Plan(
-            compiled_steps([*first, *[step for step in steps if step.output not in known]]),
+            compiled_steps([*first, *[step for step in steps if step.output not in known]], self._title),
             once,
-            compiled_steps([step for step in steps if step.output in each_time]),
+            compiled_steps([step for step in steps if step.output in each_time], self._title + ' per message'),
             tuple((name, key) for name, key in keywords if key in each_time),
         )
 

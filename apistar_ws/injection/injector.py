@@ -110,7 +110,9 @@ class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
             run: Run = self.resolver_cache[key]
         except KeyError:
             forget_if_many(self.resolver_cache)
-            run = self.resolver_cache[key] = compiled_steps(self.resolve_steps(funcs, state))
+            route = state.get('route')
+            title = 'calls of %s' % (describe_handler(funcs[-1]) if route is None else route.method + ' ' + route.url)
+            run = self.resolver_cache[key] = compiled_steps(self.resolve_steps(funcs, state), title)
         return run
 
     def resolve_steps(self, funcs: Iterable[Callable[..., Any]], state: State) -> List[Step]:

@@ -9,6 +9,7 @@ import logging
 import weakref
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
+from apistar_ws.generated import define
 from apistar_ws.injection.signatures import describe_handler
 
 logger = logging.getLogger('apistar_ws')
@@ -38,12 +39,14 @@ class Step(NamedTuple):
     set_return: bool
 
 
-def compiled_steps(steps: Sequence[Step]) -> Run:
-    """Return the function that runs ``steps``, one after the other, and returns what the last returned.
+def compiled_steps(steps: Sequence[Step], title: str = 'steps') -> Run:
+    """Return the function that runs ``steps`` one after the other, and returns the value of the last.
 
     Where a step calls one of the functions that were asked for, it calls that of those it is given.
+
+    :param title: what the steps are for, which a traceback shows.
     """
-    return Writer().write(steps) if steps else run_nothing
+    return Writer().write(steps, title) if steps else run_nothing
 
 
 async def run_nothing(funcs: Sequence[Callable[..., Any]], state: State) -> None:
@@ -64,7 +67,7 @@ class Writer:
         #: What each step calls.
         self._called: List[str] = []
 
-    def write(self, steps: Sequence[Step]) -> Run:
+    def write(self, steps: Sequence[Step], title: str) -> Run:
         """Return the function."""
         lines = [line for number, step in enumerate(steps) for line in self._step(number, step)]
         source = [
@@ -77,7 +80,7 @@ class Writer:
             '        raise',
             '    return result',
         ]
-        exec('\n'.join(source), self._names)
+        define(title, source, self._names)
         run: Run = self._names['run']
         return run
 

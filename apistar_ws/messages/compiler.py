@@ -35,6 +35,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from apistar import types, validators
 
+from apistar_ws.generated import define
 from apistar_ws.messages.codecs import primitive
 from apistar_ws.messages.validation import is_message_type, parts_of, with_unique_items
 
@@ -98,7 +99,7 @@ class Compiler:
     def build(self, declared: Any) -> Check:
         """Return the function for ``declared``."""
         name = self._root(declared)
-        exec('\n'.join(self._source), self._names)
+        define('check of %s' % getattr(declared, '__name__', type(declared).__name__), self._source, self._names)
         check: Check = self._names[name]
         return check
 

@@ -90,6 +90,7 @@ class Conclusion:
         """Make the response, run the hooks, close the resources, then the connection; or report what has failed."""
         state, on_error = self._state, self._hooks.on_error
         state.update(exc=exc, return_value=None)
+        traceback = None if exc is None else exc.__traceback__
         ended_at = asyncio.get_running_loop().time()
         await self._connection.interruption.release()
         try:
@@ -101,6 +102,9 @@ class Conclusion:
                 await close_resources(state, exc)
             await self._answer(exc, state['response'])
         except BaseException as failure:
+            if failure is exc:
+                # Without the frames of what has raised it again.
+                failure.__traceback__ = traceback
             await self._fail(failure, on_error, exc, ended_at)
             if state['scope'].get('raise_exceptions'):
                 # Not of the ASGI specification: API Star's test client sets it, and ours.
@@ -109,7 +113,7 @@ class Conclusion:
             # As in after_exception.
             state['exc'] = None
             state.pop(FAILED, None)
-            del exc
+            del exc, traceback
 
     async def _response(self, exc: Optional[BaseException]) -> http.Response:
         """Return the response to what has ended the handler.
@@ -119,7 +123,6 @@ class Conclusion:
         if exc is None or is_expected(exc, self._connection):
             return http.Response(b'', 403 if self._connection.is_refused else 101)
         note_failure(self._state, exc, None)
-        traceback = exc.__traceback__
         try:
             raise exc
         except Exception:
@@ -129,10 +132,8 @@ class Conclusion:
                 raise
             return response
         finally:
-            # Without the frames of those that have raised it again.
-            exc.__traceback__ = traceback
             # As in after_exception.
-            del exc, traceback
+            del exc
 
     async def _answer(self, exc: Optional[BaseException], response: http.Response) -> None:
         """Deny the handshake with the response, or close the connection as it says."""
