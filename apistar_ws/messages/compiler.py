@@ -20,8 +20,8 @@ of what is sent, it returns what JSON knows, since nobody sees the instance. For
             for v3 in value:
                 if type(v3) is not str: raise Refused
         value = v1
-        made = c6(c5)
-        c7(made, '_dict', value)
+        made = c8(c7)
+        c9(made, '_dict', value)
         return made
 
 where the names with a ``c`` are constants: ``object.__new__``, ``Point``, ``object.__setattr__``.
@@ -31,13 +31,13 @@ import datetime
 import re
 from inspect import getattr_static
 from math import isfinite
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 from apistar import types, validators
 
 from apistar_ws.generated import define
 from apistar_ws.messages.codecs import primitive
-from apistar_ws.messages.validation import is_message_type, parts_of, with_unique_items
+from apistar_ws.messages.validation import SCALARS, Validation, checker, is_message_type, parts_of
 
 #: What a value is made of: asks, and makes.
 Check = Callable[[Any], Any]
@@ -48,10 +48,6 @@ STOCK_METHODS = (
     '__init__', '__new__', 'validate', '__getattribute__', '__getattr__', '__setattr__', '__getitem__', '__setitem__',
     '__iter__', '__len__', 'keys', 'items', 'values', 'get', 'has_default',
 )  # fmt: skip
-#: Types of values that JSON knows and nobody can change.
-SCALARS = (str, int, float, bool, type(None))
-
-
 #: The format of API Star's that :func:`timestamp` knows, and what it knows of it.
 DATETIME = validators.FORMATS['datetime']
 TIMESTAMP = re.compile(r'\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.\d{3}|\.\d{6})?Z?')
@@ -95,9 +91,12 @@ class Compiler:
         self._settled_types: Dict[Any, bool] = {}
         self._source: Lines = []
         self._variables = 0
+        #: Whether one validation is passed to all functions, for unions inside unions.
+        self._is_shared = False
 
     def build(self, declared: Any) -> Check:
         """Return the function for ``declared``."""
+        self._is_shared = any(holds_union(union.items[0]) for union in unions_in(declared) if union.items)
         name = self._root(declared)
         define('check of %s' % getattr(declared, '__name__', type(declared).__name__), self._source, self._names)
         check: Check = self._names[name]
@@ -108,16 +107,23 @@ class Compiler:
         if not is_message_type(declared):
             lines = [*self._check(declared, 'value'), 'return %s' % self._result(declared, 'value')]
         else:
-            name = self._function(declared)
-            if not self._is_sent or not any(map(has_format, declared.validator.properties.values())):
+            name, given = self._function(declared), 'value'
+            if self._is_sent and any(map(has_format, declared.validator.properties.values())):
+                # API Star's validators are given its dates and times as text.
+                given = 'dict(value) if type(value) is %s else value' % self._constant(declared)
+            elif not self._is_shared:
                 return name
-            # API Star's validators are given its dates and times as text.
-            lines = ['return %s(dict(value) if type(value) is %s else value)' % (name, self._constant(declared))]
-        self._define('check', lines)
+            lines = ['return %s' % self._called(name, given)]
+        begin = ['validation = Validation(depth=1)'] if self._is_shared else []
+        self._source += ['def check(value):', *indented([*begin, *lines])]
         return 'check'
 
     def _define(self, name: str, lines: Lines) -> None:
-        self._source += ['def %s(value):' % name, *indented(lines)]
+        self._source += ['def %s(value%s):' % (name, ', validation' if self._is_shared else ''), *indented(lines)]
+
+    def _called(self, name: str, at: str) -> str:
+        """Return the call of a function for a type or an object."""
+        return '%s(%s%s)' % (name, at, ', validation' if self._is_shared else '')
 
     def _constant(self, value: Any) -> str:
         """Return what the source has for ``value``: a number as it is, and a name for anything else."""
@@ -150,7 +156,7 @@ class Compiler:
     def _check(self, validator: Any, at: str) -> Lines:
         """Return the lines for any validator."""
         if is_message_type(validator):
-            return ['%s = %s(%s)' % (at, self._function(validator), at)]
+            return self._call(validator, at)
         write = writer_of(validator)
         lines = self._ask(validator, at) if is_asked(validator) else write(self, validator, at)
         return ['if %s is not None:' % at, *indented(lines)] if lines and validator.allow_null else lines
@@ -158,7 +164,7 @@ class Compiler:
     def _ask(self, validator: Any, at: str) -> Lines:
         """Return the line that has API Star's validator look."""
         require_own(validator)
-        asked = '%s(%s)' % (self._constant(with_unique_items(validator).validate), at)
+        asked = '%s(%s)' % (self._constant(checker(validator)), at)
         return ['%s = %s' % (at, 'timestamp(%s) or %s' % (at, asked) if is_any_moment(validator) else asked)]
 
     def _string(self, validator: Any, at: str) -> Lines:
@@ -232,13 +238,20 @@ class Compiler:
             'try:',
             *indented(['%s = %s' % (item, at), *self._check(first, item)]),
             'except Exception:',
-            *indented(self._ask(validator, at)),
+            *indented(self._ask_union(validator, at)),
             'else:',
             *indented(['%s = %s' % (at, item)]),
         ]
 
+    def _ask_union(self, validator: Any, at: str) -> Lines:
+        """Return the line that checks a value by all items of a union."""
+        require_own(validator)
+        asked = 'validation.check' if self._is_shared else 'Validation().check'
+        union, own = self._constant(validator), self._constant(validator.validate)
+        return ['%s = %s(%s) if type(%s) in SCALARS else %s(%s, %s)' % (at, own, at, at, asked, union, at)]
+
     def _call(self, validator: Any, at: str) -> Lines:
-        return ['%s = %s(%s)' % (at, self._function(validator), at)]
+        return ['%s = %s' % (at, self._called(self._function(validator), at))]
 
     def _object(self, validator: Any, at: str, owner: Any = None) -> Lines:
         made = self._variable()
@@ -309,7 +322,8 @@ class Compiler:
         items = []
         for key, child in declared.validator.properties.items():
             item = '%s[%r]' % (at, key)
-            items.append('%r: %s' % (key, '%s(%s)' % (self._function(child), item) if is_message_type(child) else item))
+            called = self._called(self._function(child), item) if is_message_type(child) else item
+            items.append('%r: %s' % (key, called))
         return '{%s}' % ', '.join(items)
 
 
@@ -469,5 +483,29 @@ def require_own(validator: Any, seen: Optional[Set[int]] = None) -> None:
         require_own(part, seen)
 
 
-#: What the lines of a source call.
-NAMES = {function.__name__: function for function in (Refused, isfinite, primitive, literal, timestamp)}
+def unions_in(declared: Any) -> Iterator[Any]:
+    """Yield each union that a type or a validator holds or is."""
+    seen: Set[int] = set()
+    waiting = [declared]
+    while waiting:
+        validator = waiting.pop()
+        if id(validator) in seen:
+            continue
+        seen.add(id(validator))
+        if isinstance(validator, validators.Union):
+            yield validator
+        if is_message_type(validator):
+            validator = validator.validator
+        waiting += parts_of(validator) if isinstance(validator, validators.Validator) else ()
+
+
+def holds_union(declared: Any) -> bool:
+    """Return whether a type or a validator is a union or holds one."""
+    return next(unions_in(declared), None) is not None
+
+
+#: The names that sources use.
+NAMES = {
+    'SCALARS': SCALARS,
+    **{function.__name__: function for function in (Refused, Validation, isfinite, primitive, literal, timestamp)},
+}

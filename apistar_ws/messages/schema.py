@@ -12,7 +12,7 @@ from apistar.exceptions import ConfigurationError, ValidationError
 from apistar_ws.exceptions import InvalidMessage
 from apistar_ws.messages.codecs import JSONCodec
 from apistar_ws.messages.compiler import Check, NotCompilable, Refused, compiled
-from apistar_ws.messages.validation import is_failed_uniqueness, is_message_type, with_unique_items
+from apistar_ws.messages.validation import checker, is_failed_uniqueness, is_message_type
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
@@ -160,8 +160,7 @@ def validate_one(declared: Any) -> Callable[[Any], Any]:
             '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.%s'
             % (declared, advice_for(declared))
         )
-    validate: Callable[[Any], Any] = with_unique_items(declared).validate
-    return validate
+    return checker(declared)
 
 
 def advice_for(annotation: Any) -> str:
@@ -185,10 +184,10 @@ def validate_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
                 )
             by_type[constant] = message_type
     envelope = validators.Object(properties=[('type', validators.String(enum=list(by_type)))], required=['type'])
-    validating = {constant: with_unique_items(message_type) for constant, message_type in by_type.items()}
+    checks = {constant: checker(message_type) for constant, message_type in by_type.items()}
 
     def validate(value: Any) -> Any:
-        return validating[envelope.validate(value)['type']].validate(value)
+        return checks[envelope.validate(value)['type']](value)
 
     return validate
 

@@ -1,13 +1,37 @@
-"""What of API Star's validators is mended for messages: arrays of unique items that are more than primitives."""
+"""Check messages as API Star's validators do, with the same results and errors, in time linear in their size.
 
-import copy
+API Star's own functions are not linear: an ``Object`` with ``pattern_properties`` builds a set of all keys for each
+key, ``unique_items`` relies on hashes that a client can choose, and a union of objects that refer to each other checks
+the same value again and again. :class:`Validation` makes the same checks without that; API Star is not changed.
+"""
+
+import datetime
+import functools
+import itertools
+import re
 import traceback
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 
 from apistar import types, validators
+from apistar.exceptions import ValidationError
 
 #: Where a validator of API Star holds others.
 PARTS = ('items', 'additional_items', 'properties', 'pattern_properties', 'additional_properties', 'definitions')
+#: Types of values that JSON knows and nobody can change.
+SCALARS = (str, int, float, bool, type(None))
+#: Validators of single values.
+SIMPLE = frozenset(
+    (
+        validators.String, validators.Date, validators.Time, validators.DateTime, validators.Integer,
+        validators.Number, validators.Boolean, validators.Any,
+    )
+)  # fmt: skip
+#: Classes that are remembered.
+REMEMBERED = 256
+EPOCH = datetime.datetime.min
+
+Definitions = Optional[Dict[str, Any]]
+Method = Callable[['Validation', Any, Any, Definitions, bool], Any]
 
 
 def is_message_type(declared: Any) -> bool:
@@ -23,143 +47,396 @@ def parts_of(validator: Any) -> Iterator[Any]:
         yield from (held for held in parts if hasattr(held, 'validate'))
 
 
-class Uniqueness(validators.Uniqueness):  # type: ignore[misc]
-    """API Star's set of the items of an array, which fails on all but what JSON knows: here dates and types too.
+def checker(declared: Any) -> Callable[[Any], Any]:
+    """Return the function that validates a message by a type or a validator."""
+    if method_of(declared) is None:
+        validate: Callable[[Any], Any] = declared.validate
+        return validate
+    return lambda value: Validation().check(declared, value)
 
-    Items are the same if the validated values are equal, so two spellings of one moment are the same.
+
+class Validation:
+    """The validation of one message.
+
+    Inside a validator that may check a value more than once, outcomes are remembered by validator and value.
+
+    :param depth: the number of such validators around the value.
     """
 
-    def make_hashable(self, element: Any) -> Any:
-        """Return what stands for ``element`` in a set."""
-        if isinstance(element, types.Type):
-            element = {key: getattr(element, key) for key in element}
-        if element is None or isinstance(element, (bool, int, float, str, list, dict)):
-            return super().make_hashable(element)
-        return element
+    def __init__(self, depth: int = 0) -> None:
+        self._depth = depth
+        self._outcomes: Dict[Any, Tuple[Any, Any, Any, Definitions]] = {}
+        self._identities: Optional[Identities] = None
 
-
-class UniqueItem(validators.Validator):  # type: ignore[misc]
-    """Validates an item of an array, and refuses one that was seen before.
-
-    :param array: whose error it is.
-    :param validator: what validates the item.
-    :param seen: the items of the array so far.
-    """
-
-    def __init__(self, array: Any, validator: Any, seen: Uniqueness) -> None:
-        self._array = array
-        self._validator = validator
-        self._seen = seen
-
-    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
-        """Return the validated item.
-
-        :raises ValidationError: API Star's own, also where the item is not unique.
-        """
-        item = self._validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
-        if item in self._seen:
-            self._array.error('unique_items')
-        self._seen.add(item)
-        return item
-
-
-class UniqueArray(validators.Validator):  # type: ignore[misc]
-    """Stands for an array with ``unique_items``: API Star's own, but for the check of uniqueness.
-
-    :param array: the array as it was declared.
-    """
-
-    def __init__(self, array: Any) -> None:
-        # Its default, its definitions and its name in them are as declared.
-        self.__dict__.update(vars(array))
-        self._array = copy.copy(array)
-        self._array.unique_items = False
-        self._array.def_name = None
-
-    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
-        """Return the validated array.
+    def check(self, validator: Any, value: Any, definitions: Definitions = None, allow_coerce: bool = False) -> Any:
+        """Return the result of API Star's ``validator.validate``.
 
         :raises ValidationError: API Star's own.
         """
-        array, seen = copy.copy(self._array), Uniqueness()
-        if not isinstance(array.items, list):
-            array.items = UniqueItem(self._array, validators.Any() if array.items is None else array.items, seen)
-        else:
-            array.items = [UniqueItem(self._array, item, seen) for item in array.items]
-            if array.additional_items is not False:
-                # As API Star does, which takes no types.Type here.
-                is_validator = isinstance(array.additional_items, validators.Validator)
-                others = array.additional_items if is_validator else validators.Any()
-                array.additional_items = UniqueItem(self._array, others, seen)
-        return array.validate(value, definitions=self.get_definitions(definitions), allow_coerce=allow_coerce)
+        if type(validator) in SIMPLE:
+            return validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
+        if isinstance(validator, validators.Ref):
+            validator = resolved(validator, definitions)
+        method = method_of(validator)
+        if method is None:
+            return validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
+        if not self._depth or type(value) in SCALARS:
+            return method(self, validator, value, definitions, allow_coerce)
+        key = (id(validator), id(value), allow_coerce, state_of(definitions))
+        if key in self._outcomes:
+            return self._repeated(key, definitions)
+        try:
+            made = method(self, validator, value, definitions, allow_coerce)
+        except ValidationError as exc:
+            self._remember(key, value, None, exc.detail, definitions)
+            raise
+        self._remember(key, value, made, None, definitions)
+        return made
 
+    def _remember(self, key: Any, value: Any, made: Any, detail: Any, definitions: Definitions) -> None:
+        defined = dict(definitions or {}) if state_of(definitions) != key[-1] else None
+        # The value is kept: its id would be reused.
+        self._outcomes[key] = (value, made, detail, defined)
 
-class TypeWithUniqueItems:
-    """Stands for a ``types.Type`` that has arrays with ``unique_items``; makes instances of that very type.
+    def _repeated(self, key: Any, definitions: Definitions) -> Any:
+        """Return the same result or raise the same error again."""
+        _, made, detail, defined = self._outcomes[key]
+        if definitions is not None:
+            definitions.update(defined or {})
+        if detail is not None:
+            raise ValidationError(detail)
+        return made
 
-    :param declared: the type.
-    :param validator: what validates its properties instead of its own.
-    """
+    def _leave(self, depth: int) -> None:
+        """Forget the outcomes, unless a value may be checked again."""
+        self._depth = depth
+        if not depth and self._outcomes:
+            self._outcomes.clear()
 
-    def __init__(self, declared: Any, validator: Any) -> None:
-        self._declared = declared
-        self._validator = validator
-        self.has_default = declared.has_default
+    def _object(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+        if value is None and validator.allow_null:
+            return None
+        require_object(validator, value)
+        definitions = validator.get_definitions(definitions)
+        validated: Dict[Any, Any] = {}
+        errors = {key: validator.error_message('invalid_key') for key in value.keys() if not isinstance(key, str)}
+        require_properties(validator, value, errors)
+        depth = self._depth
+        # Several patterns may match one key.
+        self._depth += bool(validator.pattern_properties)
+        for key, child in children_of(validator, value, validated, errors):
+            try:
+                validated[key] = self.check(child, value[key], definitions, allow_coerce)
+            except ValidationError as exc:
+                errors[key] = exc.detail
+        self._leave(depth)
+        if errors:
+            raise ValidationError(errors)
+        return validated
 
-    def validate(self, value: Any, definitions: Any = None, allow_coerce: bool = False) -> Any:
-        """Return the validated instance.
+    def _array(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+        if value is None and validator.allow_null:
+            return None
+        require_array(validator, value)
+        definitions = validator.get_definitions(definitions)
+        validated = []
+        errors: Dict[int, Any] = {}
+        seen: Set[int] = set()
+        for position, (item, child) in enumerate(zip(value, item_validators(validator))):
+            try:
+                if child is not None:
+                    item = self.check(child, item, definitions, allow_coerce)
+                if validator.unique_items:
+                    self._require_unique(validator, item, seen)
+                validated.append(item)
+            except ValidationError as exc:
+                errors[position] = exc.detail
+        if errors:
+            raise ValidationError(errors)
+        return validated
 
-        :raises ValidationError: API Star's own.
-        """
-        instance = self._declared.__new__(self._declared)
+    def _require_unique(self, validator: Any, item: Any, seen: Set[int]) -> None:
+        if self._identities is None:
+            self._identities = Identities()
+        identity = self._identities.of(item)
+        if identity in seen:
+            validator.error('unique_items')
+        seen.add(identity)
+
+    def _union(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+        if value is None:
+            return None if validator.allow_null else validator.error('null')
+        depth = self._depth
+        self._depth += 1
+        for item in validator.items:
+            try:
+                made = self.check(item, value, definitions, allow_coerce)
+            except ValidationError:
+                """The next item may accept it."""
+            else:
+                self._leave(depth)
+                return made
+        self._leave(depth)
+        return validator.error('union')
+
+    def _type(self, declared: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+        instance = declared.__new__(declared, value, definitions=definitions, allow_coerce=allow_coerce)
+        if not isinstance(instance, declared):
+            return instance
+        if declared.__init__ is types.Type.__init__ and is_inherited(declared.validator, validators.Object):
+            validated = self._object(declared.validator, fields_of(declared, value), None, False)
+            object.__setattr__(instance, '_dict', validated)
+            return instance
         # Its __init__ asks the instance for the validator.
-        object.__setattr__(instance, 'validator', self._validator)
+        object.__setattr__(instance, 'validator', bound(declared.validator, self))
         instance.__init__(value, definitions=definitions, allow_coerce=allow_coerce)
         object.__delattr__(instance, 'validator')
         return instance
 
+    def _foreign(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+        return bound(validator, self).validate(value, definitions=definitions, allow_coerce=allow_coerce)
 
-def with_unique_items(validator: Any, known: Optional[Dict[int, Any]] = None) -> Any:
-    """Return ``validator`` with the mended check of ``unique_items`` wherever it is in it; itself if it is nowhere.
 
-    A type with a ``validate`` of its own stays as it is, and so does what a type holds of itself.
+#: The checks of validators that hold others.
+METHODS: Dict[Any, Method] = {
+    validators.Object: Validation._object,
+    validators.Array: Validation._array,
+    validators.Union: Validation._union,
+}
 
-    :param validator: a validator or a type; what is neither is returned.
-    :param known: what has been returned for others, by their ids.
+
+def method_of(validator: Any) -> Optional[Method]:
+    """Return the method that checks values for a validator or a type, or None if its own ``validate`` is called."""
+    if isinstance(validator, type):
+        return method_of_type(validator)
+    for base, method in METHODS.items():
+        if isinstance(validator, base):
+            return method if is_inherited(validator, base) else Validation._foreign
+    return None
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def method_of_type(declared: Any) -> Optional[Method]:
+    """Return the method for a class: a type, or another class with a ``validate``."""
+    if not is_message_type(declared) or type(declared).__call__ is not type.__call__:
+        return None
+    own = getattr(declared.validate, '__func__', None)
+    return Validation._type if own is types.Type.validate.__func__ else None
+
+
+def is_inherited(validator: Any, base: Any) -> bool:
+    """Return whether a validator has the ``validate`` of API Star's ``base``."""
+    return type(validator).validate is base.validate and 'validate' not in vars(validator)
+
+
+def fields_of(declared: Any, value: Any) -> Any:
+    """Return the fields from which a type's ``__init__`` makes an instance."""
+    if isinstance(value, dict):
+        return value
+    if value is None or isinstance(value, (bool, int, float, str, list)):
+        raise ValidationError('Must be an object.')
+    return {key: getattr(value, key) for key in declared.validator.properties.keys()}
+
+
+def resolved(validator: Any, definitions: Definitions) -> Any:
+    """Return the target of a reference; the reference itself if it has none, which API Star reports."""
+    for _ in definitions or ():
+        if not isinstance(validator, validators.Ref) or not is_inherited(validator, validators.Ref):
+            break
+        validator = (definitions or {}).get(validator.ref, validator)
+    return validator
+
+
+def state_of(definitions: Definitions) -> Tuple[Any, ...]:
+    """Return the current targets of references: API Star adds to the definitions while it validates."""
+    return tuple([(name, id(validator)) for name, validator in definitions.items()]) if definitions else ()
+
+
+def require_object(validator: Any, value: Any) -> None:
+    """Refuse what is not an object."""
+    if value is None:
+        validator.error('null')
+    if not isinstance(value, (dict, Mapping)):
+        validator.error('type')
+
+
+def require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> None:
+    """Refuse too many or too few properties, and note those that are missing."""
+    least, most = validator.min_properties, validator.max_properties
+    if least is not None and len(value) < least:
+        validator.error('empty' if least == 1 else 'min_properties')
+    if most is not None and len(value) > most:
+        validator.error('max_properties')
+    for key in validator.required:
+        if key not in value:
+            errors[key] = validator.error_message('required', field_name=key)
+
+
+def children_of(
+    validator: Any, value: Any, validated: Dict[Any, Any], errors: Dict[Any, Any]
+) -> Iterator[Tuple[Any, Any]]:
+    """Yield the keys whose values have to be checked, each with its validator, in API Star's order.
+
+    :param validated: the results for the keys so far; keys that need no check are added.
+    :param errors: the errors for the keys so far.
     """
-    known = {} if known is None else known
-    if id(validator) not in known:
-        known[id(validator)] = validator
-        if is_message_type(validator):
-            made = with_unique_items(validator.validator, known)
-            is_plain = validator.validate.__func__ is types.Type.validate.__func__
-            if made is not validator.validator and is_plain:
-                known[id(validator)] = TypeWithUniqueItems(validator, made)
-        elif isinstance(validator, validators.Validator):
-            known[id(validator)] = mended_validator(validator, known)
-    return known[id(validator)]
+    for key, child in validator.properties.items():
+        if key in value:
+            yield key, child
+        elif child.has_default():
+            validated[key] = child.default
+    for key in list(value.keys()) if validator.pattern_properties else ():
+        for pattern, child in validator.pattern_properties.items():
+            if isinstance(key, str) and re.search(pattern, key):
+                yield key, child
+    others = validator.additional_properties
+    remaining = [key for key in value.keys() if key not in validated and key not in errors]
+    if others is True:
+        validated.update((key, value[key]) for key in remaining)
+    elif others is False:
+        errors.update((key, validator.error_message('invalid_property')) for key in remaining)
+    elif others is not None:
+        yield from ((key, others) for key in remaining)
+
+
+def require_array(validator: Any, value: Any) -> None:
+    """Refuse what is not an array, or has too many or too few items."""
+    if value is None:
+        validator.error('null')
+    if not isinstance(value, list):
+        validator.error('type')
+    least, most = validator.min_items, validator.max_items
+    if least is not None and least == most and len(value) != least:
+        validator.error('exact_items')
+    if least is not None and len(value) < least:
+        validator.error('empty' if least == 1 else 'min_items')
+    if most is not None and len(value) > most:
+        validator.error('max_items')
+    is_closed = isinstance(validator.items, list) and validator.additional_items is False
+    if is_closed and len(value) > len(validator.items):
+        validator.error('additional_items')
+
+
+def item_validators(validator: Any) -> Iterator[Any]:
+    """Return the validators of the items of an array, one after another; None for items that need no check."""
+    if not isinstance(validator.items, list):
+        return itertools.repeat(validator.items)
+    # API Star takes no types.Type here.
+    others = validator.additional_items if isinstance(validator.additional_items, validators.Validator) else None
+    return itertools.chain(validator.items, itertools.repeat(others))
+
+
+class Bound:
+    """A stand-in for a validator with a ``validate`` of its own, or for a type's validator, during one message.
+
+    It shares the attributes of the validator. ``super().validate`` in the class of the validator is found here.
+    """
+
+    __slots__ = ()
+    #: Set in the classes of ``BOUND``.
+    method: Method
+    declared: Any
+    validation: Validation
+
+    def validate(self, value: Any, definitions: Definitions = None, allow_coerce: bool = False) -> Any:
+        """Return the validated value."""
+        return type(self).method(self.validation, self, value, definitions, allow_coerce)
+
+    def get_definitions(self, definitions: Definitions = None) -> Any:
+        """Return the definitions, with the declared validator among them in place of this one."""
+        return validators.Validator.get_definitions(self.declared, definitions)
+
+
+BOUND = {
+    base: type('Bound%s' % base.__name__, (Bound, base), {'__slots__': ('declared', 'validation'), 'method': method})
+    for base, method in METHODS.items()
+}
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def bound_class(kind: Any) -> Any:
+    """Return the class of stand-ins for a class of validators, or None if there can be none."""
+    base = next((base for base in METHODS if issubclass(kind, base)), None)
+    if kind is base or base is None:
+        return BOUND.get(kind)
+    try:
+        return type(kind.__name__, (kind, BOUND[base]), {})
+    except Exception:
+        # It has slots of its own, or refuses to be subclassed.
+        return None
+
+
+def bound(validator: Any, validation: Validation) -> Any:
+    """Return the stand-in for ``validator``, or the validator itself if there can be none."""
+    kind: Any = type(validator)
+    kind = bound_class(kind)
+    if kind is None:
+        return validator
+    made = object.__new__(kind)
+    object.__setattr__(made, '__dict__', vars(validator))
+    object.__setattr__(made, 'declared', validator)
+    object.__setattr__(made, 'validation', validation)
+    return made
+
+
+class Identities:
+    """A number for each value: the same for values that are equal to API Star.
+
+    Only text is hashed, with Python's secret, so that no client can choose values that share a hash.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: Dict[str, int] = {}
+        #: The numbers of texts, and of values that are not JSON.
+        self._others: Dict[Any, int] = {}
+        #: The numbers of lists, objects and instances by id; each is kept, or its id would be reused.
+        self._known: Dict[int, Tuple[Any, int]] = {}
+
+    def of(self, value: Any) -> int:
+        """Return the number of ``value``."""
+        if isinstance(value, (list, dict, types.Type)):
+            return self._of_container(value)
+        text = text_of(value)
+        number = len(self._numbers) + len(self._others)
+        return self._others.setdefault(value, number) if text is None else self._numbers.setdefault(text, number)
+
+    def _of_container(self, value: Any) -> int:
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        if isinstance(value, list):
+            text = '[%s]' % ','.join([str(self.of(item)) for item in value])
+        else:
+            items = [(key, getattr(value, key)) for key in value] if isinstance(value, types.Type) else value.items()
+            text = '{%s}' % ','.join(['%d:%d' % (self.of(key), self.of(item)) for key, item in items])
+        number = self._numbers.setdefault(text, len(self._numbers) + len(self._others))
+        self._known[id(value)] = (value, number)
+        return number
+
+
+def text_of(value: Any) -> Optional[str]:
+    """Return a text that equal values have in common, or None for a value that can be hashed itself."""
+    if value is True or value is False:
+        return str(value)
+    # NaN is equal to nothing but itself.
+    if isinstance(value, (int, float)) and value == value:
+        return text_of_number(value)
+    if type(value) is datetime.datetime and type(value.tzinfo) is datetime.timezone:
+        return '@%s' % (value.replace(tzinfo=None) - EPOCH - (value.utcoffset() or datetime.timedelta()))
+    return None
+
+
+def text_of_number(value: Any) -> str:
+    """Return a text that equal numbers have in common."""
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return hex(value)
+    # -0.0 becomes 0.0.
+    return repr(as_float + 0.0) if as_float == value else hex(value)
 
 
 def is_failed_uniqueness(exc: AssertionError) -> bool:
-    """Tell whether API Star could not compare items of an array that :func:`with_unique_items` has not reached."""
+    """Return whether API Star could not compare items of an array, in a ``validate`` that is not replaced."""
     *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
     return frame.f_code is validators.Uniqueness.make_hashable.__code__
-
-
-def mended_validator(validator: Any, known: Dict[int, Any]) -> Any:
-    """Return ``validator`` with its parts mended, and itself where it is an array with ``unique_items``."""
-    changed = {}
-    for name in PARTS:
-        part = vars(validator).get(name)
-        if isinstance(part, dict):
-            made: Any = {key: with_unique_items(value, known) for key, value in part.items()}
-        elif isinstance(part, list):
-            made = [with_unique_items(value, known) for value in part]
-        else:
-            made = with_unique_items(part, known)
-        if made != part:
-            changed[name] = made
-    if changed:
-        validator = copy.copy(validator)
-        validator.__dict__.update(changed)
-    return UniqueArray(validator) if getattr(validator, 'unique_items', False) else validator

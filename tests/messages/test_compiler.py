@@ -459,3 +459,62 @@ def test_a_default_is_one_object():
     schema = Schema(Event)
     value = {key: EVENT[key] for key in ('at', 'on', 'place')}
     assert schema.decode(value).tags is schema.decode(value).tags is Event.validator.properties['tags'].default
+
+
+class Counting:
+    """A format that counts how often a text is looked at."""
+
+    looked = 0
+
+    def is_native_type(self, value):
+        return False
+
+    def validate(self, value):
+        Counting.looked += 1
+        return value
+
+
+def unions_in_unions():
+    """Return a type that holds two objects by turns, each of which holds both in a union."""
+
+    class Message(types.Type):
+        pass
+
+    choices = [
+        validators.Object(properties={key: validators.Integer(), 't': validators.String(format='counted')})
+        for key in 'xy'
+    ]
+    union = validators.Union(choices)
+    for choice, key in zip(choices, 'xy'):
+        choice.properties['a'] = union
+        choice.required = [key]
+    Message.validator.properties['a'] = union
+    return Message
+
+
+@pytest.mark.parametrize('last, is_valid', [({'x': 1}, True), ({'y': 1}, True), ({'y': 'wrong'}, False)])
+def test_unions_in_unions_take_linear_time(monkeypatch, last, is_valid):
+    """Each value is looked at a few times, however many unions are around it."""
+    monkeypatch.setitem(validators.FORMATS, 'counted', Counting())
+    declared = unions_in_unions()
+    check, check_sent = compiled(declared), compiled(declared, True)
+    value = last
+    for _ in range(40):
+        value = {'a': value, 't': 'text', 'y': 1}
+    for function in (check, check_sent, Schema(declared).decode):
+        Counting.looked = 0
+        assert (outcome(function, {'a': value})[0] in (declared, dict)) is is_valid
+        assert Counting.looked <= 4 * 40
+
+
+@pytest.mark.parametrize('value', [1, 'a', 1.5, None, {'a': 1}, {'a': 'a'}, {'a': 1.5}, {'b': 1}])
+def test_unions_in_unions_match_api_star(value):
+    """The first union that is compiled has another one in it."""
+    inner = validators.Union([validators.Integer(), validators.String()])
+    outer = validators.Union([validators.Object(properties={'a': inner}, required=['a']), inner])
+    for declared in (outer, validators.Array(items=outer), validators.Object(properties={'a': outer})):
+        schema = Schema(declared)
+        for data in (value, [value], {'a': value}):
+            assert outcome(schema.decode, data) == outcome(schema._decode_slowly, data)
+            if declared.is_valid(data):
+                assert compiled(declared, is_sent=True)(data) == declared.validate(data)
