@@ -19,6 +19,8 @@ ROOM = 3000
 #: The limit is the process's.
 RAISING = threading.Lock()
 LARGEST = sys.float_info.max
+#: Characters that are shown of the error of a codec.
+MAX_SHOWN = 200
 FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
 
@@ -255,4 +257,5 @@ def decode_json(codec: JSONCodec, data: Union[str, bytes]) -> Any:
     try:
         return codec.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise InvalidMessage('Malformed JSON. %s' % exc, reason='Malformed JSON') from None
+        # An error may show all of what the client sent.
+        raise InvalidMessage('Malformed JSON. %.*s' % (MAX_SHOWN, exc), reason='Malformed JSON') from None

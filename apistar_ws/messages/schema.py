@@ -12,7 +12,7 @@ from apistar.exceptions import ConfigurationError, ValidationError
 from apistar_ws.exceptions import InvalidMessage
 from apistar_ws.messages.codecs import JSONCodec
 from apistar_ws.messages.compiler import Check, NotCompilable, Refused, compiled
-from apistar_ws.messages.validation import checker, is_failed_uniqueness, is_message_type
+from apistar_ws.messages.validation import INVALID, bounded, checker, is_failed_uniqueness, is_message_type
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
@@ -69,14 +69,15 @@ class Schema:
         try:
             return self._validate(data)
         except ValidationError as exc:
-            raise InvalidMessage(exc.detail, reason=reason_for(exc.detail)) from None
+            detail = bounded(exc.detail)
+            raise InvalidMessage(detail, reason=reason_for(detail)) from None
         except (ValueError, OverflowError, RecursionError):
             # API Star's validators leak these: a date of the 45th, a number beyond a float, nesting without end.
-            raise InvalidMessage('Must be a valid value.') from None
+            raise InvalidMessage(INVALID) from None
         except AssertionError as exc:
             if not is_failed_uniqueness(exc):
                 raise
-            raise InvalidMessage('Must be a valid value.') from None
+            raise InvalidMessage(INVALID) from None
 
     def dumps(self, codec: JSONCodec, value: Any) -> str:
         """Return ``value`` validated, as the JSON text that ``codec`` makes of it.
@@ -101,7 +102,7 @@ class Schema:
             return self._validate(given)
         except ValidationError as exc:
             kind = type(value).__name__
-            exc.args = ('What is sent (%s) is not %s, as declared: %s' % (kind, self._name(), exc.detail),)
+            exc.args = ('What is sent (%s) is not %s, as declared: %s' % (kind, self._name(), bounded(exc.detail)),)
             raise
 
     def _name(self) -> str:

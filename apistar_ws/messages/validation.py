@@ -26,8 +26,13 @@ SIMPLE = frozenset(
         validators.Number, validators.Boolean, validators.Any,
     )
 )  # fmt: skip
+#: Limits of an error detail: its entries, and the characters of its keys and sentences together.
+MAX_ERRORS = 100
+MAX_CHARACTERS = 2**14
 #: Classes that are remembered.
 REMEMBERED = 256
+#: The error of a value for which API Star has none, or none that fits.
+INVALID = 'Must be a valid value.'
 EPOCH = datetime.datetime.min
 
 Definitions = Optional[Dict[str, Any]]
@@ -150,7 +155,8 @@ class Validation:
                     self._require_unique(validator, item, seen)
                 validated.append(item)
             except ValidationError as exc:
-                errors[position] = exc.detail
+                if len(errors) < MAX_ERRORS:
+                    errors[position] = exc.detail
         if errors:
             raise ValidationError(errors)
         return validated
@@ -440,3 +446,37 @@ def is_failed_uniqueness(exc: AssertionError) -> bool:
     """Return whether API Star could not compare items of an array, in a ``validate`` that is not replaced."""
     *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
     return frame.f_code is validators.Uniqueness.make_hashable.__code__
+
+
+def bounded(detail: Any) -> Any:
+    """Return the first entries of an error detail, in their order, within the limits."""
+    return Excerpt().of(detail) or INVALID
+
+
+class Excerpt:
+    """The first entries of an error detail, within the limits."""
+
+    def __init__(self) -> None:
+        self._entries = MAX_ERRORS
+        self._characters = MAX_CHARACTERS
+
+    def of(self, detail: Any) -> Any:
+        """Return the first entries of ``detail``, as far as there is room."""
+        if not isinstance(detail, dict):
+            return self._sentence(detail)
+        made = {}
+        for key, part in detail.items():
+            self._characters -= len(key) if isinstance(key, str) else 0
+            if self._entries <= 0 or self._characters < 0:
+                break
+            entries = self.of(part)
+            if entries != {}:
+                made[key] = entries
+        return made
+
+    def _sentence(self, sentence: Any) -> Any:
+        self._entries -= 1
+        if not isinstance(sentence, str):
+            return sentence
+        self._characters -= len(sentence)
+        return sentence if len(sentence) <= MAX_CHARACTERS else sentence[:MAX_CHARACTERS]

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import json
 import weakref
 
 import pytest
@@ -680,6 +681,15 @@ class TestTyped:
                 % key,
             ),
         ]
+
+    async def test_replies_to_many_errors_are_short(self):
+        """However much of a message is wrong, the reply is bounded."""
+        peer = Peer()
+        declared = validators.Array(items=validators.String(), min_items=1)
+        ws = await self.made(peer, receives=declared, on_invalid='reply')
+        peer.add(text(json.dumps(10**4 * [1])), text('["tea"]'))
+        assert await ws.receive() == ['tea']
+        assert len(peer.sent[0]['text']) < 10**4
 
     async def test_an_invalid_message_may_be_handed_to_a_function(self):
         seen = []

@@ -141,6 +141,13 @@ def test_what_is_not_json_is_named_with_its_position(data, detail):
     assert (info.value.detail, info.value.reason) == (detail, 'Malformed JSON')
 
 
+def test_long_errors_are_cut():
+    """An error that shows what was received is as long as it need be."""
+    with pytest.raises(InvalidMessage) as info:
+        decode_json(STANDARD_CODEC, '[1.%se999]' % ('1' * 10**5))
+    assert 100 < len(info.value.detail) < 300
+
+
 @pytest.mark.parametrize('data', [b'\xff', '[' * 200_000, '1' * 5000])
 def test_hostile_json_is_an_invalid_message_like_any_other(data):
     with pytest.raises(InvalidMessage, match='^Malformed JSON'):

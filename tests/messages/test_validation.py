@@ -12,7 +12,7 @@ from apistar_ws import InvalidMessage
 from apistar_ws.messages.codecs import STANDARD_CODEC
 from apistar_ws.messages.compiler import NotCompilable, compiled
 from apistar_ws.messages.schema import Schema
-from apistar_ws.messages.validation import Identities, Validation, checker
+from apistar_ws.messages.validation import MAX_CHARACTERS, MAX_ERRORS, Identities, Validation, bounded, checker
 from tests.sizes import examples
 
 
@@ -616,3 +616,66 @@ def test_outcomes_are_forgotten_where_they_are_not_needed():
     validation = Validation()
     validation.check(validators.Array(items=validators.Union([validators.Integer(), validators.Object()])), [{}, {}])
     assert not validation._outcomes
+
+
+def detail_of(declared, data):
+    with pytest.raises(InvalidMessage) as info:
+        Schema(declared).decode(data)
+    return info.value
+
+
+def size_of(detail):
+    return len(STANDARD_CODEC.dumps(detail))
+
+
+class TestDetail:
+    """The error detail has API Star's first entries, and is bounded."""
+
+    ARRAY = validators.Array(items=validators.String())
+    OBJECT = validators.Object(additional_properties=False)
+
+    @pytest.mark.parametrize(
+        'declared, data',
+        [
+            (ARRAY, 1000 * [1]),
+            (validators.Array(items=ARRAY), 300 * [[1, 1]]),
+            (OBJECT, dict.fromkeys(map(str, range(1000)), 1)),
+            (validators.Object(additional_properties=ARRAY), {'a': 30 * [1], 'b': 1, 'c': 500 * [1]}),
+            (validators.Array(items=validators.String(enum=['a' * 1000, 'b'])), 100 * ['c']),
+        ],
+    )
+    def test_first_entries_are_api_stars(self, declared, data):
+        with pytest.raises(ValidationError) as info:
+            declared.validate(data)
+        kept = list(leaves(detail_of(declared, data).detail))
+        assert kept == list(leaves(info.value.detail))[: len(kept)]
+        assert 10 < len(kept) <= MAX_ERRORS
+        assert size_of(detail_of(declared, data).detail) < 2 * MAX_CHARACTERS
+
+    def test_long_keys_are_left_out(self):
+        assert detail_of(self.OBJECT, {'a' * 10**5: 1}).detail == 'Must be a valid value.'
+        errors = detail_of(self.OBJECT, {'b': 1, 'a' * 10**5: 1, 'c': 1}).detail
+        assert errors == {'b': 'Invalid property name.'}
+        nested = validators.Object(def_name='o', additional_properties=validators.Ref('o'))
+        value = 1
+        for _ in range(40):
+            value = {1000 * 'k': value}
+        assert detail_of(nested, value).detail == 'Must be a valid value.'
+
+    def test_long_sentences_are_cut(self):
+        for detail in (10**5 * 'a', {'a': 10**5 * 'a'}):
+            assert size_of(bounded(detail)) < 2 * MAX_CHARACTERS
+        assert bounded({'a': [1], 'b': {}, 3: 'c'}) == {'a': [1], 3: 'c'}
+
+    def test_later_values_are_still_checked(self):
+        """A date that Python refuses is found after any number of errors."""
+        array = validators.Array(items=validators.Date())
+        assert detail_of(array, [*10**4 * ['x'], '2020-99-99']).detail == 'Must be a valid value.'
+
+
+def leaves(detail, path=()):
+    if not isinstance(detail, dict):
+        yield (path, detail)
+        return
+    for key, part in detail.items():
+        yield from leaves(part, (*path, key))
