@@ -363,7 +363,7 @@ def with_websocket_component(given: Optional[Sequence[Component]]) -> List[Compo
 
 
 def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bool:
-    """Tell whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel.
+    """Return whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel.
 
     A plain function serves HTTP, whatever its components ask for.
     """

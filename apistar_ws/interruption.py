@@ -50,13 +50,13 @@ def is_current(task: Task) -> bool:
 
 
 def is_cancelled() -> bool:
-    """Tell whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
+    """Return whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
     task = asyncio.current_task()
     return sys.version_info < (3, 11) or task is None or cancellations(task) > 0
 
 
 def was_taken_back(made: Optional[BaseException]) -> bool:
-    """Tell whether nobody's cancellation of the current task is left, where ``made`` was made of one.
+    """Return whether nobody's cancellation of the current task is left, where ``made`` was made of one.
 
     Python 3.10 does not count them: there only another exception tells.
     """
@@ -140,7 +140,7 @@ class Interruption:
         return self._marks.setdefault(task, Mark(cancellations(task)))
 
     def was_ours(self, task: Task) -> bool:
-        """Tell whether the cancellation that ``task`` has just got was ours alone; ours is taken back."""
+        """Return whether the cancellation that ``task`` has just got was ours alone; ours is taken back."""
         mark = None if self._marks is None or task is None else self._marks.pop(task, None)
         if mark is None or task is None or not mark.ours:
             return False
@@ -150,7 +150,7 @@ class Interruption:
         return left <= mark.before
 
     def is_ours(self, task: Task) -> bool:
-        """Tell whether ``task`` was cancelled here, and has not taken it back."""
+        """Return whether ``task`` was cancelled here, and has not taken it back."""
         return self._marks is not None and task in self._marks and self._marks[task].ours > 0
 
     async def release(self) -> None:
@@ -211,7 +211,7 @@ class TimeLimit:
 
 
 def ends_from_outside(exc: BaseException) -> bool:
-    """Tell whether the server, or the program, ends the current task by ``exc``.
+    """Return whether the server, or the program, ends the current task by ``exc``.
 
     A task that it awaits may have been cancelled, and not itself.
     """

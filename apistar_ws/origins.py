@@ -44,7 +44,7 @@ def parse_origin(text: str) -> Optional[Origin]:
 
 
 def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
-    """Tell whether a page of ``origin`` came from the server it now connects to.
+    """Return whether a page of ``origin`` came from the server it now connects to.
 
     ``scheme`` is the connection's, ``host`` its Host header; scheme, host and port have to be equal.
     """
@@ -58,7 +58,7 @@ def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
 
 @lru_cache(maxsize=1024)
 def are_equal(origin: bytes, scheme: str, host: bytes) -> bool:
-    """Tell whether ``origin`` and the origin of ``scheme`` and ``host`` are equal, whatever their spelling."""
+    """Return whether ``origin`` and the origin of ``scheme`` and ``host`` are equal, whatever their spelling."""
     try:
         page = parse_origin(origin.decode())
         server = parse_origin('%s://%s' % (HTTP_SCHEMES.get(scheme, scheme), host.decode()))

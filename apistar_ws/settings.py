@@ -143,15 +143,15 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def is_limit(value: Any, kinds: Any) -> bool:
-    """Tell whether ``value`` can be a limit: a number of one of ``kinds`` above 0, or None."""
+    """Return whether ``value`` can be a limit: a number of one of ``kinds`` above 0, or None."""
     return value is None or (isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < math.inf)
 
 
 def is_subprotocols(value: Any) -> bool:
-    """Tell whether ``value`` is a sequence of subprotocol names (RFC 6455 section 4.1: tokens of HTTP)."""
+    """Return whether ``value`` is a sequence of subprotocol names (RFC 6455 section 4.1: tokens of HTTP)."""
     return isinstance(value, (list, tuple)) and all(isinstance(name, str) and is_token(name) for name in value)
 
 
 def is_token(text: str) -> bool:
-    """Tell whether ``text`` is a token of HTTP (RFC 9110 section 5.6.2)."""
+    """Return whether ``text`` is a token of HTTP (RFC 9110 section 5.6.2)."""
     return bool(text) and text.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in text)

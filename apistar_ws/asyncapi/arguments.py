@@ -59,7 +59,7 @@ def parameters_of(function: Any, components: Sequence[Component], seen: Set[int]
 
 
 def supplies(component: Component, parameter: inspect.Parameter) -> bool:
-    """Tell whether a component supplies a parameter; it may be one that API Star asks no component for."""
+    """Return whether a component supplies a parameter; it may be one that API Star asks no component for."""
     try:
         return bool(component.can_handle_parameter(parameter))
     except Exception:

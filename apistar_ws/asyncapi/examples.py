@@ -103,7 +103,7 @@ def make_number(validator: validators.NumericType, definitions: Mapping[str, Any
 
 
 def accepts(validator: Any, value: Any) -> bool:
-    """Tell whether ``validator`` accepts ``value``."""
+    """Return whether ``validator`` accepts ``value``."""
     try:
         validator.validate(value)
     except ValidationError:
@@ -258,7 +258,7 @@ def of_member(kind: Any, value: Any) -> str:
 
 
 def is_in(character: str, kind: Any, value: Any) -> bool:
-    """Tell whether a character is in one member of a set."""
+    """Return whether a character is in one member of a set."""
     if str(kind) == 'CATEGORY':
         escape = {'DIGIT': r'\d', 'WORD': r'\w', 'SPACE': r'\s'}[str(value).rpartition('_')[2]]
         return bool(re.match(escape, character)) is not ('NOT' in str(value))

@@ -106,7 +106,7 @@ def jsonable(value: Any) -> Any:
 
 
 def is_json(value: Any) -> bool:
-    """Tell whether ``value`` can be written as JSON."""
+    """Return whether ``value`` can be written as JSON."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

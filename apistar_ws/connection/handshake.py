@@ -93,7 +93,7 @@ def encode_header(name: str, value: str) -> Tuple[bytes, bytes]:
 
 
 def is_field_value(text: str) -> bool:
-    """Tell whether ``text`` may be the value of a header (RFC 9110 section 5.5)."""
+    """Return whether ``text`` may be the value of a header (RFC 9110 section 5.5)."""
     return text == text.strip() and all(c >= ' ' and c != '\x7f' or c == '\t' for c in text)
 
 

@@ -85,7 +85,7 @@ class Deferred:
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
-    """Tell whether ``handler`` asks for the channel, itself or through one of ``components``."""
+    """Return whether ``handler`` asks for the channel, itself or through one of ``components``."""
     try:
         parameters = handler_signature(handler).parameters.values()
     except ConfigurationError:
@@ -140,7 +140,7 @@ def path_names(url: str) -> List[str]:
 
 
 def is_converted(parameter: inspect.Parameter, url: str) -> bool:
-    """Tell whether the router has given ``parameter`` its type, so that no validation of it can fail."""
+    """Return whether the router has given ``parameter`` its type, so that no validation of it can fail."""
     kinds = (str, parameter.empty) if '{+%s}' % parameter.name in url else (str, int, parameter.empty)
     return parameter.name in path_names(url) and parameter.annotation in kinds
 
@@ -151,7 +151,7 @@ def is_websocket_of_users(annotation: Any) -> bool:
 
 
 def is_deferred(parameter: inspect.Parameter) -> bool:
-    """Tell whether ``parameter`` stands for arguments that the handler resolves by itself."""
+    """Return whether ``parameter`` stands for arguments that the handler resolves by itself."""
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
 
 

@@ -59,7 +59,7 @@ def require_known_hooks(hook: Any) -> None:
 
 
 def has_hooks(hook: Any) -> bool:
-    """Tell whether an event hook has a method that is called."""
+    """Return whether an event hook has a method that is called."""
     return any(hasattr(hook, name) for name in HOOK_NAMES)
 
 

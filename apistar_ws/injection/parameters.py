@@ -187,5 +187,5 @@ def single_header(step: Step) -> Step:
 
 
 def calls(component: Any, step: Step) -> bool:
-    """Tell whether a step calls this component, and none that a user has put in its place."""
+    """Return whether a step calls this component, and none that a user has put in its place."""
     return type(getattr(step.func, '__self__', None)) is component

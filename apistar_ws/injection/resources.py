@@ -156,7 +156,7 @@ def stand_in_for(component: Component, components: Sequence[Component]) -> Compo
 
 
 def is_resource(component: Component) -> bool:
-    """Tell whether the ``resolve`` of ``component`` yields."""
+    """Return whether the ``resolve`` of ``component`` yields."""
     resolve = component.resolve
     return inspect.isgeneratorfunction(resolve) or inspect.isasyncgenfunction(resolve)
 

@@ -105,7 +105,7 @@ def chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Calla
 
 
 def is_encodable(text: str) -> bool:
-    """Tell whether UTF-8 can encode ``text``: it cannot where a lone surrogate came in by an escape of JSON."""
+    """Return whether UTF-8 can encode ``text``: it cannot where a lone surrogate came in by an escape of JSON."""
     if text.isascii():
         return True
     try:

@@ -146,7 +146,7 @@ class Compiler:
         return at if self._makes_primitives(validator) else 'primitive(%s)' % at
 
     def _makes_primitives(self, validator: Any) -> bool:
-        """Tell whether what the lines for ``validator`` leave needs no second look before it becomes JSON."""
+        """Return whether what the lines for ``validator`` leave needs no second look before it becomes JSON."""
         if is_message_type(validator):
             return True
         if type(getattr(validator, 'default', None)) not in SCALARS or is_asked(validator):
@@ -372,7 +372,7 @@ def timestamp(value: Any) -> Optional[datetime.datetime]:
 
 
 def is_any_moment(validator: Any) -> bool:
-    """Tell whether a validator takes every date with a time."""
+    """Return whether a validator takes every date with a time."""
     if not isinstance(validator, validators.String) or validator.format != 'datetime':
         return False
     limits = (validator.enum, validator.min_length, validator.max_length, validator.pattern)
@@ -391,7 +391,7 @@ def search(pattern: str) -> Callable[[str], Any]:
 
 
 def is_asked(validator: Any) -> bool:
-    """Tell whether API Star's own ``validate`` is asked: its formats change, and what is seldom needs no lines."""
+    """Return whether API Star's own ``validate`` is asked: its formats change, and what is seldom needs no lines."""
     if isinstance(validator, validators.String):
         return validator.format is not None
     if isinstance(validator, validators.Array):
@@ -402,7 +402,7 @@ def is_asked(validator: Any) -> bool:
 
 
 def is_settled(declared: Any, known: Dict[Any, bool]) -> bool:
-    """Tell whether an instance of a type holds nothing but what was checked when it was set, and cannot change.
+    """Return whether an instance of a type holds nothing but what was checked when it was set, and cannot change.
 
     :param known: what has been told of others; a type that holds itself is not settled.
     """
@@ -416,13 +416,13 @@ def is_settled(declared: Any, known: Dict[Any, bool]) -> bool:
 
 
 def is_unchanging(validator: Any) -> bool:
-    """Tell whether a validator leaves a scalar, which is on the wire what it is in the instance."""
+    """Return whether a validator leaves a scalar, which is on the wire what it is in the instance."""
     kinds = (validators.String, validators.Integer, validators.Number, validators.Boolean)
     return type(validator) in kinds and not has_format(validator) and is_valid_default(validator)
 
 
 def is_valid_default(validator: Any) -> bool:
-    """Tell whether the default, which nobody has checked, is what the validator would make of it."""
+    """Return whether the default, which nobody has checked, is what the validator would make of it."""
     if not validator.has_default():
         return True
     try:
@@ -433,12 +433,12 @@ def is_valid_default(validator: Any) -> bool:
 
 
 def has_format(validator: Any) -> bool:
-    """Tell whether an instance may show a property otherwise than it holds it."""
+    """Return whether an instance may show a property otherwise than it holds it."""
     return getattr(validator, 'format', None) is not None
 
 
 def is_stock(declared: Any) -> bool:
-    """Tell whether a type does what API Star's ``Type`` does, and nothing else."""
+    """Return whether a type does what API Star's ``Type`` does, and nothing else."""
     inherits = all(getattr_static(declared, name) is getattr_static(types.Type, name) for name in STOCK_METHODS)
     names = {name for base in declared.__mro__ for name in vars(base)}
     validator = declared.validator
@@ -449,7 +449,7 @@ def is_stock(declared: Any) -> bool:
 
 
 def is_own(validator: Any) -> bool:
-    """Tell whether a validator is of exactly one of API Star's classes, and validates as that does."""
+    """Return whether a validator is of exactly one of API Star's classes, and validates as that does."""
     return type(validator) in WRITERS and 'validate' not in vars(validator)
 
 

@@ -40,7 +40,7 @@ Method = Callable[['Validation', Any, Any, Definitions, bool], Any]
 
 
 def is_message_type(declared: Any) -> bool:
-    """Tell whether ``declared`` is a subclass of API Star's ``types.Type``."""
+    """Return whether ``declared`` is a subclass of API Star's ``types.Type``."""
     return isinstance(declared, type) and issubclass(declared, types.Type)
 
 

@@ -240,7 +240,7 @@ def refuse_mixed(handler: Any, decorator: str, where: str) -> None:
 
 
 def is_marked(value: Any) -> bool:
-    """Tell whether ``value`` is a decorated handler."""
+    """Return whether ``value`` is a decorated handler."""
     return isinstance(value, (WebSocketHandler, BoundWebSocketHandler))
 
 

@@ -56,13 +56,13 @@ class Returned:
 
 
 def is_message(annotation: Any) -> bool:
-    """Tell whether a return annotation says that there is a message."""
+    """Return whether a return annotation says that there is a message."""
     choices = [typing.get_origin(choice) or choice for choice in union_members(annotation)]
     return bool(choices) and all(isinstance(choice, type) and is_of_json(choice) for choice in choices)
 
 
 def is_of_json(kind: type) -> bool:
-    """Tell whether values of a class are messages; a ``TypedDict`` is a dict."""
+    """Return whether values of a class are messages; a ``TypedDict`` is a dict."""
     return issubclass(kind, MESSAGES) or is_message_type(kind)
 
 

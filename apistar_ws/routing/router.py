@@ -247,7 +247,7 @@ class WebSocketRouter(Generic[Target]):
         return target, dict(params)
 
     def serves(self, path: str) -> bool:
-        """Tell whether a WebSocket may be opened on ``path``."""
+        """Return whether a WebSocket may be opened on ``path``."""
         try:
             self.lookup(path)
         except exceptions.HTTPException:

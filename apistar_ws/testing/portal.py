@@ -131,7 +131,7 @@ class Portal:
 
 
 def is_interruptible() -> bool:
-    """Tell whether what blocks here can be interrupted, and whether an event loop can run here."""
+    """Return whether what blocks here can be interrupted, and whether an event loop can run here."""
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and hasattr(signal, 'setitimer') and asyncio._get_running_loop() is None
 

@@ -86,7 +86,7 @@ def describe_frame(frames: List[FrameType]) -> str:
 
 
 def is_library(frame: FrameType) -> bool:
-    """Tell whether ``frame`` is of this package, of API Star or of asyncio."""
+    """Return whether ``frame`` is of this package, of API Star or of asyncio."""
     return frame.f_globals.get('__name__', '').split('.')[0] in (
         'apistar_ws',
         'apistar',
