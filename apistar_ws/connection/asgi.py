@@ -16,16 +16,24 @@ def is_shutdown(message: Message, scope: Scope) -> bool:
 
     A client may close with 1012 too. Its close has a reason, if an empty one (ASGI specification, WebSocket, 2.4).
     """
-    if message.get('code') != CloseCode.SERVICE_RESTART or 'reason' in message:
-        return False
+    is_restart = message.get('code') == CloseCode.SERVICE_RESTART and 'reason' not in message
+    return is_restart and has_reasons(scope)
+
+
+def has_reasons(scope: Scope) -> bool:
+    """Return whether the server passes on the reason of a client's close (ASGI specification, WebSocket, 2.4)."""
     version = str((scope.get('asgi') or {}).get('spec_version', '2.0'))
     return tuple(map(int, re.findall(r'\d+', version))) >= (2, 4)
 
 
 def is_clean_close(message: Message, scope: Scope) -> bool:
-    """Return whether a disconnect is the client's own close: not a lost connection, a limit or a shutdown."""
-    lost = (CloseCode.ABNORMAL_CLOSURE, CloseCode.MESSAGE_TOO_BIG)
-    return message.get('code') not in lost and not is_shutdown(message, scope)
+    """Return whether a disconnect is the client's own close: not a lost connection, a limit or a shutdown.
+
+    uvicorn with wsproto has 1005 for a lost connection, without a reason.
+    """
+    if has_reasons(scope) and 'reason' not in message:
+        return False
+    return message.get('code') not in (CloseCode.ABNORMAL_CLOSURE, CloseCode.MESSAGE_TOO_BIG)
 
 
 def message_data(message: Message) -> Data:

@@ -169,8 +169,15 @@ class Connection:
         self.note_disconnect(message)
         if delivers:
             self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
-        elif not self.is_receiving and (not was_open or self.settings.cancel_on_disconnect):
+        elif not was_open or (self.settings.cancel_on_disconnect and not self._is_busy_with_last()):
             self.interrupt()
+
+    def _is_busy_with_last(self) -> bool:
+        """Return whether the handler knows, or may be busy with a message that came before the close.
+
+        The watch cancels it at its second check from now.
+        """
+        return self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
 
     def end_delivery(self) -> None:
         """Drop what the handler has not received in time after a clean close."""

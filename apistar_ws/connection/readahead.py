@@ -11,6 +11,8 @@ logger = logging.getLogger('apistar_ws')
 
 #: Bytes to hold for a handler that does not receive; beyond, the client is held back. As much as asyncio buffers.
 HIGH_WATER = 64 * 1024
+#: Seconds after the start in which the server passes on what it has already.
+JUST_STARTED = 0.1
 #: What one message costs beside its payload, in bytes: without it, empty messages would pile up.
 MESSAGE_OVERHEAD = 64
 
@@ -38,6 +40,7 @@ class ReadAhead:
         self._on_message = on_message
         self._on_disconnect = on_disconnect
         self._last_taken = last_taken
+        self._started = asyncio.get_running_loop().time()
         # A deque is 700 bytes when it is empty, and every handler that sleeps has one of these.
         self._messages: List[Message] = []
         self._size = 0
@@ -65,6 +68,12 @@ class ReadAhead:
     def unread(self) -> int:
         """How many messages the handler has not taken."""
         return len(self._messages)
+
+    @property
+    def has_just_started(self) -> bool:
+        """Whether what comes now may have come before, while the handler was busy with a message."""
+        has_taken = self._last_taken is not None
+        return has_taken and asyncio.get_running_loop().time() - self._started < JUST_STARTED
 
     def is_read(self, within: float) -> bool:
         """Return whether there are messages that the handler will take: it has taken one in so many seconds."""

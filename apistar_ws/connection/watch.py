@@ -148,6 +148,8 @@ class Watch:
     def _check(self, connection: Connection, observation: Optional[Observation], now: float) -> None:
         if observation is None:
             self._active[connection] = Observation(connection, now)
+            if connection.state is WebSocketState.OPEN and not connection.is_listening:
+                connection.read_ahead()
             return
         has_sent = connection.is_sending or connection.sent != observation.sent
         has_arrivals = observation.update(connection, now)
@@ -158,11 +160,9 @@ class Watch:
         self._check_silence(connection, observation, now)
         self._check_backlog(connection, observation, now)
         close_if_expired(connection)
-        if has_arrivals:
-            return
         if not connection.is_listening:
             connection.read_ahead()
-        elif connection.state is WebSocketState.OPEN and not has_sent:
+        elif connection.state is WebSocketState.OPEN and not has_arrivals and not has_sent:
             self._make_idle(connection, observation, now)
 
     # Limits of time
