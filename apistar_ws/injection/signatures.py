@@ -57,6 +57,13 @@ def in_order(parameters: Iterable[inspect.Parameter]) -> List[inspect.Parameter]
 
 def plain_parameter(parameter: inspect.Parameter, components: Sequence[Component] = ()) -> inspect.Parameter:
     """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None, unless that is supplied."""
+    if isinstance(parameter.annotation, type):
+        return parameter
+    # API Star compares by identity, and an equal union may be another object.
+    for component in components:
+        supplied = inspect.signature(component.resolve).return_annotation
+        if supplied == parameter.annotation:
+            return parameter.replace(annotation=supplied)
     choices = union_members(parameter.annotation)
     if len(choices) != 1 or choices[0] is parameter.annotation:
         return parameter

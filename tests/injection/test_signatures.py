@@ -1,5 +1,6 @@
 """Optional arguments, and the application's own classes as annotations: as on API Star, and over WebSockets too."""
 
+import typing
 from typing import Iterator, Optional
 
 import apistar
@@ -106,6 +107,25 @@ class TestOptional:
     def test_they_are_supplied_over_http(self):
         client = self.client()
         assert client.get('/page').text == DUE % ('/page', '/page')
+        client.close()
+
+    def test_equal_annotations_are_the_same(self):
+        """typing forgets the unions that it has made: the same annotation may then be another object."""
+
+        class Gives(Component):
+            def resolve(self) -> Optional[User]:
+                return User('bob')
+
+        for forget in typing._cleanups:
+            forget()
+
+        @websocket_route('/')
+        async def handler(user: Optional[User], ws: WebSocket):
+            await ws.send(user)
+
+        client = TestClient(ASyncApp(collect_routes(handler), components=[Gives()]))
+        with client.websocket_connect('/') as ws:
+            assert ws.receive() == 'bob'
         client.close()
 
     def test_where_only_the_value_is_supplied_that_is_taken(self):
