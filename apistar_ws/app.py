@@ -30,7 +30,7 @@ from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.routing.collecting import HandshakeMethod, WebSocketRoute
 from apistar_ws.routing.collecting import Route as OurRoute
 from apistar_ws.routing.decorators import bare_handler, is_marked
-from apistar_ws.routing.router import Found, NamedRoute, Router, WebSocketRouter, split_routes
+from apistar_ws.routing.router import Found, NamedRoute, Router, WebSocketRouter, split_routes, url_pattern
 from apistar_ws.serving.endpoint import Endpoint
 from apistar_ws.serving.lifecycle import Lifecycle
 from apistar_ws.serving.lifespan import Draining, Startup
@@ -396,12 +396,13 @@ def refuse_clashes(routes: Sequence[NamedRoute], endpoints: Sequence[Endpoint], 
                 'Two routes are named %r, one of them for the handler %s: give one another name, '
                 "websocket_route(url, name='...')." % (name, describe_handler(handler))
             )
-        if endpoint.pattern in urls:
+        pattern = url_pattern(endpoint.url, endpoint.handler)
+        if pattern in urls:
             raise ConfigurationError(
                 'The WebSocket routes %r and %r match the same paths, and the handler %s of the second would never run.'
-                % (urls[endpoint.pattern], url, describe_handler(handler))
+                % (urls[pattern], url, describe_handler(handler))
             )
-        urls[endpoint.pattern] = url
+        urls[pattern] = url
 
 
 def without_root_path(scope: Scope) -> Scope:

@@ -57,11 +57,33 @@ class Connection:
     :param owner: the task that the handler runs in.
     """
 
-    __slots__ = (
-        'scope', 'path_params', 'settings', 'state', 'subprotocol', 'close_code', 'close_reason', 'server_receive',
-        'server_send', 'pull', 'push', 'small_message', 'is_receiving', 'received', 'sender', 'sent', 'is_unfinished',
-        'discards', 'ending', 'owner', 'loop', 'waiting_since', 'ahead', '_other_senders', '_wake',
-    )  # fmt: skip
+    __slots__ = {
+        'scope': 'The ASGI scope of the connection.',
+        'path_params': 'The parameters of the path, converted.',
+        'settings': 'The limits of the route.',
+        'state': 'The state, written by ``change_state`` only.',
+        'subprotocol': 'The subprotocol that was accepted, or None.',
+        'close_code': 'The close code, once the connection is over.',
+        'close_reason': 'The close reason, once the connection is over.',
+        'server_receive': "The server's ``receive``.",
+        'server_send': "The server's ``send``.",
+        'pull': 'What ``receive`` awaits in this state: while open, ``server_receive``.',
+        'push': 'What ``send`` awaits in this state: while open, ``server_send``.',
+        'small_message': 'Characters of a text that needs no check; negative on an idle connection.',
+        'is_receiving': 'Whether a task is receiving.',
+        'received': 'How many messages were received.',
+        'sender': 'The task that is sending.',
+        'sent': 'How many messages were sent.',
+        'is_unfinished': 'Whether something would be left running when the handler has ended.',
+        'discards': "Whether messages that nobody receives are dropped, as those of a stream's client.",
+        'ending': 'Facts about the end, shared until there are some.',
+        'owner': 'The task that the handler runs in.',
+        'loop': 'The event loop, once the handshake was received.',
+        'waiting_since': 'Since when the client waits for the accept, where that may take long.',
+        'ahead': 'Receives for the handler while it does not.',
+        '_other_senders': 'The tasks that began to send while another was sending.',
+        '_wake': 'Ends the idle time.',
+    }
 
     def __init__(
         self,
@@ -82,30 +104,18 @@ class Connection:
         rate = settings.max_messages_per_second
         self.server_receive = receive if rate is None else Pace(receive, int(rate)).receive
         self.server_send = send
-        #: What ``receive`` and ``send`` of the WebSocket await in the present state: while open, the server's own.
         self.pull: Receive = not_open
         self.push: Send = not_open
-        #: Characters of a text that needs no check; negative while the next message has to wake the watch.
         self.small_message = settings.small_message
-        self.is_receiving = False
-        #: Messages from and to the client.
+        self.is_receiving = self.is_unfinished = self.discards = False
         self.received = self.sent = 0
-        #: The task that is sending, and those that began while it was.
         self.sender: Task = None
-        self._other_senders: Optional[Set[Task]] = None
-        #: Whether something would be left running when the handler has ended.
-        self.is_unfinished = False
-        #: Whether messages that nobody receives are dropped, as those of a stream's client.
-        self.discards = False
-        #: Facts about the end, shared until there are some.
         self.ending = NO_ENDING
-        #: The task that the handler runs in.
         self.owner = owner
-        #: The event loop, once the handshake was received.
         self.loop: Optional[asyncio.AbstractEventLoop] = None
-        #: Since when the client waits for the accept, where that may take long.
         self.waiting_since: Optional[float] = None
         self.ahead: Optional[ReadAhead] = None
+        self._other_senders: Optional[Set[Task]] = None
         self._wake: Optional[Callable[['Connection'], None]] = None
 
     def __repr__(self) -> str:
@@ -169,15 +179,11 @@ class Connection:
         self.note_disconnect(message)
         if delivers:
             self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
-        elif not was_open or (self.settings.cancel_on_disconnect and not self._is_busy_with_last()):
+            return
+        # A handler that receives knows. One that may be busy with the last message has until the watch's second check.
+        is_busy = self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
+        if not was_open or (self.settings.cancel_on_disconnect and not is_busy):
             self.interrupt()
-
-    def _is_busy_with_last(self) -> bool:
-        """Return whether the handler knows, or may be busy with a message that came before the close.
-
-        The watch cancels it at its second check from now.
-        """
-        return self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
 
     def end_delivery(self) -> None:
         """Drop what the handler has not received in time after a clean close."""
@@ -197,18 +203,6 @@ class Connection:
         if message['type'] != 'websocket.connect':
             self.note_disconnect(message)
             raise self.disconnect_error()
-
-    async def require_client(self) -> None:
-        """Check that the client is still there.
-
-        :raises WebSocketDisconnect: if it has left.
-        """
-        if self.ahead is None:
-            self.read_ahead()
-        for _ in range(SETTLING_ITERATIONS):
-            if self.state is DISCONNECTED:
-                raise self.disconnect_error()
-            await asyncio.sleep(0)
 
     def turn_away(self, exc: Exception) -> None:
         """Make ``connect`` raise ``exc`` from now on."""
@@ -299,28 +293,6 @@ class Connection:
             % (call, printable(self.scope.get('path')), self.state.value, advice)
         )
 
-    def failure(self, exc: BaseException, call: str) -> BaseException:
-        """Return what the handler sees of ``exc``, which ended what it awaited in ``call``."""
-        if isinstance(exc, NotOpen):
-            return self._not_open_error(call)
-        if isinstance(exc, asyncio.CancelledError):
-            is_ours = not self.ending.is_looping and self.interruption.was_ours(asyncio.current_task())
-            return self.disconnect_error() if is_ours and self.close_code is not None else exc
-        if not isinstance(exc, Exception):
-            return exc
-        logger.debug('%r: the server raised %r.', self, exc)
-        self.note_disconnect({'code': CloseCode.ABNORMAL_CLOSURE})
-        return self.disconnect_error()
-
-    def _not_open_error(self, call: str) -> Exception:
-        if self.is_over and self.settings.cancel_on_disconnect and self.ending.delivers_until is None:
-            self.is_unfinished |= self.own_ending().note_call(call, self)
-        if self.state is DISCONNECTED:
-            return self.disconnect_error()
-        if self.state is CLOSED:
-            return self.state_error(call, 'Its handler has ended or has closed it: receive and send before that.')
-        return self.state_error(call, 'Await connect() first.')
-
     # Sending
 
     async def deliver(self, message: Message, push: Send) -> None:
@@ -336,7 +308,7 @@ class Connection:
             await push(message)
         except BaseException as exc:
             if not await close_with_private_code(self.server_send, message, exc):
-                raise self.failure(exc, 'send()') from None
+                raise call_error(self, exc, 'send()') from None
         finally:
             if others is None:
                 self.sender = None
@@ -418,3 +390,42 @@ class Connection:
             self.small_message = self.settings.small_message
             self.push = self.server_send
             wake(self)
+
+
+async def require_client(connection: Connection) -> None:
+    """Check that the client of a handshake is still there.
+
+    :raises WebSocketDisconnect: if it has left.
+    """
+    if connection.ahead is None:
+        connection.read_ahead()
+    for _ in range(SETTLING_ITERATIONS):
+        if connection.state is DISCONNECTED:
+            raise connection.disconnect_error()
+        await asyncio.sleep(0)
+
+
+def call_error(connection: Connection, exc: BaseException, call: str) -> BaseException:
+    """Return what the handler sees of ``exc``, which ended what it awaited in ``call``."""
+    if isinstance(exc, NotOpen):
+        return not_open_error(connection, call)
+    if isinstance(exc, asyncio.CancelledError):
+        is_ours = not connection.ending.is_looping and connection.interruption.was_ours(asyncio.current_task())
+        return connection.disconnect_error() if is_ours and connection.close_code is not None else exc
+    if not isinstance(exc, Exception):
+        return exc
+    logger.debug('%r: the server raised %r.', connection, exc)
+    connection.note_disconnect({'code': CloseCode.ABNORMAL_CLOSURE})
+    return connection.disconnect_error()
+
+
+def not_open_error(connection: Connection, call: str) -> Exception:
+    """Return what the handler sees of a call for which the connection has to be open."""
+    counts = connection.settings.cancel_on_disconnect and connection.ending.delivers_until is None
+    if connection.is_over and counts and connection.own_ending().note_call(call, connection):
+        connection.is_unfinished = True
+    if connection.state is DISCONNECTED:
+        return connection.disconnect_error()
+    if connection.state is CLOSED:
+        return connection.state_error(call, 'Its handler has ended or has closed it: receive and send before that.')
+    return connection.state_error(call, 'Await connect() first.')

@@ -12,7 +12,7 @@ from werkzeug.sansio.http import parse_cookie
 
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
 from apistar_ws.connection.asgi import broken_limit, message_data
-from apistar_ws.connection.connection import SENDS_PER_YIELD, SLOW_HANDSHAKE, Connection
+from apistar_ws.connection.connection import SENDS_PER_YIELD, SLOW_HANDSHAKE, Connection, call_error, require_client
 from apistar_ws.connection.handshake import (
     HeaderItems,
     connection_url,
@@ -171,7 +171,8 @@ class WebSocket(Handshake):
             await self._receive_handshake()
         if subprotocol is None:
             if connection.settings.subprotocols:
-                subprotocol = self._preferred_subprotocol()
+                offered = self.subprotocols
+                subprotocol = next((name for name in connection.settings.subprotocols if name in offered), None)
         elif subprotocol not in self.subprotocols:
             raise ValueError(
                 'The client did not offer the subprotocol %r, only %r: connect with one of these or with none '
@@ -185,7 +186,7 @@ class WebSocket(Handshake):
         try:
             await connection.server_send({'type': 'websocket.accept', 'subprotocol': subprotocol, 'headers': encoded})
         except BaseException as exc:
-            raise connection.failure(exc, 'connect()') from None
+            raise call_error(connection, exc, 'connect()') from None
 
     async def _receive_handshake(self) -> None:
         connection = self._connection
@@ -208,10 +209,6 @@ class WebSocket(Handshake):
                 'It was accepted with other arguments; write connect=False in the decorator to choose them yourself.',
             )
 
-    def _preferred_subprotocol(self) -> Optional[str]:
-        offered = self.subprotocols
-        return next((name for name in self.settings.subprotocols if name in offered), None)
-
     async def _require_acceptable(self) -> None:
         """Check that the handshake may still be accepted, since it took long enough for that to change."""
         connection = self._connection
@@ -219,7 +216,7 @@ class WebSocket(Handshake):
         if connection.ahead is not None or (
             since is not None and asyncio.get_running_loop().time() - since > SLOW_HANDSHAKE
         ):
-            await connection.require_client()
+            await require_client(connection)
         if connection.ending.denial is not None:
             raise connection.ending.denial
 
@@ -301,7 +298,7 @@ class WebSocket(Handshake):
             message = await connection.pull()
         except BaseException as exc:
             connection.wake_watch()
-            raise connection.failure(exc, 'receive()') from None
+            raise call_error(connection, exc, 'receive()') from None
         finally:
             connection.is_receiving = False
         connection.received += 1
@@ -427,7 +424,7 @@ class WebSocket(Handshake):
         try:
             await connection.push({'type': 'websocket.send', 'text': data})
         except BaseException as exc:
-            raise connection.failure(exc, 'send()') from None
+            raise call_error(connection, exc, 'send()') from None
         finally:
             connection.sender = None
         connection.sent = sent = connection.sent + 1

@@ -193,6 +193,8 @@ class Arguments:
         self._injected = [
             parameter for parameter in parameters if parameter.name not in given and parameter is not self._deferred
         ]
+        #: Whether components have to be run for an argument.
+        self.injects = bool(self._injected) or self._deferred is not None
 
     def given(self, ws: Any) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
@@ -202,11 +204,6 @@ class Arguments:
         for name in self.websockets:
             arguments[name] = ws
         return arguments
-
-    @property
-    def injects(self) -> bool:
-        """Whether components have to be run for an argument."""
-        return bool(self._injected) or self._deferred is not None
 
     def prepare(self, on_request: Sequence[Callable[..., Any]]) -> None:
         """Resolve what the hooks and the handler ask for.

@@ -20,7 +20,6 @@ from apistar_ws.messages.schema import Schema
 from apistar_ws.origins import describe_origins
 from apistar_ws.routing.decorators import bare_handler, declaration_for, require_coroutine_function
 from apistar_ws.routing.replies import Returned
-from apistar_ws.routing.router import url_pattern
 from apistar_ws.settings import Settings
 from apistar_ws.types import Scope
 
@@ -55,21 +54,14 @@ class Endpoint:
         #: Makes the WebSocket of a connection.
         self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url, self.connect)
-        #: Whether components have to be run for its arguments.
-        self.injects = self.arguments.injects
-        #: What its URL matches: two routes with one pattern serve the same paths.
-        self.pattern = url_pattern(url, self.handler)
-        #: Those that were let in and are not over.
+        #: Those that were let in and are not over; the lifecycle takes them out.
         self.connections: Set[Connection] = set()
-        #: Counts a connection no longer, if it was let in.
-        self.leave = self.connections.discard
         self._max_connections = self.settings.max_connections
         self._is_draining = False
         self.log = RouteLog()
-        self._allows_origin = self.settings.allows_origin
 
     def enter(self, connection: Connection) -> None:
-        """Let a handshake pass and count it until ``leave``, or raise the exception that refuses it.
+        """Let a handshake pass and count it , or raise the exception that refuses it.
 
         :raises HTTPException: 400 for a query string that does not decode, 403 for a foreign origin, 503 for a full
             route.
@@ -85,7 +77,7 @@ class Endpoint:
                 origin = value if origin is None else b''
         if not scope.get('query_string', b'').isascii():
             require_decodable(scope)
-        check = self._allows_origin
+        check = self.settings.allows_origin
         if origin is not None and check is not None and not check(origin, scope.get('scheme', 'ws'), host):
             message = 'Origin %s is not allowed on %s, which is served as %s: see allowed_origins.'
             page, server = describe_origins(origin, scope.get('scheme', 'ws'), host)
@@ -104,12 +96,11 @@ class Endpoint:
 
     def without_handler(self) -> 'Endpoint':
         """Return one that does the same up to the accept, and whose handler does nothing."""
-        rehearsed = copy.copy(self)
-        rehearsed.connect, rehearsed.handler = True, do_nothing
+        dry = copy.copy(self)
+        dry.connect, dry.handler = True, do_nothing
         # It needs a place, and takes none.
-        rehearsed.connections = set(self.connections)
-        rehearsed.leave = rehearsed.connections.discard
-        return rehearsed
+        dry.connections = set(self.connections)
+        return dry
 
     def _no_place(self) -> HTTPException:
         if self._is_draining:

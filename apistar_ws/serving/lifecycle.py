@@ -6,10 +6,10 @@ from typing import Any, Awaitable, Dict, Mapping, Optional, Sequence, Tuple
 from apistar.exceptions import HTTPException, NotFound
 
 from apistar_ws.codes import CloseCode
-from apistar_ws.connection.connection import SLOW_HANDSHAKE, Connection
+from apistar_ws.connection.connection import SLOW_HANDSHAKE, Connection, require_client
 from apistar_ws.connection.handshake import with_root_path
 from apistar_ws.connection.state import WebSocketState
-from apistar_ws.connection.watch import Watches
+from apistar_ws.connection.watch import Watch, Watches
 from apistar_ws.connection.websocket import WebSocket, connection_of
 from apistar_ws.exceptions import WebSocketDisconnect
 from apistar_ws.injection.injector import ASyncInjector
@@ -79,8 +79,7 @@ class Lifecycle:
         """Run one connection of an endpoint, whatever ends it."""
         watch = self.watches.current()
         ws = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
-        connection = connection_of(ws)
-        hooks, state = NO_HOOKS, NO_STATE
+        connection, hooks, state = connection_of(ws), NO_HOOKS, NO_STATE
         message = await receive()
         watch.add(connection)
         try:
@@ -88,16 +87,14 @@ class Lifecycle:
             endpoint.enter(connection)
             hooks = self._hooks()
             arguments = endpoint.arguments.given(ws)
-            if hooks.on_request or endpoint.injects:
+            if hooks.on_request or endpoint.arguments.injects:
                 state = handshake_state(self._app, endpoint.route, ws)
                 await self._inject(connection, endpoint, hooks, state, arguments)
-            # A hook that closes has refused the handshake.
             if connection.state is not WebSocketState.CLOSED:
                 if endpoint.connect:
                     await ws.connect()
                 handling = endpoint.handler(**arguments)
-                # Nothing needs them any more, and they would stay for as long as the connection.
-                del arguments, message
+                del arguments, message  # They would stay for as long as the connection.
                 if (returned := await handling) is not None:
                     await endpoint.returned.take(ws, returned)
         except BaseException as exc:
@@ -105,12 +102,11 @@ class Lifecycle:
         else:
             await (self._conclude(ws, endpoint, hooks, state) if has_cleanup(hooks, state) else connection.close())
         finally:
-            try:
-                if connection.is_unfinished:
-                    await finish(connection, endpoint.log)
-            finally:
+            if connection.is_unfinished:
+                await finish(connection, endpoint.log, watch, endpoint)
+            else:
                 watch.remove(connection)
-                endpoint.leave(connection)
+                endpoint.connections.discard(connection)
 
     async def _refuse(self, exc: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
         """Deny a handshake for which there is no endpoint, with the hooks that follow a handler."""
@@ -126,10 +122,7 @@ class Lifecycle:
         except BaseException as failure:
             await self._end(ws, None, hooks, None, failure)
         finally:
-            try:
-                await finish(connection, self._log)
-            finally:
-                watch.remove(connection)
+            await finish(connection, self._log, watch)
 
     def query_names(self, path: str) -> Sequence[str]:
         """Return the query parameters that the handler at ``path`` declares; none where there is no handler."""
@@ -155,7 +148,7 @@ class Lifecycle:
         await endpoint.arguments.plan(hooks.on_request).run(hooks.on_request, state)
         arguments.update(endpoint.arguments.resolved(hooks.on_request, state))
         if now() - started > SLOW_HANDSHAKE and connection.state is WebSocketState.CONNECTING:
-            await connection.require_client()
+            await require_client(connection)
 
     async def _conclude(self, ws: WebSocket, endpoint: Endpoint, hooks: Hooks, state: Optional[State]) -> None:
         """Do what follows a handler that has returned."""
@@ -171,7 +164,7 @@ class Lifecycle:
             log, route = endpoint.log, endpoint.route
             if connection.state is WebSocketState.CONNECTING:
                 # A handshake that is being refused takes up no place.
-                endpoint.leave(connection)
+                endpoint.connections.discard(connection)
         interruption = connection.interruption
         if isinstance(exc, asyncio.CancelledError) and interruption.was_ours(interruption.owner):
             exc = WebSocketDisconnect(
@@ -198,7 +191,7 @@ class DryRun(Lifecycle):
         return endpoint.without_handler(), params
 
 
-async def finish(connection: Connection, log: RouteLog) -> None:
+async def finish(connection: Connection, log: RouteLog, watch: Watch, endpoint: Optional[Endpoint] = None) -> None:
     """Leave nothing running; a close that the client does not read is given up when the server goes down."""
     try:
         await connection.finish()
@@ -208,3 +201,6 @@ async def finish(connection: Connection, log: RouteLog) -> None:
     finally:
         if connection.ending.broke_limit:
             log_close(connection, log, connection.close_code or 0, connection.close_reason or '')
+        watch.remove(connection)
+        if endpoint is not None:
+            endpoint.connections.discard(connection)
