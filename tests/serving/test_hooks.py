@@ -1,4 +1,4 @@
-"""What the hooks see, row by row as in docs/outcomes.rst, on each of uvicorn's implementations.
+"""The calls of event hooks, row by row as in docs/outcomes.rst, on each of uvicorn's implementations.
 
 Each row runs with an application of its own. The notes hold what ran, in its order, on one connection.
 """
@@ -335,16 +335,16 @@ def error(exc: str) -> List[str]:
 GONE = 'WebSocketDisconnect'
 AWAY = 'The server restarts'
 UNSUPPORTED = 'UnsupportedMessage'
-RETURNED = 'returned, also when ``async for`` ended because the client left'
-ENDED = 'raised ``WebSocketDisconnect``, or was cancelled because the client left, a limit, a drain or the shutdown'
+RETURNED = 'returned, also when ``async for`` ended because the client disconnected'
+ENDED = 'raised ``WebSocketDisconnect``, or was cancelled by a disconnect, a limit, a drain or the shutdown'
 INVALID = 'raised ``InvalidMessage``'
-ANSWERED = 'raised what ``exception_handler`` turns into a response of status S'
-BROKEN = 'raised anything else, also in its clean-up after the client left'
+ANSWERED = 'raised an exception that ``exception_handler`` turns into a response of status S'
+BROKEN = 'raised any other exception, also in its clean-up after a disconnect'
 NEVER = 'never connected (``connect=False``)'
-EARLY = 'was not reached: the client left after ``on_request`` ran'
-DENIED = 'was not reached: ``on_request`` or a component raised an ``HTTPException``'
-FAILED = 'was not reached: anything else was raised'
-REFUSED = 'was not reached: origin, undecodable bytes, full route, drain'
+EARLY = 'did not run: the client disconnected after ``on_request`` ran'
+DENIED = 'did not run: ``on_request`` or a component raised an ``HTTPException``'
+FAILED = 'did not run: any other exception was raised'
+REFUSED = 'did not run: origin, undecodable bytes, full route, drain'
 NOWHERE = 'no route, redirect'
 ROWS = [
     Row(RETURNED, 'returned', '/return', wait, (1000, ''), response(101)),
@@ -397,7 +397,7 @@ def heard() -> List[str]:
 
 def test_each_documented_row_is_tested_in_its_order():
     page = (ROOT / 'docs' / 'outcomes.rst').read_text(encoding='utf-8')
-    _, _, hooks = page.partition('What the hooks see\n')
+    _, _, hooks = page.partition('Event hooks\n')
     documented = re.findall(r'^   \* - (.+?)\n     - ', hooks, re.MULTILINE | re.DOTALL)
     assert documented[1:] == list(dict.fromkeys(row.fault for row in ROWS))
 

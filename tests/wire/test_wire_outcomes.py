@@ -567,7 +567,7 @@ class TestBeforeTheAccept:
         assert noted['echo'] == []
 
     async def test_other_exception(self, server, caplog):
-        """a component or hook raises anything else"""
+        """a component or hook raises any other exception"""
         status, _, detail = await denial_of(server, '/echo/1?session=broken')
         assert (status, detail) == (500, 'Server error')
         await until('on_error', RuntimeError)
@@ -582,7 +582,7 @@ class TestBeforeTheAccept:
         assert b'\r\nlocation: /slash/\r\n' in answer
 
     def test_undecodable_query(self, server, caplog):
-        """query string whose bytes do not decode"""
+        """query string that cannot be decoded"""
         # uvicorn refuses it by itself and says so; tests/serving/test_endpoint.py has what the application answers.
         assert raw_answer(raw_handshake(server, '/echo/1?a=\xff')) == 400
         caplog.clear()
@@ -647,12 +647,12 @@ class TestBeforeTheAccept:
             assert (status, headers['retry-after']) == (503, '5')
 
     async def test_no_subprotocol(self, server):
-        """client asks for subprotocols, none is offered"""
+        """client offers subprotocols, the route supports none of them"""
         async with connecting(server, '/echo/1', subprotocols=['a', 'b']) as ws:
             assert ws.subprotocol is None
 
     async def test_gone_before_the_accept(self, server, caplog):
-        """client gone before accept"""
+        """client disconnects before the accept"""
         abandon(raw_handshake(server, '/slow'))
         await until('slow', 'started')
         # Long enough for the server to see the reset; what is shown is that nothing comes of it.
@@ -668,7 +668,7 @@ class TestBeforeTheAccept:
 
     @pytest.mark.parametrize('path', ['/blocking', '/blocking-by-hand'])
     async def test_gone_while_a_hook_blocks(self, server, path, caplog):
-        """client gone before accept, while the event loop was blocked"""
+        """client disconnects before the accept, while the event loop is blocked"""
         abandon(raw_handshake(server, path, b'X-Block: 0.3'))
         await until('blocked', 'began')
         await asyncio.to_thread(eventually, lambda: not server.uvicorn.server_state.tasks, 'the task to end')
@@ -678,7 +678,7 @@ class TestBeforeTheAccept:
         assert 'ran' in noted['blocked']
 
     async def test_returns_without_connecting(self, server):
-        """handler that connects by itself returns without doing so"""
+        """handler with ``connect=False`` returns without connecting"""
         assert (await denial_of(server, '/never'))[0] == 403
 
 
@@ -688,12 +688,12 @@ class TestAfterTheAccept:
         assert await close_of(server, '/return') == (1000, '')
 
     async def test_http_exception(self, server, caplog):
-        """handler raises what the application's ``exception_handler`` turns into a response of status S"""
+        """handler raises an exception that the application's ``exception_handler`` turns into a response of status S"""
         assert await close_of(server, '/raise/http') == (4403, '{"why":"not you"}')
         assert [record for record in caplog.records if record.name == 'apistar_ws'] == []
 
     async def test_other_exception(self, server, caplog):
-        """handler raises anything else"""
+        """handler raises any other exception"""
         assert await close_of(server, '/raise/other') == (1011, 'Internal error')
         await until('on_error', RuntimeError)
         assert [record.exc_info[0] for record in caplog.records if record.name == 'apistar_ws'] == [RuntimeError]
@@ -704,7 +704,7 @@ class TestAfterTheAccept:
         assert await close_of(server, '/order', '{"item": "tea"}', '{"item": 5}') == (1007, 'Invalid message: item')
 
     async def test_unsupported_data(self, server):
-        """text where bytes were asked for, or the reverse"""
+        """text received where bytes are expected, or the reverse"""
         assert await close_of(server, '/text', b'a') == (1003, 'Expected text, got bytes')
         assert await close_of(server, '/bytes', 'a') == (1003, 'Expected bytes, got text')
 
@@ -732,7 +732,7 @@ class TestAfterTheAccept:
         assert await close_of(server, '/lively', 'a') == (1001, 'Nothing received for 0.2 seconds')
 
     async def test_peer_does_not_read(self, server):
-        """peer does not read, a send waits longer than the route allows"""
+        """client does not read, a send waits longer than the route allows"""
         async with connecting(server, '/firehose', max_queue=1, max_size=None) as ws:
             await until('firehose', 'ended')
             assert noted['firehose'][0] == 1008
@@ -740,7 +740,7 @@ class TestAfterTheAccept:
 
     @pytest.mark.parametrize('cleanly', [True, False])
     async def test_gone_while_receiving(self, server, cleanly, caplog):
-        """client gone (cleanly or not) while the handler receives"""
+        """client disconnects (cleanly or not) while the handler receives"""
         if cleanly:
             async with connecting(server, '/receive') as ws:
                 await ws.close(4001, 'bye')
@@ -765,7 +765,7 @@ class TestAfterTheAccept:
     @pytest.mark.parametrize('how', ['sleeps', 'computes', 'sends', 'floods', 'gathers'])
     @pytest.mark.parametrize('cleanly', [True, False])
     async def test_gone_while_busy(self, server, how, cleanly, caplog):
-        """client gone while the handler sleeps, computes or only sends"""
+        """client disconnects while the handler sleeps, computes or only sends"""
         if how == 'floods' and server.implementation == 'websockets':
             pytest.skip('another implementation than websockets.legacy, which fails where a close meets a waiting send')
         async with connecting(server, '/busy/' + how) as ws:
@@ -779,13 +779,13 @@ class TestAfterTheAccept:
         assert warnings_in(caplog) == []
 
     async def test_closed_by_its_own_task(self, server):
-        """closed by the handler's own task, the one that calls ``close()``"""
+        """the handler's own task calls ``close()``"""
         assert await close_of(server, '/closes/itself') == (4000, 'over')
         await until('closes', 'went on')
 
     @pytest.mark.parametrize('how, seen', [('sleeps', asyncio.CancelledError), ('receives', WebSocketDisconnect)])
     async def test_closed_by_another_task(self, server, how, seen):
-        """closed by another task, such as an administrator's or a reader's"""
+        """another task calls ``close()``, such as an administrator's or a reader's"""
         assert await close_of(server, '/closes/' + how) == (4000, 'over')
         await until('closes', seen)
 
@@ -796,13 +796,13 @@ class TestAfterTheAccept:
         await until('lingers', 'saved')
 
     async def test_opted_out(self, server):
-        """``cancel_on_disconnect=False`` and the client is gone"""
+        """client disconnects with ``cancel_on_disconnect=False``"""
         async with connecting(server, '/opted-out'):
             await until('opted out', 'started')
         await until('opted out', 'worked')
 
     async def test_gone_after_more_unread_messages(self, server, caplog):
-        """client gone after more unread messages than are read ahead"""
+        """client disconnects after more unread messages than are read ahead"""
         async with connecting(server, '/backlog') as ws:
             await until('backlog', 'started')
             for _ in range(10):
@@ -813,7 +813,7 @@ class TestAfterTheAccept:
         assert warnings_in(caplog) == []
 
     async def test_expiry(self, server):
-        """the expiry that was set for the connection is reached"""
+        """``ws.expires_at`` is reached"""
         assert await close_of(server, '/brief', 'a') == (4401, 'Expired')
 
     @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
@@ -839,18 +839,18 @@ class TestAfterTheAccept:
         assert await close_of(server, '/member/lost', 'forget') == (4410, 'The position is lost')
 
     async def test_position_is_lost(self, server):
-        """the position of a client that comes back is lost"""
+        """position of a reconnecting client is lost"""
         assert await close_of(server, '/member/lost?since=old') == (4410, 'The position is lost')
 
     async def test_engine_is_away(self, server):
-        """engine of the groups is away"""
+        """groups engine is unavailable"""
         assert await close_of(server, '/away') == (1013, 'The engine is away')
         url = 'http://127.0.0.1:%d/http-away' % server.port
         response = await asyncio.to_thread(requests.get, url, timeout=10)
         assert (response.status_code, response.headers['retry-after']) == (503, '5')
 
     async def test_send_after_the_client_is_gone(self, server):
-        """send after the client is gone"""
+        """send after the client has disconnected"""
         async with connecting(server, '/deaf') as ws:
             await until('deaf', 'started')
             ws.transport.abort()
@@ -858,7 +858,7 @@ class TestAfterTheAccept:
         await until('deaf', WebSocketDisconnect)
 
     async def test_calls_after_close(self, server):
-        """send or receive after the handler itself closed"""
+        """send or receive after the handler has closed"""
         assert await close_of(server, '/after') == (4001, 'done')
         await asyncio.to_thread(eventually, lambda: len(noted['after']) == 2, 'both errors')
         assert all('closed. Its handler has ended or has closed it' in sentence for sentence in noted['after'])
@@ -964,7 +964,7 @@ async def test_senders_of_other_tasks_keep_no_handler_alive(server):
 
 
 def documented_faults():
-    faults, _, _ = DOCUMENTED.read_text(encoding='utf-8').partition('What the hooks see\n')
+    faults, _, _ = DOCUMENTED.read_text(encoding='utf-8').partition('Event hooks\n')
     return re.findall(r'^   \* - (.+?)\n     - ', faults, re.MULTILINE | re.DOTALL)
 
 
