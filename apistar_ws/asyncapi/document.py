@@ -2,6 +2,7 @@
 
 import collections.abc
 import inspect
+import json
 import logging
 import typing
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -48,9 +49,10 @@ class MessageDescription(NamedTuple):
     title: str
     content_type: str
     payload: JSON
-    #: A message that is valid, if one is found.
-    example: Any = None
-    has_example: bool = False
+    #: Its text to begin with on the page, which may contain placeholders.
+    template: str = ''
+    #: A valid object, if one was found.
+    example: Optional[JSON] = None
 
 
 class Description(NamedTuple):
@@ -125,7 +127,7 @@ def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> Lis
 
 ANY = MessageDescription('message', 'Text or bytes', TEXT_TYPE, {})
 UNTYPED = {
-    str: MessageDescription('text', 'Text', TEXT_TYPE, {'type': 'string'}, '', True),
+    str: MessageDescription('text', 'Text', TEXT_TYPE, {'type': 'string'}),
     bytes: MessageDescription('bytes', 'Bytes', BYTES_TYPE, {'type': 'string', 'format': 'binary'}),
 }
 
@@ -134,11 +136,14 @@ def typed(declared: Any, schemas: Schemas) -> MessageDescription:
     """Return the message that a type or a validator declares."""
     is_type = is_message_type(declared)
     name = declared.__name__ if is_type else declared.def_name or declared.title or type(declared).__name__
-    payload = schemas.of(declared)
+    message = MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, schemas.of(declared))
     try:
-        return MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload, example_of(declared), True)
+        value, is_valid = example_of(declared)
     except NoExample:
-        return MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, payload)
+        return message
+    example = value if is_valid and isinstance(value, dict) else None
+    # Not NamedTuple._replace, whose name says that it is private.
+    return MessageDescription(*message[:4], json.dumps(value, indent=2, ensure_ascii=False), example)
 
 
 def document(described: Sequence[Description], schemas: Schemas, has_limits: bool, links: JSON) -> JSON:
@@ -204,9 +209,9 @@ def described_message(message: MessageDescription) -> JSON:
     made: JSON = {'name': message.name, 'title': message.title, 'contentType': message.content_type}
     if message.payload:
         made['payload'] = message.payload
-    if message.has_example and message.content_type == JSON_TYPE:
-        made['examples'] = [{'payload': message.example}] if isinstance(message.example, dict) else []
-    return {name: value for name, value in made.items() if value != []}
+    if message.example is not None:
+        made['examples'] = [{'payload': message.example}]
+    return made
 
 
 def parameter(argument: Argument) -> JSON:

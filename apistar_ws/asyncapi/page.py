@@ -142,7 +142,7 @@ def data_of(item: Description, schemas: Schemas) -> Dict[str, Any]:
     """Return what the script knows of a route: templates of messages, and schemas to check them by."""
     return {
         'typed': any(message.content_type == JSON_TYPE for message in item.receives),
-        'templates': [{'text': text, 'schema': message.payload} for message, text in filled_in(item.receives)],
+        'templates': [{'text': message.template, 'schema': message.payload} for message in item.receives],
         'schemas': needed([message.payload for message in item.receives], schemas.components),
     }
 
@@ -164,15 +164,6 @@ def needed(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
         elif isinstance(part, list):
             waiting += part
     return found
-
-
-def filled_in(messages: List[MessageDescription]) -> List[Tuple[MessageDescription, str]]:
-    """Return messages, each with an example as it is sent."""
-    return [
-        (message, json.dumps(message.example, indent=2, ensure_ascii=False) if message.content_type == JSON_TYPE and
-         message.has_example else '')
-        for message in messages
-    ]  # fmt: skip
 
 
 def embedded(value: Any) -> Markup:

@@ -200,7 +200,7 @@ def test_two_messages_of_one_name_and_two_routes_of_one_name_are_told_apart():
     async def one(ws: WebSocket):
         """Not run."""
 
-    @websocket_route('/two', name='a.b', receives=validators.String(pattern='(?=x)y'))
+    @websocket_route('/two', name='a.b', receives=validators.Object({'code': validators.String(pattern='^x')}))
     async def two(ws: WebSocket):
         """Not run."""
 
@@ -208,7 +208,7 @@ def test_two_messages_of_one_name_and_two_routes_of_one_name_are_told_apart():
     assert list(document['channels']) == ['a.b', 'a.b2']
     assert list(document['channels']['a.b']['messages']) == ['Bid', 'Bid2']
     assert document['operations']['a.b.send']['messages'] == [{'$ref': '#/channels/a.b/messages/Bid2'}]
-    assert 'examples' not in document['channels']['a.b2']['messages']['String']
+    assert 'examples' not in document['channels']['a.b2']['messages']['Object']
 
 
 def test_a_parameter_of_the_path_may_have_a_default():

@@ -41,6 +41,11 @@ class Say(types.Type):
     tags = validators.Array(items=validators.String(), max_items=2, default=[])
 
 
+class Code(types.Type):
+    code = validators.String(pattern='^[A-Z]{3}$')
+    owner = validators.String(pattern='(?a)^[A-Z]')
+
+
 class Raised(types.Type):
     item = validators.String()
     amount = validators.Integer()
@@ -73,6 +78,11 @@ async def send_bytes():
     yield 'done'
 
 
+@websocket_listener('/codes', receives=Code)
+async def codes(message: Code):
+    """Receive codes."""
+
+
 @websocket_route('/own', connect=False)
 async def own(ws: WebSocket):
     await ws.connect(subprotocol=ws.subprotocols[0] if ws.subprotocols else None)
@@ -81,7 +91,7 @@ async def own(ws: WebSocket):
 
 def app(**options):
     hooks = options.pop('event_hooks', [Guard])
-    handlers = collect_routes(auction, echo, send_bytes, own)
+    handlers = collect_routes(auction, echo, send_bytes, codes, own)
     return ASyncApp(handlers, event_hooks=hooks, websocket_docs_explain=True, **options)
 
 
@@ -91,7 +101,7 @@ def test_the_page_is_rendered_by_the_server_and_everything_in_it_is_text():
     assert "script-src 'self'" in response.headers['content-security-policy']
     page = response.text
     assert 'Bid &lt;script&gt;alert(1)&lt;/script&gt; for something.' in page and '<script>alert' not in page
-    assert page.count('class="console"') == 4
+    assert page.count('class="console"') == 5
     fields = ('name="path:item"', 'name="query:page" value="7"', 'header <code>user-agent</code>')
     for shown in (*fields, 'href="../"', 'href="../../schema/websockets/"'):
         assert shown in page
@@ -227,6 +237,14 @@ class TestInABrowser:  # pragma: no cover
         own.until_log('"token.secret"')
         own.choose('how', 'query: token=…')
         assert own.value('url') == '/own?token=secret'
+
+    def test_placeholders_are_to_be_replaced(self, driver, server):
+        driver.get(server.http_url + PAGE)
+        page = Page(driver, 'codes')
+        assert json.loads(page.value('text')) == {'code': '<matches ^[A-Z]{3}$>', 'owner': '<matches (?a)^[A-Z]>'}
+        assert page.find('.problem').text == 'This is not what the route receives: code: has to match ^[A-Z]{3}$'
+        page.fill('text', '{"code": "ABC", "owner": "Ann"}')
+        assert page.find('.problem').text == ''
 
     def test_it_is_used_with_the_keyboard(self, page):
         field = page.find('[name="path:item"]')

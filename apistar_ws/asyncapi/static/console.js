@@ -290,6 +290,15 @@ function kindOf(value) {
   return Number.isInteger(value) ? 'integer' : typeof value;
 }
 
+// A pattern of Python that JavaScript cannot read is left to the server.
+function matches(text, pattern) {
+  try {
+    return new RegExp(pattern, 'u').test(text);
+  } catch {
+    return true;
+  }
+}
+
 function misfit(value, given, schemas, path = '') {
   const schema = resolved(given, schemas);
   const at = (text) => `${path ? `${path}: ` : ''}${text}`;
@@ -305,6 +314,7 @@ function misfit(value, given, schemas, path = '') {
     const length = [...value].length;
     if (length < schema.minLength) return at(`needs ${schema.minLength} characters`);
     if (length > schema.maxLength) return at(`may have ${schema.maxLength} characters`);
+    if (schema.pattern && !matches(value, schema.pattern)) return at(`has to match ${schema.pattern}`);
   }
   if (typeof value === 'number') {
     if (value < schema.minimum || value <= schema.exclusiveMinimum) return at(`is too small`);
