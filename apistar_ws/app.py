@@ -108,7 +108,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         }
         self._doc_options = websocket_schema_limits, websocket_docs_explain
         if named_routes:
-            http_routes += self.websocket_docs.routes(http_routes)
+            http_routes += self.websocket_docs.routes()
         super().__init__(
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )

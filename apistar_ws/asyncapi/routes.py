@@ -2,21 +2,17 @@
 
 import functools
 import json
-import logging
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from apistar import App, Route, http
-from apistar.exceptions import ConfigurationError, NotFound
+from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGIScope
-from apistar.server.router import Router
 
 from apistar_ws.asyncapi.document import MEDIA_TYPE, Description, describe, document
 from apistar_ws.asyncapi.jsonschema import Schemas
 from apistar_ws.asyncapi.page import ASSETS, asset_response, page_response, render
 from apistar_ws.asyncapi.replay import denial_response
 from apistar_ws.asyncapi.urls import asset_url, relative
-
-logger = logging.getLogger('apistar_ws')
 
 
 class DocURLs(NamedTuple):
@@ -44,12 +40,12 @@ class Docs:
         self._has_limits = has_limits
         self._explains = explains
 
-    def routes(self, others: Sequence[Any]) -> List[Route]:
-        """Return the routes that serve them; a URL that one of the ``others`` serves is left to it.
+    def routes(self) -> List[Route]:
+        """Return the routes that serve them.
 
         :raises ConfigurationError: for a URL that cannot be served.
         """
-        self.urls = without_taken(self.urls, others)
+        _check_urls(self.urls)
         schema_url, docs_url = self.urls.schema_url, self.urls.docs_url
         routes: List[Route] = []
         if schema_url is not None:
@@ -90,52 +86,20 @@ def doc_route(url: str, method: str, handler: Any, name: str) -> Route:
     return Route(url, method, handler, name='apistar_ws.' + name, documented=False)
 
 
-def without_taken(urls: DocURLs, routes: Sequence[Any]) -> DocURLs:
-    """Return the URLs without those that one of the user's own routes serves.
+def _check_urls(urls: DocURLs) -> None:
+    """Refuse URLs that are not paths, and URLs of other pages, of which one could never be reached.
 
-    :raises ConfigurationError: for a URL of API Star's own documentation, or of both document and page.
+    :raises ConfigurationError: for such a URL.
     """
-    refuse_shared(urls)
-    router = Router(routes)
-    docs_url = url_if_free(router, urls.docs_url)
-    for name in ASSETS:
-        # The page does not work without them.
-        docs_url = docs_url and url_if_free(router, asset_url(docs_url, name)) and docs_url
-    # Not NamedTuple._replace, whose name says that it is private.
-    return DocURLs(url_if_free(router, urls.schema_url), docs_url, urls.http_schema_url, urls.http_docs_url)
-
-
-def refuse_shared(urls: DocURLs) -> None:
-    """Refuse a URL where another page is served: one of the two could never be reached."""
     own = [url for url in (urls.schema_url, urls.docs_url) if url is not None]
     for url in own:
+        if not url.startswith('/') or '{' in url:
+            raise ConfigurationError('%r has to be a path, such as /docs/websockets/, without parameters.' % url)
         if url in (urls.http_schema_url, urls.http_docs_url) or own.count(url) > 1:
             raise ConfigurationError(
                 '%r is already the URL of another page: give the documentation of the WebSockets another, by '
                 'websocket_schema_url= or websocket_docs_url=.' % url
             )
-
-
-def url_if_free(router: Router, url: Optional[str]) -> Optional[str]:
-    """Return ``url`` if no route serves it; otherwise log that, and return None.
-
-    :raises ConfigurationError: for a URL that is not a path.
-    """
-    if url is None:
-        return None
-    if not url.startswith('/') or '{' in url:
-        raise ConfigurationError('%r has to be a path, such as /docs/websockets/, without parameters.' % url)
-    try:
-        router.lookup(url, 'GET')
-    except NotFound:
-        return url
-    except Exception:
-        pass  # Another method is served there, or a redirect leads away.
-    logger.warning(
-        'A route of the application serves %s, so the documentation of its WebSockets is not served there: give it '
-        'another URL by websocket_schema_url= or websocket_docs_url=, or None for none.', url,
-    )  # fmt: skip
-    return None
 
 
 def serve_document(app: App) -> http.Response:
