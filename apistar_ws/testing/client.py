@@ -13,7 +13,6 @@ from typing import (
     Iterator,
     Mapping,
     Optional,
-    Protocol,
     Sequence,
     TypeVar,
 )
@@ -25,7 +24,7 @@ from apistar.test import _ASGIAdapter, _MockOriginalResponse, _TestClient
 from requests.cookies import extract_cookies_to_jar
 
 from apistar_ws.testing.calls import Opening, warn_of_misspelt_query
-from apistar_ws.testing.connection import TIMEOUT, Connection
+from apistar_ws.testing.connection import TIMEOUT, Connection, abandon, open_connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
 from apistar_ws.testing.scope import HeaderPart, handshake_scope, name_as_text
@@ -37,18 +36,6 @@ T = TypeVar('T')
 
 #: Seconds that a plain HTTP request may take.
 HTTP_TIMEOUT = 10.0
-
-
-class Managed(Protocol):
-    """What the client does with a connection, beside what a test may do with it."""
-
-    headers: http.Headers
-
-    async def _open(self) -> None:
-        """Send the handshake."""
-
-    async def _abandon(self) -> None:
-        """End the handler."""
 
 
 class StandIn:
@@ -201,11 +188,10 @@ class TestClient(_TestClient):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _opened(self, connection: Connection, request: requests.PreparedRequest) -> Iterator['BlockingConnection']:
-        managed: Managed = connection
         blocking = BlockingConnection(connection, self._portal)
         try:
-            blocking._run(managed._open())
-            self._take_cookies(request, managed.headers)
+            blocking._run(open_connection(connection))
+            self._take_cookies(request, connection.headers)
             yield blocking
         except HandshakeDenied as exc:
             self._take_cookies(request, exc.headers)
@@ -213,7 +199,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
         except BaseException:
             # Where the loop is blocked, the first error says so.
             with contextlib.suppress(WaitTimeout):
-                blocking._run(managed._abandon())
+                blocking._run(abandon(connection))
             raise
         blocking.close()
 

@@ -50,28 +50,9 @@ class Connection:
         self._left = False
         self._ended = False
         self._exit: Optional[BaseException] = None
+        #: The task of the handler, and those that it started.
+        self._task: 'asyncio.Task[None]'
         self._tasks: 'weakref.WeakSet[asyncio.Task[Any]]' = weakref.WeakSet()
-
-    async def _open(self) -> None:
-        """Send the handshake and wait for the answer.
-
-        :raises HandshakeDenied: if the application refuses.
-        """
-        start_tracking(self)
-        context = contextvars.copy_context()
-        context.run(started_tasks.set, self._tasks)
-        self._task = context.run(asyncio.ensure_future, self._run())
-        self._to_app.put_nowait({'type': 'websocket.connect'})
-        message = await self._next('an answer to the handshake')
-        if message['type'] == 'websocket.accept':
-            self.subprotocol = message.get('subprotocol')
-            self.headers = header_pairs(message.get('headers', []))
-            return
-        await self._end()
-        if message['type'] == 'websocket.http.response.start':
-            body = b''.join([message.get('body', b'') for message in self._waiting()])
-            raise HandshakeDenied(message['status'], header_pairs(message.get('headers', [])), body)
-        raise HandshakeDenied(HTTPStatus.FORBIDDEN)
 
     async def send(self, data: Data) -> None:
         """Send text or bytes to the application.
@@ -189,17 +170,8 @@ class Connection:
 
     async def _given_up(self) -> WaitTimeout:
         error = self._timed_out('Waited %g seconds for the handler to end' % self.timeout)
-        await self._abandon()
+        await abandon(self)
         return error
-
-    async def _abandon(self) -> None:
-        """End the handler and its tasks without regard to what they were doing."""
-        stop_tracking(self)
-        running = [task for task in self._tasks if not task.done()]
-        for task in running:
-            task.cancel()
-        if running:
-            await wait(set(running), self.timeout)
 
     async def _refuse_leftovers(self) -> None:
         # One turn of the event loop, for tasks that were just told to end.
@@ -207,11 +179,43 @@ class Connection:
         left = [task for task in self._tasks if not task.done()]
         if left:
             places = '\n'.join(describe_task(task, 'A task') for task in left)
-            await self._abandon()
+            await abandon(self)
             raise TasksLeft('The handler left %d task(s) running:\n%s' % (len(left), places))
 
     def _timed_out(self, what: str) -> WaitTimeout:
         return WaitTimeout('%s of %s.\n%s' % (what, self._scope['path'], describe_task(self._task, 'The handler')))
+
+
+async def open_connection(connection: Connection) -> None:
+    """Send the handshake of a connection and wait for the answer.
+
+    :raises HandshakeDenied: if the application refuses.
+    """
+    start_tracking(connection)
+    context = contextvars.copy_context()
+    context.run(started_tasks.set, connection._tasks)
+    connection._task = context.run(asyncio.ensure_future, connection._run())
+    connection._to_app.put_nowait({'type': 'websocket.connect'})
+    message = await connection._next('an answer to the handshake')
+    if message['type'] == 'websocket.accept':
+        connection.subprotocol = message.get('subprotocol')
+        connection.headers = header_pairs(message.get('headers', []))
+        return
+    await connection._end()
+    if message['type'] == 'websocket.http.response.start':
+        body = b''.join([message.get('body', b'') for message in connection._waiting()])
+        raise HandshakeDenied(message['status'], header_pairs(message.get('headers', [])), body)
+    raise HandshakeDenied(HTTPStatus.FORBIDDEN)
+
+
+async def abandon(connection: Connection) -> None:
+    """Cancel the handler of a connection and its tasks, whatever they are doing."""
+    stop_tracking(connection)
+    running = [task for task in connection._tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await wait(set(running), connection.timeout)
 
 
 def connect(
@@ -243,9 +247,9 @@ def connect(
 async def opened(connection: Connection) -> AsyncIterator[Connection]:
     """Open a connection before the block of an ``async with``, and close it after it; see :func:`connect`."""
     try:
-        await connection._open()
+        await open_connection(connection)
         yield connection
     except BaseException:
-        await connection._abandon()
+        await abandon(connection)
         raise
     await connection.close()
