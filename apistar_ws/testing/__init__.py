@@ -1,4 +1,4 @@
-"""Tests without a server: API Star's ``TestClient`` with WebSockets, in process, and no wait without an end."""
+"""Tests in process, without a server: API Star's ``TestClient`` with WebSockets, and a time limit on every wait."""
 
 from apistar_ws.testing.client import BlockingConnection, TestClient
 from apistar_ws.testing.connection import Connection, connect

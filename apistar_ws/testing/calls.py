@@ -1,4 +1,4 @@
-"""Mistaken calls of the test client: each has a sentence that names what to write instead."""
+"""Errors and warnings for mistaken calls of the test client, with the correct call."""
 
 import difflib
 import warnings
@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 T = TypeVar('T')
 
 
-class Unopened:
-    """A connection that its ``with`` block opens; any other use of it is a mistake.
+class _Unopened:
+    """A connection that was not opened by a ``with`` block: any other use raises an error.
 
-    :param advice: the sentence for a mistake.
+    :param advice: how to open it.
     """
 
     _is_used = False
@@ -19,7 +19,7 @@ class Unopened:
     def __init__(self, advice: str) -> None:
         self._advice = advice
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         self._is_used = True
         raise AttributeError('There is no %s yet: %s' % (name, self._advice))
 
@@ -34,8 +34,8 @@ class Unopened:
             warnings.warn('No connection was opened: %s' % self._advice, RuntimeWarning, 2)
 
 
-class Opening(Unopened, Generic[T]):
-    """What ``websocket_connect`` returns.
+class Opening(_Unopened, Generic[T]):
+    """The result of ``websocket_connect``.
 
     :param manager: opens and closes the connection.
     """
@@ -53,8 +53,8 @@ class Opening(Unopened, Generic[T]):
         return self._manager.__exit__(*exc_info)
 
 
-class AsyncOpening(Unopened, Generic[T]):
-    """What ``connect`` returns.
+class AsyncOpening(_Unopened, Generic[T]):
+    """The result of ``connect``.
 
     :param manager: opens and closes the connection.
     """
@@ -73,15 +73,15 @@ class AsyncOpening(Unopened, Generic[T]):
 
 
 def warn_of_misspelt_query(app: Any, scope: Dict[str, Any]) -> None:
-    """Warn where the handler declares no query parameter of a name in the URL, but a similar one that is not there."""
+    """Warn if a name in the query string looks like a misspelt query parameter of the handler."""
     lifecycle = getattr(app, 'websocket_lifecycle', None)
-    known = () if lifecycle is None else lifecycle.query_names(scope['path'])
-    given = [name for name, _ in parse_qsl(scope['query_string'].decode(), keep_blank_values=True)]
-    missing = [name for name in known if name not in given]
-    for name in given:
-        meant = difflib.get_close_matches(name, missing, 1) if name not in known else ()
-        if meant:
+    declared = () if lifecycle is None else lifecycle.query_names(scope['path'])
+    names = [name for name, _ in parse_qsl(scope['query_string'].decode(), keep_blank_values=True)]
+    missing = [name for name in declared if name not in names]
+    for name in names:
+        similar = difflib.get_close_matches(name, missing, 1) if name not in declared else ()
+        if similar:
             warnings.warn(
                 'The handler of %s declares no query parameter %r: did you mean %r? It declares: %s.'
-                % (scope['path'], name, meant[0], ', '.join(known)), stacklevel=3,
+                % (scope['path'], name, similar[0], ', '.join(declared)), stacklevel=3,
             )  # fmt: skip

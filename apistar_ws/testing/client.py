@@ -38,23 +38,23 @@ T = TypeVar('T')
 HTTP_TIMEOUT = 10.0
 
 
-class StandIn:
-    """Stands for the event loop that API Star's adapter asks for: it runs the application where the client does.
+class _FakeLoop:
+    """A replacement for the event loop that API Star's adapter runs the application on.
 
-    :param call: runs a coroutine, and returns its result.
+    :param call: runs a coroutine and returns its result.
     """
 
     def __init__(self, call: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self.run_until_complete = call
 
 
-class RawValue(str):
-    """A header's value that was given in bytes: API Star's adapter encodes it, and gets these bytes.
+class _RawHeader(str):
+    """A header's value given in bytes, which API Star's adapter encodes to the same bytes.
 
     :param raw: the bytes.
     """
 
-    def __new__(cls, raw: bytes) -> 'RawValue':
+    def __new__(cls, raw: bytes) -> '_RawHeader':
         value = super().__new__(cls, raw.decode('latin-1'))
         value._raw = raw
         return value
@@ -66,44 +66,44 @@ class RawValue(str):
         return self._raw
 
 
-class PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
-    """API Star's adapter for plain HTTP, with the application on the event loop of its WebSockets.
+class _PortalAdapter(_ASGIAdapter):  # type: ignore[misc]
+    """API Star's adapter for HTTP requests, which runs the application on the same event loop as its WebSockets.
 
     :param app: the application.
-    :param portal: that event loop.
+    :param portal: the event loop.
     """
 
     def __init__(self, app: Callable[..., Any], portal: Portal) -> None:
         super().__init__(lambda scope: functools.partial(self._serve, scope))
-        self._served = app
+        self._application = app
         self._portal = portal
 
     async def _serve(self, scope: Dict[str, Any], receive: Any, send: Any) -> None:
-        served = asyncio.ensure_future(self._served(scope)(receive, send))
-        if not await wait({served}, HTTP_TIMEOUT):
-            served.cancel()
+        task = asyncio.ensure_future(self._application(scope)(receive, send))
+        if not await wait({task}, HTTP_TIMEOUT):
+            task.cancel()
             raise WaitTimeout('Waited %g seconds for %s %s' % (HTTP_TIMEOUT, scope['method'], scope['path']))
-        served.result()
+        task.result()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Make the request; called by ``requests``."""
         for name, value in request.headers.items():
             if isinstance(value, bytes):
-                request.headers[name] = RawValue(value)
-        # The adapter asks asyncio for the current event loop, which need not exist here, or be another one.
+                request.headers[name] = _RawHeader(value)
+        # The adapter uses the current event loop of asyncio, which may not exist here, or be a different one.
         running = asyncio._get_running_loop()
-        with running_loop(StandIn(functools.partial(self._run, running))):
+        with _running_loop(_FakeLoop(functools.partial(self._run, running))):
             response: requests.Response = super().send(request, *args, **kwargs)
             return response
 
     def _run(self, running: Any, coro: Coroutine[Any, Any, Any]) -> Any:
-        with running_loop(running):
+        with _running_loop(running):
             return self._portal.call(coro, 2 * HTTP_TIMEOUT)
 
 
 @contextlib.contextmanager
-def running_loop(loop: Any) -> Iterator[None]:
-    """Have asyncio take ``loop`` for the running event loop of this thread."""
+def _running_loop(loop: Any) -> Iterator[None]:
+    """Make ``loop`` the running event loop of this thread."""
     before = asyncio._get_running_loop()
     asyncio._set_running_loop(loop)
     try:
@@ -115,14 +115,14 @@ def running_loop(loop: Any) -> Iterator[None]:
 class TestClient(_TestClient):  # type: ignore[misc]
     """API Star's ``TestClient`` with WebSockets.
 
-    Make one per test, ``with TestClient(app) as client:`` where the application has something to start and stop: the
-    calls of ``requests`` for HTTP, :meth:`websocket_connect` for WebSockets, on one event
-    loop, with the same cookies and headers. The application runs during the calls of the client only: in the thread of
-    the test where that is the main one and runs no event loop, else in another one.
+    Make one per test, with ``with TestClient(app) as client:`` if the application has something to start and stop.
+    It has the methods of ``requests`` for HTTP and :meth:`websocket_connect` for WebSockets, with the same cookies and
+    headers. The application runs on one event loop, and only during calls of the client: in the thread of the test if
+    that is the main thread and runs no event loop, otherwise in another thread.
 
     :param app: the application.
     :param scheme: ``http`` or ``https``.
-    :param hostname: the host that requests are for.
+    :param hostname: the host of the requests.
     :param timeout: seconds that each wait for a WebSocket may take.
     """
 
@@ -140,10 +140,10 @@ class TestClient(_TestClient):  # type: ignore[misc]
         self._speaks_asgi = getattr(app, 'interface', None) != 'wsgi'
         if self._speaks_asgi:
             for prefix in ('http://', 'https://'):
-                self.mount(prefix, PortalAdapter(app, self._portal))
+                self.mount(prefix, _PortalAdapter(app, self._portal))
 
     def __enter__(self) -> 'TestClient':
-        """Start the application; leaving the block stops it, and closes the client."""
+        """Start the application. Leaving the block stops it and closes the client."""
         if self._speaks_asgi:
             self._lifespan = Lifespan(self._app)
             self._portal.call(self._lifespan.start(), 2 * LIFESPAN_TIMEOUT)
@@ -157,7 +157,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
             self.close()
 
     def close(self) -> None:
-        """End the event loop of the client; it ends by itself when the client is no longer used."""
+        """Stop the event loop of the client, which is also stopped when the client is garbage-collected."""
         self._stop()
 
     def websocket_connect(
@@ -173,15 +173,16 @@ class TestClient(_TestClient):  # type: ignore[misc]
         Leaving the block closes the connection and waits for the handler.
 
         :param url: the path with its query string, or a whole URL.
-        :param subprotocols: what the client offers.
-        :param headers: headers of the handshake, with those of the client; bytes are sent unchanged.
-        :param timeout: seconds that each wait may take; the client's when left out.
-        :param raises: False to see a close with 1011 where the handler fails, and not what it raised.
-        :raises HandshakeDenied: if the application refuses.
+        :param subprotocols: the subprotocols that the client offers.
+        :param headers: headers of the handshake, in addition to those of the client; bytes are sent unchanged.
+        :param timeout: seconds that each wait may take; by default the client's timeout.
+        :param raises: whether exceptions of the handler are raised in the test. If False, the test sees the close with
+            1011, as a client would.
+        :raises HandshakeDenied: if the application denies the handshake.
         """
         request = self._handshake(url, headers)
-        given = [pair for pair in request.headers.items() if pair[0].lower() != 'connection']
-        scope = handshake_scope(str(request.url), subprotocols, given)
+        pairs = [pair for pair in request.headers.items() if pair[0].lower() != 'connection']
+        scope = handshake_scope(str(request.url), subprotocols, pairs)
         warn_of_misspelt_query(self._app, scope)
         connection = Connection(self._app, scope, self.timeout if timeout is None else timeout, raises)
         return Opening(self._opened(connection, request))
@@ -191,13 +192,13 @@ class TestClient(_TestClient):  # type: ignore[misc]
         blocking = BlockingConnection(connection, self._portal)
         try:
             blocking._run(open_connection(connection))
-            self._take_cookies(request, connection.headers)
+            self._store_cookies(request, connection.headers)
             yield blocking
         except HandshakeDenied as exc:
-            self._take_cookies(request, exc.headers)
+            self._store_cookies(request, exc.headers)
             raise
         except BaseException:
-            # Where the loop is blocked, the first error says so.
+            # If the event loop is blocked, the first error already says so.
             with contextlib.suppress(WaitTimeout):
                 blocking._run(abandon(connection))
             raise
@@ -206,19 +207,19 @@ class TestClient(_TestClient):  # type: ignore[misc]
     def _handshake(self, url: str, headers: Optional[Mapping[HeaderPart, HeaderPart]]) -> requests.PreparedRequest:
         if '://' not in url:
             url = '%s://%s%s' % (self.scheme, self.hostname, url)
-        # The rules for cookies are those of http and https.
+        # Cookies follow the rules of http and https.
         url = url.replace('ws', 'http', 1) if url.startswith('ws') else url
         named = {name_as_text(name): value for name, value in (headers or {}).items()}
         request: requests.PreparedRequest = self.prepare_request(requests.Request('GET', url, headers=named))
         return request
 
-    def _take_cookies(self, request: requests.PreparedRequest, headers: http.Headers) -> None:
+    def _store_cookies(self, request: requests.PreparedRequest, headers: http.Headers) -> None:
         answer = urllib3.HTTPResponse(original_response=_MockOriginalResponse(headers.items()))
         extract_cookies_to_jar(self.cookies, request, answer)
 
 
 class BlockingConnection:
-    """The client's end of a WebSocket, for tests that are not ``async``; see :class:`Connection`.
+    """The client's side of a WebSocket, for tests that are not ``async``; see :class:`Connection`.
 
     Made by :meth:`TestClient.websocket_connect`.
     """
@@ -250,7 +251,7 @@ class BlockingConnection:
         return self._run(self._connection.receive())
 
     def receive_json(self) -> Any:
-        """Return the value of the next message, which has to be JSON."""
+        """Return the value of the next message, which must be JSON."""
         return self._run(self._connection.receive_json())
 
     def __iter__(self) -> Iterator[Data]:
@@ -263,5 +264,5 @@ class BlockingConnection:
         self._run(self._connection.close(code, reason))
 
     def _run(self, coro: Coroutine[Any, Any, T]) -> T:
-        # Within, each wait is bounded by the timeout; beyond two of them and some time to spare, the loop is blocked.
+        # Each wait of the coroutine ends within the timeout: after two timeouts and a reserve the loop must be blocked.
         return self._portal.call(coro, 2 * self._connection.timeout + TIMEOUT)

@@ -1,4 +1,4 @@
-"""The client's end of a WebSocket to an application in the same event loop."""
+"""The client's side of a WebSocket to an application on the same event loop."""
 
 import asyncio
 import contextlib
@@ -17,19 +17,19 @@ from apistar_ws.testing.tasks import describe_task, start_tracking, started_task
 from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data, Message
 
-#: Seconds that a wait may take, unless the test says otherwise; a handler whose client left may take one to end.
+#: Default seconds that a wait may take; a handler may run for one second after its client has left.
 TIMEOUT = 2.0
 
 
 class Connection:
-    """The client's end of a WebSocket to an application in this process.
+    """The client's side of a WebSocket to an application in this process.
 
     Made by :func:`connect`; the connection of ``TestClient`` has the same methods without ``await``.
 
     :param app: the application.
     :param scope: the ASGI scope of the handshake.
     :param timeout: seconds that each wait may take.
-    :param raises: whether what the handler raises unexpectedly is raised in the test.
+    :param raises: whether unexpected exceptions of the handler are raised in the test.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Connection:
         self._to_app: 'asyncio.Queue[Message]' = asyncio.Queue()
         self._from_app: 'asyncio.Queue[Message]' = asyncio.Queue()
         self._closed: Optional[ConnectionClosed] = None
-        self._left = False
-        self._ended = False
-        self._exit: Optional[BaseException] = None
+        self._is_disconnected = False
+        self._is_result_raised = False
+        self._exit_error: Optional[BaseException] = None
         #: The task of the handler, and those that it started.
         self._task: 'asyncio.Task[None]'
         self._tasks: 'weakref.WeakSet[asyncio.Task[Any]]' = weakref.WeakSet()
@@ -57,8 +57,8 @@ class Connection:
     async def send(self, data: Data) -> None:
         """Send text or bytes to the application.
 
-        :raises ConnectionClosed: if it has closed the connection, and that was received.
-        :raises TypeError: for what is neither; nothing is sent.
+        :raises ConnectionClosed: if the test has received that the application closed the connection.
+        :raises TypeError: for other types.
         """
         if not isinstance(data, (str, bytes)):
             raise TypeError('A client sends text or bytes, not %s: send_json() sends JSON.' % type(data).__name__)
@@ -74,25 +74,25 @@ class Connection:
     async def receive(self) -> Data:
         """Return the next message of the application.
 
-        What the handler raises unexpectedly is raised here, with its traceback; with ``raises=False`` a test sees the
-        close with 1011 instead, as a client would.
+        An unexpected exception of the handler is raised here, with its traceback; with ``raises=False`` the test sees
+        the close with 1011 instead, as a client would.
 
-        :raises ConnectionClosed: if it closed the connection instead.
-        :raises WaitTimeout: if it does neither in time.
+        :raises ConnectionClosed: if the application closed the connection.
+        :raises WaitTimeout: if it did neither in time.
         """
         if self._closed is not None:
             raise self._closed
         message = await self._next('a message')
         if message['type'] == 'websocket.close':
             self._closed = ConnectionClosed(message.get('code', 1000), message.get('reason') or '')
-            await self._end()
+            await self._wait_for_handler()
             raise self._closed
         text = message.get('text')
         data: Data = text if text is not None else message['bytes']
         return data
 
     async def receive_json(self) -> Any:
-        """Return the value of the next message, which has to be JSON."""
+        """Return the value of the next message, which must be JSON."""
         return json.loads(await self.receive())
 
     def __aiter__(self) -> AsyncIterator[Data]:
@@ -105,76 +105,76 @@ class Connection:
             raise StopAsyncIteration from None
 
     async def close(self, code: int = 1000, reason: str = '') -> None:
-        """Close the connection and wait until the handler has ended; leaving the block does it.
+        """Close the connection and wait until the handler has ended. Leaving the block does it too.
 
         :param code: the close code that the handler sees.
         :param reason: the close reason that the handler sees.
         :raises WaitTimeout: if the handler does not end in time.
-        :raises TasksLeft: if it left tasks running.
+        :raises TasksLeft: if the handler left tasks running.
         """
-        self._leave(code, reason)
-        await self._end()
+        self._disconnect(code, reason)
+        await self._wait_for_handler()
 
-    def _leave(self, code: int, reason: str) -> None:
-        if not self._left:
-            self._left = True
+    def _disconnect(self, code: int, reason: str) -> None:
+        if not self._is_disconnected:
+            self._is_disconnected = True
             self._to_app.put_nowait({'type': 'websocket.disconnect', 'code': code, 'reason': reason})
 
     async def _run(self) -> None:
         try:
             await self._app(self._scope, self._to_app.get, self._receive_from_app)
         except (SystemExit, KeyboardInterrupt) as exc:
-            # They would end the event loop here and now; the test sees them where it waits.
-            self._exit = exc
+            # asyncio would raise them out of the event loop; the test gets them where it waits.
+            self._exit_error = exc
         finally:
             self._from_app.put_nowait({'type': 'ended'})
 
     async def _receive_from_app(self, message: Message) -> None:
-        if self._left:
-            # What servers do, each with an error of its own.
+        if self._is_disconnected:
+            # As servers do, each with a different error.
             raise OSError('The client has left.')
         if message['type'] == 'websocket.close':
-            self._leave(message.get('code', 1000), message.get('reason') or '')
+            self._disconnect(message.get('code', 1000), message.get('reason') or '')
         self._from_app.put_nowait(message)
 
-    async def _next(self, what: str) -> Message:
-        """Return what the application sends next; raise what its handler raised instead."""
+    async def _next(self, awaited: str) -> Message:
+        """Return the next message of the application, or raise the exception of its handler."""
         getting = asyncio.ensure_future(self._from_app.get())
         try:
             if not await wait({getting}, self.timeout):
-                raise self._timed_out('Waited %g seconds for %s' % (self.timeout, what))
+                raise self._timeout_error('Waited %g seconds for %s' % (self.timeout, awaited))
         finally:
             getting.cancel()
         message = getting.result()
         if message['type'] != 'ended':
             return message
-        await self._end()
+        await self._wait_for_handler()
         raise ConnectionClosed(1006, 'the application returned')
 
-    def _waiting(self) -> Iterator[Message]:
+    def _queued(self) -> Iterator[Message]:
         while not self._from_app.empty():
             yield self._from_app.get_nowait()
 
-    async def _end(self) -> None:
-        """Wait for the handler, raise what it raised, and see that it left nothing running."""
+    async def _wait_for_handler(self) -> None:
+        """Wait for the handler, check that it left no tasks running, and raise its exception."""
         if not await wait({self._task}, self.timeout):
-            raise await self._given_up()
-        await self._refuse_leftovers()
+            raise await self._give_up()
+        await self._check_tasks()
         stop_tracking(self)
-        # What the handler raised is raised once; a test that expected it may leave the block in peace.
-        if not self._ended:
-            self._ended = True
-            if self._exit is not None:
-                raise self._exit
+        # Raise it only once: a test that expected it then leaves the block without an error.
+        if not self._is_result_raised:
+            self._is_result_raised = True
+            if self._exit_error is not None:
+                raise self._exit_error
             self._task.result()
 
-    async def _given_up(self) -> WaitTimeout:
-        error = self._timed_out('Waited %g seconds for the handler to end' % self.timeout)
+    async def _give_up(self) -> WaitTimeout:
+        error = self._timeout_error('Waited %g seconds for the handler to end' % self.timeout)
         await abandon(self)
         return error
 
-    async def _refuse_leftovers(self) -> None:
-        # One turn of the event loop, for tasks that were just told to end.
+    async def _check_tasks(self) -> None:
+        # Tasks that were just cancelled end in the next iteration of the event loop.
         await asyncio.sleep(0)
         left = [task for task in self._tasks if not task.done()]
         if left:
@@ -182,14 +182,14 @@ class Connection:
             await abandon(self)
             raise TasksLeft('The handler left %d task(s) running:\n%s' % (len(left), places))
 
-    def _timed_out(self, what: str) -> WaitTimeout:
-        return WaitTimeout('%s of %s.\n%s' % (what, self._scope['path'], describe_task(self._task, 'The handler')))
+    def _timeout_error(self, awaited: str) -> WaitTimeout:
+        return WaitTimeout('%s of %s.\n%s' % (awaited, self._scope['path'], describe_task(self._task, 'The handler')))
 
 
 async def open_connection(connection: Connection) -> None:
     """Send the handshake of a connection and wait for the answer.
 
-    :raises HandshakeDenied: if the application refuses.
+    :raises HandshakeDenied: if the application denies the handshake.
     """
     start_tracking(connection)
     context = contextvars.copy_context()
@@ -201,9 +201,9 @@ async def open_connection(connection: Connection) -> None:
         connection.subprotocol = message.get('subprotocol')
         connection.headers = header_pairs(message.get('headers', []))
         return
-    await connection._end()
+    await connection._wait_for_handler()
     if message['type'] == 'websocket.http.response.start':
-        body = b''.join([message.get('body', b'') for message in connection._waiting()])
+        body = b''.join([message.get('body', b'') for message in connection._queued()])
         raise HandshakeDenied(message['status'], header_pairs(message.get('headers', [])), body)
     raise HandshakeDenied(HTTPStatus.FORBIDDEN)
 
@@ -232,20 +232,21 @@ def connect(
 
     :param app: the application.
     :param url: the path with its query string, or a whole URL.
-    :param subprotocols: what the client offers.
+    :param subprotocols: the subprotocols that the client offers.
     :param headers: headers of the handshake; bytes are sent unchanged.
     :param timeout: seconds that each wait may take.
-    :param raises: False to see a close with 1011 where the handler fails, and not what it raised.
-    :raises HandshakeDenied: if the application refuses.
+    :param raises: whether exceptions of the handler are raised in the test. If False, the test sees the close with
+        1011, as a client would.
+    :raises HandshakeDenied: if the application denies the handshake.
     """
     scope = handshake_scope(url, subprotocols, list((headers or {}).items()))
     warn_of_misspelt_query(app, scope)
-    return AsyncOpening(opened(Connection(app, scope, timeout, raises)))
+    return AsyncOpening(_opened(Connection(app, scope, timeout, raises)))
 
 
 @contextlib.asynccontextmanager
-async def opened(connection: Connection) -> AsyncIterator[Connection]:
-    """Open a connection before the block of an ``async with``, and close it after it; see :func:`connect`."""
+async def _opened(connection: Connection) -> AsyncIterator[Connection]:
+    """Open a connection for the block of an ``async with``."""
     try:
         await open_connection(connection)
         yield connection

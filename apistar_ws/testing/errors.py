@@ -1,21 +1,21 @@
-"""What a test sees of an application that refuses, closes, hangs or leaves something behind."""
+"""Exceptions that the test client raises: denials, closes, timeouts and tasks left running."""
 
 import json
 from typing import Any, Optional
 
 from apistar import http
 
-from apistar_ws.testing.waits import STOPPED, is_clock_patched
+from apistar_ws.testing.waits import CLOCK_ADVICE, is_clock_patched
 
 
 class HandshakeDenied(Exception):
-    """Raised where the application refused the connection.
+    """Raised if the application denied the handshake.
 
     Expect it with ``pytest.raises``, around the ``with`` of the connection.
 
     :param status: the HTTP status code; 403 for a close before the accept.
     :param headers: the headers of the answer.
-    :param body: its bytes.
+    :param body: the bytes of the body.
     """
 
     def __init__(self, status: int, headers: Optional[http.Headers] = None, body: bytes = b'') -> None:
@@ -32,7 +32,7 @@ class HandshakeDenied(Exception):
 class ConnectionClosed(Exception):
     """Raised by ``receive`` once the application has closed the connection.
 
-    Expect it with ``pytest.raises``, or iterate, which it ends.
+    Expect it with ``pytest.raises``; an iteration over the messages ends with it.
 
     :param code: the close code.
     :param reason: the close reason.
@@ -45,11 +45,11 @@ class ConnectionClosed(Exception):
 
 
 class WaitTimeout(AssertionError):
-    """Raised where a wait took too long; it names what was awaited, and what the handler was doing."""
+    """Raised if a wait took too long; its text says what was awaited, and which line the handler was at."""
 
     def __init__(self, message: str) -> None:
-        super().__init__('%s\n%s' % (message, STOPPED) if is_clock_patched() else message)
+        super().__init__('%s\n%s' % (message, CLOCK_ADVICE) if is_clock_patched() else message)
 
 
 class TasksLeft(AssertionError):
-    """Raised at the end of a connection whose handler left tasks running."""
+    """Raised at the end of a connection if its handler left tasks running."""

@@ -1,8 +1,9 @@
-"""How a test that is not ``async`` runs the application: on an event loop that runs during the calls of the client.
+"""The event loop of tests that are not ``async``, which runs only during calls of the test client.
 
-It runs in the thread of the test, so that what belongs to a thread, a session or an in-memory database, is the test's
-too; a handler that blocks is ended by a signal. Signals need the main thread of a POSIX system, and no event loop runs
-inside of another: where that is not so, the loop runs in another thread, which is left behind if it blocks.
+It runs in the thread of the test, so that objects bound to a thread, such as sessions and in-memory databases, can be
+shared with the handler. A handler that blocks is interrupted by a signal. Signals need the main thread of a POSIX
+system, and an event loop cannot run inside another: otherwise the loop runs in a thread of its own, which is
+abandoned if it blocks.
 """
 
 import asyncio
@@ -22,43 +23,43 @@ from apistar_ws.testing.waits import wait
 
 T = TypeVar('T')
 
-#: Seconds that what runs on the loop is given to end.
-STOP_TIMEOUT = 2.0
-#: Interruptions that what blocks may catch before the process ends, since a test without an end is worse.
-MOST_INTERRUPTIONS = 3
+#: Seconds that tasks may take to end when the loop is stopped.
+_STOP_TIMEOUT = 2.0
+#: Interruptions that blocking code may catch before the process is ended: a test that never ends would be worse.
+_MAX_INTERRUPTIONS = 3
 
 
-class Blocked(BaseException):
-    """Raised by a signal in the middle of what blocks the event loop; no handler is meant to catch it."""
+class _Interrupted(BaseException):
+    """Raised by a signal in the code that blocks the event loop."""
 
 
 class Portal:
-    """An event loop for a test, and the way to run something on it."""
+    """An event loop that runs coroutines for a test that is not ``async``."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        #: The thread that runs the loop, where that is not the test's own.
+        #: The thread that runs the loop, unless it is the thread of the test.
         self._thread: Optional[threading.Thread] = None
         self._blocked_in = ''
         self._interruptions = 0
 
     def call(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
-        """Run ``coro`` on the loop and return its result.
+        """Run a coroutine on the loop and return its result.
 
-        :raises WaitTimeout: if it has none in time, because the loop is blocked.
+        :raises WaitTimeout: if it takes too long because the loop is blocked.
         """
         if self.loop.is_running():
             coro.close()
-            raise self._busy(timeout)
-        return self._call_here(coro, timeout) if is_interruptible() else self._call_elsewhere(coro, timeout)
+            raise self._busy_error(timeout)
+        return self._call_here(coro, timeout) if _is_interruptible() else self._call_in_thread(coro, timeout)
 
-    def _busy(self, timeout: float) -> Exception:
+    def _busy_error(self, timeout: float) -> Exception:
         if self._thread is None or asyncio._get_running_loop() is self.loop:
             return RuntimeError(
                 'The client was called inside of a handler that it runs: make another TestClient there, or '
                 'await what the handler needs.'
             )
-        return self._timed_out(timeout)
+        return self._timeout_error(timeout)
 
     def _call_here(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
         self._blocked_in = ''
@@ -68,12 +69,12 @@ class Portal:
                 return self.loop.run_until_complete(coro)
         finally:
             if self._blocked_in:
-                # Whatever became of the interruption: the handler may have caught it.
+                # Also if the handler has caught the interruption.
                 raise WaitTimeout('Waited %g seconds; the event loop was in %s' % (timeout, self._blocked_in)) from None
 
     @contextlib.contextmanager
     def _alarm(self, timeout: float) -> Iterator[None]:
-        """Interrupt what blocks for so many seconds, by the timer of the process, which is given back afterwards."""
+        """Interrupt code that blocks longer than ``timeout``. A timer that the process had before is restored."""
         handler = signal.signal(signal.SIGALRM, self._interrupt)
         left, interval = signal.setitimer(signal.ITIMER_REAL, timeout, timeout)
         begun = time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -82,32 +83,27 @@ class Portal:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
-            # 0 would switch it off.
+            # 0 would disable it.
             left = max(left - (time.clock_gettime(time.CLOCK_MONOTONIC) - begun), 1e-6) if left else 0.0
             signal.setitimer(signal.ITIMER_REAL, left, interval)
 
     def _interrupt(self, signum: int, frame: Optional[FrameType]) -> None:
         self._blocked_in = describe_frame(list(frames_below(frame))[::-1])
         self._interruptions += 1
-        if self._interruptions > MOST_INTERRUPTIONS:  # pragma: no cover
-            # Nothing that is raised gets out of there.
-            os.write(
-                2,
-                (
-                    'The test cannot go on: what it runs blocks, and catches what would end it, in %s\n'
-                    % (self._blocked_in)
-                ).encode(),
-            )
+        if self._interruptions > _MAX_INTERRUPTIONS:  # pragma: no cover
+            # Every exception would be caught.
+            text = 'The test cannot continue: its code blocks, and catches every interruption, in %s\n'
+            os.write(2, (text % self._blocked_in).encode())
             os._exit(1)
-        raise Blocked(self._blocked_in)
+        raise _Interrupted(self._blocked_in)
 
-    def _call_elsewhere(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
+    def _call_in_thread(self, coro: Coroutine[Any, Any, T], timeout: float) -> T:
         future: 'concurrent.futures.Future[T]' = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, args=(coro, future), daemon=True)
         self._thread.start()
         done, _ = concurrent.futures.wait({future}, timeout)
         if not done:
-            raise self._timed_out(timeout)
+            raise self._timeout_error(timeout)
         self._thread.join()
         return future.result()
 
@@ -117,29 +113,29 @@ class Portal:
         except BaseException as exc:
             future.set_exception(exc)
 
-    def _timed_out(self, timeout: float) -> WaitTimeout:
+    def _timeout_error(self, timeout: float) -> WaitTimeout:
         assert self._thread is not None
         frames = list(frames_below(sys._current_frames()[self._thread.ident or 0]))
         return WaitTimeout('Waited %g seconds; the event loop was in %s' % (timeout, describe_frame(frames[::-1])))
 
     def stop(self) -> None:
-        """End the loop and what runs on it, unless it is blocked."""
+        """Cancel the tasks on the loop and close it, unless it is blocked."""
         if not self.loop.is_closed() and not self.loop.is_running():
             with contextlib.suppress(WaitTimeout):
-                self.call(end_tasks(), 2 * STOP_TIMEOUT)
+                self.call(_cancel_tasks(), 2 * _STOP_TIMEOUT)
             self.loop.close()
 
 
-def is_interruptible() -> bool:
-    """Return whether what blocks here can be interrupted, and whether an event loop can run here."""
+def _is_interruptible() -> bool:
+    """Return whether this thread can run an event loop, and interrupt code that blocks it."""
     is_main = threading.current_thread() is threading.main_thread()
     return is_main and hasattr(signal, 'setitimer') and asyncio._get_running_loop() is None
 
 
-async def end_tasks() -> None:
-    """Cancel what else runs on the event loop, and wait for it, but not for ever."""
-    running = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in running:
+async def _cancel_tasks() -> None:
+    """Cancel all other tasks of the event loop, and wait for them."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    if running:
-        await wait(running, STOP_TIMEOUT)
+    if tasks:
+        await wait(tasks, _STOP_TIMEOUT)

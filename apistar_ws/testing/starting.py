@@ -1,4 +1,4 @@
-"""The start and the stop of an application in a test, as a server asks for them (ASGI lifespan protocol)."""
+"""Start and stop an application in a test, as a server does (ASGI lifespan protocol)."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ LIFESPAN_TIMEOUT = 10.0
 
 
 class Lifespan:
-    """Starts and stops an application.
+    """The server's side of the lifespan protocol.
 
     :param app: the application.
     """
@@ -25,17 +25,17 @@ class Lifespan:
         self._task: Optional['asyncio.Task[None]'] = None
 
     async def start(self) -> None:
-        """Have the application start.
+        """Start the application.
 
-        :raises Exception: what has kept it from that.
+        :raises Exception: the exception of a hook that failed.
         """
         self._task = asyncio.ensure_future(self._run())
         await self._ask('lifespan.startup')
 
     async def stop(self) -> None:
-        """Have the application stop.
+        """Stop the application.
 
-        :raises Exception: what has failed there.
+        :raises Exception: the exception of a hook that failed.
         """
         await self._ask('lifespan.shutdown')
 
@@ -44,10 +44,10 @@ class Lifespan:
         await self._app(scope, self._to_app.get, self._from_app.put)
 
     async def _ask(self, message_type: str) -> None:
-        """Wait for the application's answer, or for what it raises in place of one."""
+        """Send a lifespan message and wait for the answer; raise the exception of the application."""
         assert self._task is not None
         if self._task.done():
-            # It does not know of a lifespan, and has said so by raising (ASGI lifespan protocol).
+            # An application raises if it does not support the lifespan protocol.
             return
         self._to_app.put_nowait({'type': message_type})
         answer = asyncio.ensure_future(self._from_app.get())
@@ -63,11 +63,13 @@ class Lifespan:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Callable[..., Any]) -> AsyncIterator[None]:
-    """Start an application before the block of an ``async with``, and stop it after it: its hooks' ``on_startup``
-    and ``on_shutdown`` run. In a test that is not ``async``, ``with TestClient(app)`` does it.
+    """Start an application before the block of an ``async with``, and stop it afterwards.
+
+    This runs the ``on_startup`` and ``on_shutdown`` hooks. In tests that are not ``async``, use
+    ``with TestClient(app)``.
 
     :param app: the application.
-    :raises Exception: what a hook has raised.
+    :raises Exception: the exception of a hook that failed.
     """
     life = Lifespan(app)
     await life.start()

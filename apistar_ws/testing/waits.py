@@ -1,4 +1,4 @@
-"""Waits of the test client, which end in time also where a test has stopped the clock, as with freezegun."""
+"""Waits with a time limit, which also work if a test has stopped the clock, as with freezegun."""
 
 import asyncio
 import threading
@@ -6,17 +6,20 @@ import time
 import types
 from typing import Any, Set
 
-#: What a timeout says of such a clock.
-STOPPED = 'The clock is patched, as by freezegun: timeouts and sleeps of the application go by time.monotonic.'
+#: Added to the text of a timeout if the clock is patched.
+CLOCK_ADVICE = 'The clock is patched, as by freezegun: timeouts and sleeps of the application go by time.monotonic.'
 
 
 def is_clock_patched() -> bool:
-    """Return whether the event loop, which reads ``time.monotonic``, may wait for ever."""
+    """Return whether ``time.monotonic``, the clock of the event loop, was replaced and may stand still."""
     return not isinstance(time.monotonic, types.BuiltinFunctionType)
 
 
 async def wait(tasks: 'Set[asyncio.Task[Any]]', timeout: float, return_when: str = asyncio.ALL_COMPLETED) -> Set[Any]:
-    """Return those of ``tasks`` that are done when all are, or in so many real seconds."""
+    """Wait for tasks and return those that are done.
+
+    :param timeout: the time limit in real seconds.
+    """
     if not is_clock_patched():
         return (await asyncio.wait(tasks, timeout=timeout, return_when=return_when))[0]
     loop = asyncio.get_running_loop()

@@ -471,7 +471,7 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
         )
         assert ended.returncode == 1
         assert ended.stderr.startswith(
-            b'The test cannot go on: what it runs blocks, and catches what would end it, in '
+            b'The test cannot continue: its code blocks, and catches every interruption, in '
         )
 
     def test_a_client_that_is_called_by_its_own_handler_says_so(self, client):
