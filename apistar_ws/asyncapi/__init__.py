@@ -1,1 +1,1 @@
-"""The AsyncAPI document of an application's WebSocket routes, and a page to try them; imported when it is needed."""
+"""The AsyncAPI document of the WebSocket routes, and a page to try them; imported by applications that have some."""

@@ -1,4 +1,4 @@
-"""The AsyncAPI document of an application: its WebSocket routes, with all that they declare."""
+"""The AsyncAPI document of the WebSocket routes of an application."""
 
 import collections.abc
 import inspect
@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 from apistar_ws.asyncapi.arguments import Argument, arguments_of
 from apistar_ws.asyncapi.examples import NoExample, example_of
-from apistar_ws.asyncapi.jsonschema import JSON, NAME_IS_FREE, Schemas, free_name
+from apistar_ws.asyncapi.jsonschema import INVALID_IN_NAMES, JSON, Schemas, free_name
 from apistar_ws.codes import EXPIRED, CloseCode
 from apistar_ws.injection.signatures import handler_signature
 from apistar_ws.messages.schema import Schema
@@ -20,13 +20,13 @@ from apistar_ws.settings import Settings
 
 logger = logging.getLogger('apistar_ws')
 
-ASYNCAPI_VERSION = '3.1.0'
-MEDIA_TYPE = 'application/vnd.aai.asyncapi+json;version=%s' % ASYNCAPI_VERSION
+_VERSION = '3.1.0'
+MEDIA_TYPE = 'application/vnd.aai.asyncapi+json;version=%s' % _VERSION
 JSON_TYPE, TEXT_TYPE, BYTES_TYPE = 'application/json', 'text/plain', 'application/octet-stream'
-#: What an async generator may be annotated with.
-ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
-#: What a close code means, whichever route it comes from.
-CODES = {
+#: Return annotations of async generators.
+_ITERATORS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
+#: The meanings of close codes that any route may use.
+_CLOSE_CODES = {
     CloseCode.NORMAL_CLOSURE: 'The handler has returned.',
     CloseCode.UNSUPPORTED_DATA: 'Text where bytes were expected, or bytes where text was.',
     CloseCode.INVALID_PAYLOAD: 'A message is not JSON, or not what the route declares.',
@@ -36,14 +36,14 @@ CODES = {
     CloseCode.SERVICE_RESTART: 'The server restarts: come back.',
     CloseCode.TRY_AGAIN_LATER: 'The server cannot serve this client now: come back later.',
 }
-#: Settings that the document has if it is asked to.
-LIMITS = (
+#: Settings that the document includes on request.
+_LIMITS = (
     'max_message_size', 'max_messages_per_second', 'idle_timeout', 'send_timeout', 'backlog_timeout', 'max_connections',
 )  # fmt: skip
 
 
 class MessageDescription(NamedTuple):
-    """One kind of message of a route, one way."""
+    """A message that a route receives or sends."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ class MessageDescription(NamedTuple):
 
 
 class Description(NamedTuple):
-    """All that is known of a route."""
+    """A route, as it is documented."""
 
     id: str
     url: str
@@ -65,9 +65,9 @@ class Description(NamedTuple):
     arguments: List[Argument]
     receives: List[MessageDescription]
     sends: List[MessageDescription]
-    #: Whether what it sends answers what it receives.
+    #: Whether its sent messages are replies to received ones.
     replies: bool
-    #: Whether it is connected before its handler runs.
+    #: Whether the handshake is accepted before the handler runs.
     connect: bool
     settings: Settings
 
@@ -75,23 +75,23 @@ class Description(NamedTuple):
 def describe(
     endpoints: Sequence[Endpoint], components: Sequence[Any], hooks: Iterable[Any]
 ) -> Tuple[List[Description], Schemas]:
-    """Return the descriptions of the routes that are documented, and the schemas that they refer to."""
+    """Return the descriptions of the documented routes, and the schemas that they refer to."""
     schemas, hooks = Schemas(), list(hooks)
     described: List[Description] = []
     for endpoint in endpoints:
         if not endpoint.documented:
             continue
         declaration = declaration_for(endpoint.route.handler, endpoint.route.url)
-        id = free_name(NAME_IS_FREE.sub('.', endpoint.name), {item.id: item for item in described})
+        id = free_name(INVALID_IN_NAMES.sub('.', endpoint.name), {item.id: item for item in described})
         try:
-            described.append(describe_route(id, endpoint, declaration, components, hooks, schemas))
+            described.append(_describe_route(id, endpoint, declaration, components, hooks, schemas))
         except Exception:
-            # A validator of the user's own may be anything; the other routes are described.
-            logger.exception('The WebSocket route %r cannot be described, and is left out.', endpoint.url)
+            # A validator defined by the user may fail in any way.
+            logger.exception('The WebSocket route %r cannot be described and is omitted.', endpoint.url)
     return described, schemas
 
 
-def describe_route(
+def _describe_route(
     id: str, endpoint: Endpoint, declaration: Declaration, components: Sequence[Any], hooks: List[Any], schemas: Schemas
 ) -> Description:
     """Return the description of one route."""
@@ -100,8 +100,8 @@ def describe_route(
     signature = handler_signature(handler)
     is_listener = 'message' in signature.parameters and declaration.adapt is not None
     message = signature.parameters['message'].annotation if is_listener else None
-    receives = messages(serving.receives, message, schemas)
-    sends = messages(serving.sends, returned(signature.return_annotation), schemas)
+    receives = _messages(serving.receives, message, schemas)
+    sends = _messages(serving.sends, _returned_type(signature.return_annotation), schemas)
     is_stream = inspect.isasyncgenfunction(inspect.unwrap(getattr(handler, '__func__', handler)))
     replies = is_listener and signature.return_annotation not in (None, inspect.Signature.empty)
     summary, _, description = inspect.cleandoc(handler.__doc__ or '').partition('\n')
@@ -112,31 +112,31 @@ def describe_route(
     )  # fmt: skip
 
 
-def returned(annotation: Any) -> Any:
-    """Return what a handler returns or a generator yields, by its annotation."""
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in ITERATORS else annotation
+def _returned_type(annotation: Any) -> Any:
+    """Return the type that a handler returns or yields, from its return annotation."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in _ITERATORS else annotation
 
 
-def messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[MessageDescription]:
-    """Return the kinds of messages of one direction."""
+def _messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[MessageDescription]:
+    """Return the messages of one direction."""
     if schema is None:
-        return [UNTYPED[annotation] if isinstance(annotation, type) and annotation in UNTYPED else ANY]
+        return [_PRIMITIVE[annotation] if isinstance(annotation, type) and annotation in _PRIMITIVE else _UNTYPED]
     declared = schema.declared if isinstance(schema.declared, (list, tuple)) else [schema.declared]
-    return [typed(item, schemas) for item in declared]
+    return [_typed_message(item, schemas) for item in declared]
 
 
-ANY = MessageDescription('message', 'Text or bytes', TEXT_TYPE, {})
-UNTYPED = {
+_UNTYPED = MessageDescription('message', 'Text or bytes', TEXT_TYPE, {})
+_PRIMITIVE = {
     str: MessageDescription('text', 'Text', TEXT_TYPE, {'type': 'string'}),
     bytes: MessageDescription('bytes', 'Bytes', BYTES_TYPE, {'type': 'string', 'format': 'binary'}),
 }
 
 
-def typed(declared: Any, schemas: Schemas) -> MessageDescription:
-    """Return the message that a type or a validator declares."""
+def _typed_message(declared: Any, schemas: Schemas) -> MessageDescription:
+    """Return the message for a type or a validator."""
     is_type = is_message_type(declared)
     name = declared.__name__ if is_type else declared.def_name or declared.title or type(declared).__name__
-    message = MessageDescription(NAME_IS_FREE.sub('_', name), name, JSON_TYPE, schemas.of(declared))
+    message = MessageDescription(INVALID_IN_NAMES.sub('_', name), name, JSON_TYPE, schemas.of(declared))
     try:
         value, is_valid = example_of(declared)
     except NoExample:
@@ -149,51 +149,44 @@ def typed(declared: Any, schemas: Schemas) -> MessageDescription:
 def document(described: Sequence[Description], schemas: Schemas, has_limits: bool, links: JSON) -> JSON:
     """Return the document.
 
-    :param has_limits: whether it says the limits of the routes.
-    :param links: where else to look, by name, relative to the document.
+    :param has_limits: whether to include the limits of the routes.
+    :param links: relative URLs of related pages, by name.
     """
-    channels = {item.id: channel(item, has_limits) for item in described}
+    channels = {item.id: _channel(item, has_limits) for item in described}
     made: JSON = {
-        'asyncapi': ASYNCAPI_VERSION,
+        'asyncapi': _VERSION,
         'info': {'title': 'WebSockets', 'version': '1.0.0', **({'x-links': links} if links else {})},
         'defaultContentType': JSON_TYPE,
         'channels': channels,
-        'operations': {name: made for item in described for name, made in operations(item)},
+        'operations': {name: made for item in described for name, made in _operations(item)},
     }
     if schemas.components:
         made['components'] = {'schemas': schemas.components}
     return made
 
 
-def channel(item: Description, has_limits: bool) -> JSON:
+def _channel(item: Description, has_limits: bool) -> JSON:
     """Return the channel of a route: its address, its messages, its handshake."""
     in_path = [argument for argument in item.arguments if argument.place == 'path']
     made: JSON = {
-        'address': address(item.url),
-        **texts(item),
-        'messages': {key: described_message(message) for key, message in keyed(item).items()},
-        'parameters': {argument.name: parameter(argument) for argument in in_path},
-        'bindings': {'ws': binding(item)},
+        # In AsyncAPI a path parameter has no plus.
+        'address': item.url.replace('{+', '{'),
+        'title': item.id,
+        'summary': item.summary,
+        'description': item.description,
+        'messages': {key: _message(message) for key, message in _messages_by_key(item).items()},
+        'parameters': {argument.name: _parameter(argument) for argument in in_path},
+        'bindings': {'ws': _binding(item)},
         'x-subprotocols': list(item.settings.subprotocols),
-        'x-close-codes': close_codes(item),
+        'x-close-codes': _close_codes(item),
     }
     if has_limits:
-        made['x-limits'] = {name: getattr(item.settings, name) for name in LIMITS}
+        made['x-limits'] = {name: getattr(item.settings, name) for name in _LIMITS}
     return {name: value for name, value in made.items() if value}
 
 
-def address(url: str) -> str:
-    """Return a URL of API Star as AsyncAPI has it: a path parameter has no plus."""
-    return url.replace('{+', '{')
-
-
-def texts(item: Description) -> JSON:
-    """Return what the docstring of the handler says."""
-    return {'title': item.id, 'summary': item.summary, 'description': item.description}
-
-
-def keyed(item: Description) -> Dict[str, MessageDescription]:
-    """Return the messages of a route by the names that they have in its channel."""
+def _messages_by_key(item: Description) -> Dict[str, MessageDescription]:
+    """Return the messages of a route by their keys in its channel."""
     made: Dict[str, MessageDescription] = {}
     for message in (*item.receives, *item.sends):
         known = made.get(message.name)
@@ -204,7 +197,7 @@ def keyed(item: Description) -> Dict[str, MessageDescription]:
     return made
 
 
-def described_message(message: MessageDescription) -> JSON:
+def _message(message: MessageDescription) -> JSON:
     """Return one message of a channel."""
     made: JSON = {'name': message.name, 'title': message.title, 'contentType': message.content_type}
     if message.payload:
@@ -214,24 +207,24 @@ def described_message(message: MessageDescription) -> JSON:
     return made
 
 
-def parameter(argument: Argument) -> JSON:
-    """Return a parameter of the address, which has no schema in AsyncAPI 3."""
-    made: JSON = {'description': 'An %s.' % argument.schema['type'] if argument.schema['type'] == 'integer' else
-                  'A %s.' % argument.schema['type']}  # fmt: skip
+def _parameter(argument: Argument) -> JSON:
+    """Return a parameter of the address; in AsyncAPI 3 it has no schema."""
+    kind = argument.schema['type']
+    made: JSON = {'description': '%s %s.' % ('An' if kind == 'integer' else 'A', kind)}
     if 'default' in argument.schema:
         made['default'] = str(argument.schema['default'])
-    return {**made, 'examples': [sample(argument)]}
+    return {**made, 'examples': [sample_text(argument)]}
 
 
-def sample(argument: Argument) -> str:
-    """Return a value that an argument may have, as it is written in a URL."""
+def sample_text(argument: Argument) -> str:
+    """Return an example of an argument as it is written in a URL."""
     if 'default' in argument.schema:
         return str(argument.schema['default'])
     return {'integer': '1', 'number': '1.5', 'boolean': 'true'}.get(argument.schema['type'], argument.name)
 
 
-def binding(item: Description) -> JSON:
-    """Return what the handshake holds."""
+def _binding(item: Description) -> JSON:
+    """Return the WebSocket binding of a channel: query parameters and headers of the handshake."""
     made: JSON = {'method': 'GET', 'bindingVersion': '0.1.0'}
     for place, name in [('query', 'query'), ('header', 'headers')]:
         found = [argument for argument in item.arguments if argument.place == place]
@@ -242,9 +235,9 @@ def binding(item: Description) -> JSON:
     return made
 
 
-def close_codes(item: Description) -> Dict[str, str]:
-    """Return the codes with which the application may close, and what they mean."""
-    codes = {str(int(code)): text for code, text in CODES.items()}
+def _close_codes(item: Description) -> Dict[str, str]:
+    """Return the close codes that the application may use, with their meanings."""
+    codes = {str(int(code)): text for code, text in _CLOSE_CODES.items()}
     if item.settings.idle_timeout is not None:
         codes['1001'] = 'Nothing was received for %g seconds.' % item.settings.idle_timeout
     codes[str(EXPIRED)] = 'The connection has expired, or nobody is logged in.'
@@ -252,14 +245,14 @@ def close_codes(item: Description) -> Dict[str, str]:
     return dict(sorted(codes.items()))
 
 
-def operations(item: Description) -> List[Tuple[str, JSON]]:
-    """Return what the application does on a channel: receive, send, or receive and reply."""
+def _operations(item: Description) -> List[Tuple[str, JSON]]:
+    """Return the operations of a channel: receive and send, or receive with a reply."""
     at = {'$ref': '#/channels/%s' % item.id}
-    keys = keyed(item)
+    keys = _messages_by_key(item)
 
     def refer(found: List[MessageDescription]) -> List[JSON]:
-        wanted = [next(key for key, message in keys.items() if message == one) for one in found]
-        return [{'$ref': '#/channels/%s/messages/%s' % (item.id, key)} for key in dict.fromkeys(wanted)]
+        used = [key for one in found for key, message in keys.items() if message == one]
+        return [{'$ref': '#/channels/%s/messages/%s' % (item.id, key)} for key in dict.fromkeys(used)]
 
     made: List[Tuple[str, JSON]] = []
     if item.receives:

@@ -1,9 +1,9 @@
-"""The page on which each WebSocket route can be tried, in the theme of API Star's documentation."""
+"""The page to try the WebSocket routes, in the theme of API Star's documentation."""
 
 import functools
 import json
 from importlib import resources
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import jinja2
 from apistar import http
@@ -11,40 +11,22 @@ from apistar.exceptions import NoReverseMatch
 from markupsafe import Markup
 
 from apistar_ws.asyncapi.arguments import Argument
-from apistar_ws.asyncapi.document import JSON_TYPE, Description, MessageDescription, sample
+from apistar_ws.asyncapi.document import JSON_TYPE, Description, sample_text
 from apistar_ws.asyncapi.jsonschema import Schemas
 from apistar_ws.asyncapi.urls import asset_url, relative
 
 #: The script and the style of the page.
 ASSETS = ('console.js', 'console.css')
-CONTENT_TYPES = {'console.js': 'text/javascript; charset=utf-8', 'console.css': 'text/css; charset=utf-8'}
-#: The styles of API Star's own page.
-THEME = ('apistar/css/bootstrap.min.css', 'apistar/css/base.css')
-#: No script but the page's own; a hook may be stricter.
-POLICY = "script-src 'self'; object-src 'none'; base-uri 'none'"
-
-
-class Field(NamedTuple):
-    """An input for one argument of a handshake."""
-
-    name: str
-    place: str
-    kind: str
-    required: bool
-    value: str
-    placeholder: str
-
-
-class Shown(NamedTuple):
-    """A message, as it is shown."""
-
-    title: str
-    schema: str
+_CONTENT_TYPES = {'console.js': 'text/javascript; charset=utf-8', 'console.css': 'text/css; charset=utf-8'}
+#: The styles of API Star's documentation.
+_THEME = ('apistar/css/bootstrap.min.css', 'apistar/css/base.css')
+#: Only the script of the page may run.
+_POLICY = "script-src 'self'; object-src 'none'; base-uri 'none'"
 
 
 def page_response(page: str) -> http.Response:
-    """Return the page over HTTP."""
-    return http.HTMLResponse(page, headers={'Content-Security-Policy': POLICY})
+    """Return the response for the page."""
+    return http.HTMLResponse(page, headers={'Content-Security-Policy': _POLICY})
 
 
 def render(
@@ -58,114 +40,112 @@ def render(
     """Return the HTML of the page.
 
     :param here: the URL of the page.
-    :param links: text and relative URL of other pages.
-    :param explains: whether the page may ask how a handshake would be answered.
+    :param links: texts and relative URLs of other pages.
+    :param explains: whether the page can show the response to a denied handshake.
     :param static_url: returns the URL of a static file of the application.
     """
-    return template().render(
+    return _template().render(
         page=here,
         script=relative(here, asset_url(here, 'console.js')),
-        styles=[*theme(static_url, here), relative(here, asset_url(here, 'console.css'))],
+        styles=[*_theme(static_url, here), relative(here, asset_url(here, 'console.css'))],
         links=links,
         explains=explains,
-        routes=[shown_route(item, schemas) for item in described],
+        routes=[_route(item, schemas) for item in described],
     )
 
 
-def theme(static_url: Callable[[str], str], here: str) -> List[str]:
-    """Return the URLs of API Star's styles, if the application serves them."""
+def _theme(static_url: Callable[[str], str], here: str) -> List[str]:
+    """Return the URLs of API Star's styles, or none if the application does not serve them."""
     try:
-        return [relative(here, static_url(name)) for name in THEME]
+        return [relative(here, static_url(name)) for name in _THEME]
     except NoReverseMatch:
         return []
 
 
 @functools.lru_cache(maxsize=1)
-def template() -> jinja2.Template:
+def _template() -> jinja2.Template:
     """Return the template of the page."""
     environment = jinja2.Environment(autoescape=True)
-    return environment.from_string(text_of('templates', 'page.html'))
+    return environment.from_string(read_text('templates', 'page.html'))
 
 
-def text_of(folder: str, name: str) -> str:
-    """Return a file of this package."""
+@functools.lru_cache(maxsize=None)
+def read_text(folder: str, name: str) -> str:
+    """Return the text of a file of this package."""
     return (resources.files('apistar_ws.asyncapi') / folder / name).read_text(encoding='utf-8')
 
 
 def asset_response(name: str) -> http.Response:
-    """Return the script or the style of the page; made for each request, since a hook may add a cookie to it."""
-    headers = {'Content-Type': CONTENT_TYPES[name], 'Cache-Control': 'no-cache'}
-    return http.Response(asset(name), headers=headers)
+    """Return a new response for the script or the style of the page; a hook may add a cookie to it."""
+    headers = {'Content-Type': _CONTENT_TYPES[name], 'Cache-Control': 'no-cache'}
+    return http.Response(read_text('static', name).encode(), headers=headers)
 
 
-@functools.lru_cache(maxsize=None)
-def asset(name: str) -> bytes:
-    """Return the content of the script or the style of the page."""
-    return text_of('static', name).encode()
-
-
-def shown_route(item: Description, schemas: Schemas) -> Dict[str, Any]:
-    """Return what the template shows of a route."""
+def _route(item: Description, schemas: Schemas) -> Dict[str, Any]:
+    """Return the variables of a route for the template."""
     return {
         'id': item.id,
         'url': item.url,
         'summary': item.summary,
         'description': item.description,
         'connect': item.connect,
-        'arguments': [field(argument) for argument in item.arguments if argument.place != 'header'],
+        'arguments': [_field(argument) for argument in item.arguments if argument.place != 'header'],
         'headers': [argument.name for argument in item.arguments if argument.place == 'header'],
         'subprotocols': ', '.join(item.settings.subprotocols),
         'directions': [
-            (title, [shown_message(message) for message in found])
+            (title, [(message.title, _schema_text(message.payload)) for message in found])
             for title, found in [('To the server', item.receives), ('From the server', item.sends)]
             if found
         ],
         'templates': item.receives,
-        'data': embedded(data_of(item, schemas)),
+        'data': _script_json(_console_data(item, schemas)),
     }
 
 
-def field(argument: Argument) -> Field:
-    """Return the input for an argument, filled in where it has a default or is part of the path."""
+def _field(argument: Argument) -> Dict[str, Any]:
+    """Return the input for an argument, with a value if it has a default or is part of the path."""
     has_value = 'default' in argument.schema or argument.place == 'path'
-    text = sample(argument)
-    value, placeholder = (text, '') if has_value else ('', text)
-    return Field(argument.name, argument.place, argument.schema['type'], argument.required, value, placeholder)
+    return {
+        'name': argument.name,
+        'place': argument.place,
+        'kind': argument.schema['type'],
+        'required': argument.required,
+        'value' if has_value else 'placeholder': sample_text(argument),
+    }
 
 
-def shown_message(message: MessageDescription) -> Shown:
-    """Return a message as it is shown."""
-    return Shown(message.title, json.dumps(message.payload, indent=2, ensure_ascii=False) if message.payload else 'any')
+def _schema_text(schema: Dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) if schema else 'any'
 
 
-def data_of(item: Description, schemas: Schemas) -> Dict[str, Any]:
-    """Return what the script knows of a route: templates of messages, and schemas to check them by."""
+def _console_data(item: Description, schemas: Schemas) -> Dict[str, Any]:
+    """Return the data of a route for the script: templates of messages, and the schemas to check messages."""
     return {
         'typed': any(message.content_type == JSON_TYPE for message in item.receives),
         'templates': [{'text': message.template, 'schema': message.payload} for message in item.receives],
-        'schemas': needed([message.payload for message in item.receives], schemas.components),
+        'schemas': _referenced([message.payload for message in item.receives], schemas.components),
     }
 
 
-def needed(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the schemas that ``value`` refers to, and those that they refer to."""
+def _referenced(value: Any, components: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the schemas that ``value`` refers to, directly or indirectly."""
     found: Dict[str, Any] = {}
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
+    pending = [value]
+    while pending:
+        part = pending.pop()
         if isinstance(part, dict):
-            # A property may have that name too.
+            # A property may be named $ref too.
             reference = part.get('$ref')
             name = reference.rpartition('/')[2] if isinstance(reference, str) else ''
             if name in components and name not in found:
                 found[name] = components[name]
-                waiting.append(found[name])
-            waiting += part.values()
+                pending.append(found[name])
+            pending += part.values()
         elif isinstance(part, list):
-            waiting += part
+            pending += part
     return found
 
 
-def embedded(value: Any) -> Markup:
-    """Return a value as JSON that can stand in a script element."""
+def _script_json(value: Any) -> Markup:
+    """Return a value as JSON for a script element."""
     return Markup(json.dumps(value).replace('<', '\\u003c').replace('&', '\\u0026'))

@@ -1,8 +1,8 @@
-"""Where an application serves the AsyncAPI document of its WebSocket routes, and the page to try them."""
+"""The HTTP routes that serve the AsyncAPI document and the page to try WebSocket routes."""
 
 import functools
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from apistar import App, Route, http
 from apistar.exceptions import ConfigurationError
@@ -16,22 +16,22 @@ from apistar_ws.asyncapi.urls import asset_url, relative
 
 
 class DocURLs(NamedTuple):
-    """The URLs of the document and the page; None for what is not served."""
+    """The URLs of the document and the page, None if they are not served."""
 
     schema_url: Optional[str] = None
     docs_url: Optional[str] = None
-    #: API Star's own.
+    #: The URLs of API Star's documentation.
     http_schema_url: Optional[str] = None
     http_docs_url: Optional[str] = None
 
 
 class Docs:
-    """The document and the page of one application, made when they are first asked for.
+    """The document and the page of one application, made on the first request.
 
     :param app: the application.
-    :param urls: where they are served.
-    :param has_limits: whether the document has the limits of the routes.
-    :param explains: whether the page may ask how a handshake would be answered.
+    :param urls: their URLs.
+    :param has_limits: whether the document includes the limits of the routes.
+    :param explains: whether the page can show the response to a denied handshake.
     """
 
     def __init__(self, app: Any, urls: DocURLs, has_limits: bool, explains: bool) -> None:
@@ -49,21 +49,21 @@ class Docs:
         schema_url, docs_url = self.urls.schema_url, self.urls.docs_url
         routes: List[Route] = []
         if schema_url is not None:
-            routes.append(doc_route(schema_url, 'GET', serve_document, 'schema'))
+            routes.append(_doc_route(schema_url, 'GET', _serve_document, 'schema'))
         if docs_url is not None:
-            routes.append(doc_route(docs_url, 'GET', serve_page, 'docs'))
+            routes.append(_doc_route(docs_url, 'GET', _serve_page, 'docs'))
             if self._explains:
-                routes.append(doc_route(docs_url, 'POST', explain_denial, 'denial'))
-            routes += [doc_route(asset_url(docs_url, name), 'GET', ASSET_HANDLERS[name], name) for name in ASSETS]
+                routes.append(_doc_route(docs_url, 'POST', _explain_denial, 'denial'))
+            routes += [_doc_route(asset_url(docs_url, name), 'GET', _asset_handler(name), name) for name in ASSETS]
         return routes
 
     @functools.cached_property
     def document(self) -> Dict[str, Any]:
         """The AsyncAPI document."""
         described, schemas = self._descriptions
-        found = {'page': self.urls.docs_url, 'http': self.urls.http_docs_url}
+        pages = {'page': self.urls.docs_url, 'http': self.urls.http_docs_url}
         here = self.urls.schema_url or '/'
-        links = {name: relative(here, url) for name, url in found.items() if url is not None}
+        links = {name: relative(here, url) for name, url in pages.items() if url is not None}
         return document(described, schemas, self._has_limits, links)
 
     @functools.cached_property
@@ -71,8 +71,8 @@ class Docs:
         """The HTML of the page."""
         described, schemas = self._descriptions
         here = self.urls.docs_url or '/'
-        found = {'WebSocket schema': self.urls.schema_url, 'HTTP documentation': self.urls.http_docs_url}
-        links = [(text, relative(here, url)) for text, url in found.items() if url is not None]
+        pages = {'WebSocket schema': self.urls.schema_url, 'HTTP documentation': self.urls.http_docs_url}
+        links = [(text, relative(here, url)) for text, url in pages.items() if url is not None]
         return render(here, described, schemas, links, self._explains, self._app.static_url)
 
     @functools.cached_property
@@ -81,8 +81,8 @@ class Docs:
         return describe(self._app.websocket_lifecycle.endpoints, self._app.injector.components, on_request)
 
 
-def doc_route(url: str, method: str, handler: Any, name: str) -> Route:
-    """Return a route of the documentation, under a name that no other route has."""
+def _doc_route(url: str, method: str, handler: Any, name: str) -> Route:
+    """Return a route of the documentation, with a name that no other route has."""
     return Route(url, method, handler, name='apistar_ws.' + name, documented=False)
 
 
@@ -102,30 +102,26 @@ def _check_urls(urls: DocURLs) -> None:
             )
 
 
-def serve_document(app: App) -> http.Response:
+def _serve_document(app: App) -> http.Response:
     """Serve the AsyncAPI document."""
     content = json.dumps(app.asyncapi, ensure_ascii=False, indent=1).encode()
     return http.Response(content, headers={'Content-Type': MEDIA_TYPE})
 
 
-def serve_page(app: App) -> http.Response:
+def _serve_page(app: App) -> http.Response:
     """Serve the page to try the routes."""
     return page_response(app.websocket_docs.page)
 
 
-def serve_script() -> http.Response:
-    """Serve the script of the page."""
-    return asset_response('console.js')
+def _asset_handler(name: str) -> Callable[[], http.Response]:
+    """Return a handler that serves a script or style of the page."""
+
+    def serve_asset() -> http.Response:
+        return asset_response(name)
+
+    return serve_asset
 
 
-def serve_style() -> http.Response:
-    """Serve the style of the page."""
-    return asset_response('console.css')
-
-
-async def explain_denial(app: App, scope: ASGIScope, body: http.Body) -> http.Response:
-    """Serve the answer that a handshake would get, which a browser does not show."""
+async def _explain_denial(app: App, scope: ASGIScope, body: http.Body) -> http.Response:
+    """Serve the response to a handshake, which browsers do not show."""
     return await denial_response(app.websocket_lifecycle, scope, body)
-
-
-ASSET_HANDLERS = {'console.js': serve_script, 'console.css': serve_style}

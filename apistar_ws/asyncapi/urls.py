@@ -1,10 +1,10 @@
-"""URLs of the documentation, as seen from each other."""
+"""Relative URLs of the documentation."""
 
 import posixpath
 
 
 def relative(here: str, url: str) -> str:
-    """Return ``url`` as seen from ``here``, so that a prefix that a proxy puts before both does not matter."""
+    """Return ``url`` relative to ``here``, so that it is correct behind a proxy that adds a prefix to both."""
     path = posixpath.relpath(url, posixpath.dirname(here))
     return path + '/' if url.endswith('/') else path
 

@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route, websocket_stream
-from apistar_ws.asyncapi.page import embedded, needed, text_of
+from apistar_ws.asyncapi.page import _referenced, _script_json, read_text
 from apistar_ws.testing import TestClient
 from tests.browser.chromium import resize
 from tests.needs import needs_browser
@@ -114,12 +114,12 @@ def test_a_console_knows_the_schemas_that_it_needs_and_no_others():
         'B': {'x': {'$ref': '#/components/schemas/A'}},
         'C': {},
     }
-    assert needed([{'$ref': '#/components/schemas/A'}], components) == {name: components[name] for name in 'AB'}
-    assert needed([{'type': 'string'}], components) == {}
+    assert _referenced([{'$ref': '#/components/schemas/A'}], components) == {name: components[name] for name in 'AB'}
+    assert _referenced([{'type': 'string'}], components) == {}
 
 
 def test_what_is_embedded_cannot_end_its_element():
-    text = embedded({'a': '</script><b>&amp;'})
+    text = _script_json({'a': '</script><b>&amp;'})
     assert '<' not in text and '&' not in text
     assert json.loads(text) == {'a': '</script><b>&amp;'}
 
@@ -130,7 +130,7 @@ def test_script_and_style_are_small_and_served_with_their_types():
     size = 0
     for name, kind in kinds.items():
         response = client.get(PAGE + name)
-        assert response.headers['content-type'] == kind and response.text == text_of('static', name)
+        assert response.headers['content-type'] == kind and response.text == read_text('static', name)
         size += len(gzip.compress(response.content, 9))
     assert size < MOST_OWN * 1024
 
@@ -231,7 +231,7 @@ class TestInABrowser:  # pragma: no cover
         stream.do('connect')
         stream.until_log('received binary, 2 bytes\n00 ff')
         stream.until_state('Closed with 1000: The handler has returned.')
-        assert 'decides by itself' in own.section.text
+        assert 'decides itself' in own.section.text
         own.fill('token', 'secret')
         own.do('connect')
         own.until_log('"token.secret"')

@@ -9,7 +9,7 @@ from apistar import exceptions, http
 from apistar.server.components import Component
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
-from apistar_ws.asyncapi.replay import MAX_BODY_SHOWN, Answer
+from apistar_ws.asyncapi.replay import MAX_BODY, Responder
 from apistar_ws.testing import TestClient
 
 PAGE = '/docs/websockets/'
@@ -30,7 +30,7 @@ class Guard:
         if path == '/guarded':
             raise exceptions.Forbidden({'why': 'so', 'cookie': headers.get('cookie', '')})
         if path == '/long':
-            raise exceptions.Forbidden('x' * (MAX_BODY_SHOWN + 5))
+            raise exceptions.Forbidden('x' * (MAX_BODY + 5))
 
     def on_response(self, path: http.Path, response: http.Response):
         ran.append('on_response %d' % response.status_code)
@@ -152,7 +152,7 @@ def test_subprotocols_and_cookies_are_those_of_who_asks_and_no_cookie_comes_back
 
 def test_a_long_body_is_cut():
     body = ask(client_of(), '/long')[1]['body']
-    assert (len(body), body[-2:]) == (MAX_BODY_SHOWN + 2, ' …')
+    assert (len(body), body[-2:]) == (MAX_BODY + 2, ' …')
 
 
 def test_a_full_route_is_told_and_nobody_takes_a_place():
@@ -198,7 +198,7 @@ def test_without_the_page_nobody_is_told():
 
 
 async def test_the_client_of_a_replay_has_left_once_it_is_answered():
-    answer = Answer()
+    answer = Responder()
     assert await answer.receive() == {'type': 'websocket.connect'}
     await answer.send({'type': 'websocket.accept'})
     assert await answer.receive() == {'type': 'websocket.disconnect', 'code': 1000}
@@ -254,7 +254,7 @@ def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
 async def test_replays_at_once_need_a_place_and_take_none():
     app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard], websocket_docs_explain=True)
     endpoint = next(item for item in app.websocket_lifecycle.endpoints if item.url == '/rooms/{number}')
-    answers = [Answer() for _ in range(3)]
+    answers = [Responder() for _ in range(3)]
     scope = {
         'type': 'websocket',
         'path': '/rooms/99',
@@ -265,5 +265,5 @@ async def test_replays_at_once_need_a_place_and_take_none():
     await asyncio.gather(
         *[app.websocket_lifecycle.dry_run().serve(dict(scope), one.receive, one.send) for one in answers]
     )
-    assert [answer.told()['accepted'] for answer in answers] == [True] * 3
+    assert [answer.result()['accepted'] for answer in answers] == [True] * 3
     assert endpoint.connections == set()
