@@ -210,7 +210,7 @@ class TestInABrowser:  # pragma: no cover
     def test_a_denial_is_explained_when_that_is_asked_for(self, page):
         page.fill('path:item', 'closed')
         page.do('connect')
-        page.until_state('Closed with 1006: The handshake was denied, or nobody answers.')
+        page.until_state('Closed with 1006: The handshake was denied, or the server does not answer.')
         page.do('explain')
         page.until_log('denied 403\n{"why":"It is closed"}')
         page.fill('path:item', 'open')

@@ -1,31 +1,32 @@
 'use strict';
 
-const LONGEST_LOG = 1000;
+const MAX_LOG_ENTRIES = 1000;
+// Browsers hide the status of a denied handshake.
 const DENIED = 1006;
-const WORDS = {
+const MEANINGS = {
   1000: 'The handler has returned.',
-  1001: 'The server goes away, or nothing was received for too long.',
-  1002: 'The protocol was broken.',
+  1001: 'The server is going away, or received nothing for too long.',
+  1002: 'The client or the server violated the protocol.',
   1003: 'Text where bytes were expected, or bytes where text was.',
-  1005: 'No code was given.',
-  1006: 'No close was received: the handshake was denied, or the network is gone.',
+  1005: 'The close has no code.',
+  1006: 'No close was received: the handshake was denied, or the network failed.',
   1007: 'A message is not JSON, or not what the route declares.',
   1008: 'The client sends too fast, or does not read.',
   1009: 'A message is too large.',
   1011: 'The server has failed; its log has the traceback.',
   1012: 'The server restarts.',
   1013: 'The server cannot serve this client now: try again later.',
-  4410: 'The position is lost: come back without it.',
+  4410: 'The position is lost: connect again without it.',
 };
 const STATUS = {400: 'BadRequest', 401: 'Unauthorized, or the connection has expired', 403: 'Forbidden', 404: 'NotFound', 408: 'Request Timeout', 409: 'Conflict', 429: 'Too Many Requests', 500: 'an error', 503: 'Service Unavailable'};
 
-function inWords(code) {
-  if (WORDS[code]) return WORDS[code];
+function meaning(code) {
+  if (MEANINGS[code]) return MEANINGS[code];
   if (code >= 4100 && code < 5000) {
     const status = code - 4000;
     return `The handler raised what is ${status} over HTTP${STATUS[status] ? `: ${STATUS[status]}` : ''}.`;
   }
-  return 'A code of the application’s own.';
+  return 'A code of the application.';
 }
 
 function element(tag, className, text = '') {
@@ -36,8 +37,8 @@ function element(tag, className, text = '') {
 }
 
 const main = document.getElementById('main');
-// What a proxy has put before the paths of the application.
-const before = location.pathname.slice(0, location.pathname.length - main.dataset.page.length);
+// The prefix that a proxy adds to the paths of the application.
+const prefix = location.pathname.slice(0, location.pathname.length - main.dataset.page.length);
 
 class Console {
   constructor(form) {
@@ -110,20 +111,20 @@ class Console {
   connect() {
     if (this.socket) return;
     if (!this.form.reportValidity()) return;
-    const url = new URL(before + this.field('url').value, location.href);
+    const url = new URL(prefix + this.field('url').value, location.href);
     url.protocol = url.protocol.replace('http', 'ws');
     this.offerExplanation(false);
     let socket;
     try {
       socket = new WebSocket(url, this.subprotocols());
     } catch (exc) {
-      return this.log('close', 'cannot', exc.message);
+      return this.log('close', 'cannot connect', exc.message);
     }
     this.socket = socket;
     this.wasOpen = false;
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.noteOpen();
-    socket.onmessage = ({data}) => this.log('in', '↓ received', this.shown(data), data);
+    socket.onmessage = ({data}) => this.log('in', '↓ received', this.readable(data), data);
     socket.onclose = (event) => this.noteClose(event);
     this.show('connecting', `Connecting to ${url.pathname} …`);
   }
@@ -137,39 +138,39 @@ class Console {
     this.openedAt = Date.now();
     this.timer = setInterval(() => this.showAge(), 1000);
     this.showAge();
-    const spoken = this.socket.protocol;
-    this.show('open', `Connected${spoken ? `, subprotocol ${spoken}` : ''}`);
-    this.log('open', 'connected', spoken && `subprotocol ${spoken}`);
+    const subprotocol = this.socket.protocol;
+    this.show('open', `Connected${subprotocol ? `, subprotocol ${subprotocol}` : ''}`);
+    this.log('open', 'connected', subprotocol && `subprotocol ${subprotocol}`);
   }
 
   noteClose({code, reason}) {
     clearInterval(this.timer);
     this.socket = null;
     const wasDenied = !this.wasOpen && code === DENIED;
-    const text = wasDenied ? 'The handshake was denied, or nobody answers.' : inWords(code);
+    const text = wasDenied ? 'The handshake was denied, or the server does not answer.' : meaning(code);
     this.log('close', `closed ${code}`, [reason, text].filter(Boolean).join(' – '));
     this.show('closed', `Closed with ${code}${reason ? `, ${reason}` : ''}: ${text}`);
     this.offerExplanation(wasDenied);
   }
 
-  // The button is only there if the application has switched it on.
+  // The button exists only with websocket_docs_explain=True.
   offerExplanation(isOffered) {
     const button = this.find('[data-do=explain]');
     if (button) button.hidden = !isOffered;
   }
 
-  // Hooks and components of the handshake run again there, so it is only done when it is asked for.
+  // Runs the hooks and components of the handshake again, so only on request.
   async explain() {
-    const asked = {url: this.field('url').value, subprotocols: this.subprotocols()};
-    const options = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(asked)};
+    const request = {url: this.field('url').value, subprotocols: this.subprotocols()};
+    const options = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(request)};
     try {
       const response = await fetch(location.pathname, options);
-      const told = await response.json();
-      if (!response.ok) this.log('close', `cannot tell (${response.status})`, String(told));
-      else if (told.accepted) this.log('open', 'would be accepted', this.form.dataset.connect ? 'now' : 'if the handler does');
-      else this.log('close', `denied ${told.status}`, told.body);
+      const answer = await response.json();
+      if (!response.ok) this.log('close', `no answer (${response.status})`, String(answer));
+      else if (answer.accepted) this.log('open', 'would be accepted', this.form.dataset.connect ? '' : 'if the handler accepts');
+      else this.log('close', `denied ${answer.status}`, answer.body);
     } catch (exc) {
-      this.log('close', 'cannot tell', exc.message);
+      this.log('close', 'no answer', exc.message);
     }
   }
 
@@ -197,7 +198,7 @@ class Console {
     this.check();
   }
 
-  // Returns whether the text may be sent: the server has the last word, this saves a close with 1007.
+  // Returns whether the text seems valid. The server checks it again; this avoids a close with 1007.
   check() {
     const problem = this.data.typed ? this.problem() : '';
     this.find('.compose .problem').textContent = problem;
@@ -211,7 +212,7 @@ class Console {
     } catch (exc) {
       return `This is not JSON: ${exc.message}`;
     }
-    const found = this.data.templates.map(({schema}) => misfit(value, schema, this.data.schemas));
+    const found = this.data.templates.map(({schema}) => findProblem(value, schema, this.data.schemas));
     if (found.includes('')) return '';
     const chosen = this.data.templates.findIndex(({schema}) => constantType(schema, this.data.schemas) === value?.type);
     return `This is not what the route receives: ${found[Math.max(chosen, 0)]}`;
@@ -222,10 +223,10 @@ class Console {
     if (this.socket?.readyState !== WebSocket.OPEN) return;
     if (!this.check() && !this.field('anyway').checked) return;
     this.socket.send(text);
-    this.log('out', '↑ sent', this.shown(text), text);
+    this.log('out', '↑ sent', this.readable(text), text);
   }
 
-  shown(data) {
+  readable(data) {
     if (typeof data !== 'string') {
       return [...new Uint8Array(data)].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
     }
@@ -238,24 +239,24 @@ class Console {
 
   // The log
 
-  log(kind, what, text, data) {
+  log(kind, title, text, data) {
     const size = data === undefined ? '' : `${typeof data === 'string' ? 'text' : 'binary'}, ${new Blob([data]).size} bytes`;
-    this.entries.push({kind, what, text: text || '', size, at: new Date().toLocaleTimeString()});
-    if (this.entries.length > LONGEST_LOG) this.entries.shift();
+    this.entries.push({kind, title, text: text || '', size, at: new Date().toLocaleTimeString()});
+    if (this.entries.length > MAX_LOG_ENTRIES) this.entries.shift();
     const shown = this.find('.log');
     const atEnd = shown.scrollHeight - shown.scrollTop - shown.clientHeight < 40;
     if (this.matches(this.entries.at(-1))) shown.append(this.item(this.entries.at(-1)));
-    if (shown.children.length > LONGEST_LOG) shown.firstChild.remove();
+    if (shown.children.length > MAX_LOG_ENTRIES) shown.firstChild.remove();
     if (atEnd) shown.scrollTop = shown.scrollHeight;
   }
 
-  matches({what, text}) {
-    return `${what} ${text}`.toLowerCase().includes(this.field('filter').value.toLowerCase());
+  matches({title, text}) {
+    return `${title} ${text}`.toLowerCase().includes(this.field('filter').value.toLowerCase());
   }
 
-  item({kind, what, text, size, at}) {
+  item({kind, title, text, size, at}) {
     const item = element('li', kind);
-    item.append(element('small', '', `${at} `), element('b', '', what), element('small', '', size && ` ${size}`), text && `\n${text}`);
+    item.append(element('small', '', `${at} `), element('b', '', title), element('small', '', size && ` ${size}`), text && `\n${text}`);
     return item;
   }
 
@@ -269,12 +270,12 @@ class Console {
   }
 
   copy() {
-    const lines = this.entries.map(({at, what, size, text}) => `${at} ${what} ${size}\n${text}`);
+    const lines = this.entries.map(({at, title, size, text}) => `${at} ${title} ${size}\n${text}`);
     return navigator.clipboard.writeText(lines.join('\n'));
   }
 }
 
-// What the server would say of a value, for the rules that a person breaks: '' where nothing is found.
+// Returns the first problem of a value, by the most common rules of its schema, or an empty string.
 
 function resolved(schema, schemas) {
   return schema.$ref ? schemas[schema.$ref.split('/').at(-1)] : schema;
@@ -290,7 +291,7 @@ function kindOf(value) {
   return Number.isInteger(value) ? 'integer' : typeof value;
 }
 
-// A pattern of Python that JavaScript cannot read is left to the server.
+// A pattern that JavaScript does not support is checked by the server only.
 function matches(text, pattern) {
   try {
     return new RegExp(pattern, 'u').test(text);
@@ -299,11 +300,11 @@ function matches(text, pattern) {
   }
 }
 
-function misfit(value, given, schemas, path = '') {
-  const schema = resolved(given, schemas);
+function findProblem(value, reference, schemas, path = '') {
+  const schema = resolved(reference, schemas);
   const at = (text) => `${path ? `${path}: ` : ''}${text}`;
   if (schema.anyOf) {
-    const found = schema.anyOf.map((part) => misfit(value, part, schemas, path));
+    const found = schema.anyOf.map((part) => findProblem(value, part, schemas, path));
     return found.includes('') ? '' : found[0];
   }
   const kinds = schema.type ? [schema.type].flat() : [];
@@ -324,12 +325,12 @@ function misfit(value, given, schemas, path = '') {
     const missing = (schema.required || []).find((name) => !(name in value));
     if (missing) return at(`${missing} is missing`);
     return Object.entries(schema.properties || {}).filter(([name]) => name in value)
-      .map(([name, part]) => misfit(value[name], part, schemas, path ? `${path}.${name}` : name)).find(Boolean) || '';
+      .map(([name, part]) => findProblem(value[name], part, schemas, path ? `${path}.${name}` : name)).find(Boolean) || '';
   }
   if (kind === 'array') {
     if (value.length < schema.minItems || value.length > schema.maxItems) return at('has the wrong number of items');
     const parts = Array.isArray(schema.items) ? schema.items : value.map(() => schema.items || {});
-    return value.slice(0, parts.length).map((item, index) => misfit(item, parts[index], schemas, `${path}[${index}]`)).find(Boolean) || '';
+    return value.slice(0, parts.length).map((item, index) => findProblem(item, parts[index], schemas, `${path}[${index}]`)).find(Boolean) || '';
   }
   return '';
 }
