@@ -142,7 +142,7 @@ class Compiler:
         if not self._is_sent:
             return at
         if owner is not None and has_format(validator):
-            return 'shown(%s, %s)' % (self._constant(validator), at)
+            return 'literal(%s, %s)' % (self._constant(validator), at)
         return at if self._makes_primitives(validator) else 'primitive(%s)' % at
 
     def _makes_primitives(self, validator: Any) -> bool:

@@ -268,6 +268,12 @@ def test_what_is_valid_is_taken_at_once(declared, value):
     assert STANDARD_CODEC.dumps(compiled(Tree, True)(Tree(name='a'))) == '{"name":"a","trees":[]}'
 
 
+def test_sent_dates_need_no_validator():
+    """The compiled function returns dates and times as text, from values and from instances."""
+    expected = {**EVENT, 'place': {'x': 1, 'y': 2.0}}
+    assert compiled(Event, is_sent=True)(EVENT) == compiled(Event, is_sent=True)(Event(EVENT)) == expected
+
+
 @pytest.mark.parametrize('value', [{'x': 1.0}, {'x': Colour.RED}, Flag(x=1), None, {'x': -1}, {}, {'x': 1, 2: 3}])
 def test_what_is_not_or_is_seldom_valid_is_refused(value):
     with pytest.raises((Refused, KeyError)):
