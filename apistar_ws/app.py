@@ -43,7 +43,7 @@ Methods = List[Callable[..., Any]]
 #: The default of a URL for WebSockets: beside API Star's own.
 DEFAULT_URL = 'default'
 
-#: What API Star's injector gives where nothing was raised; it knows its values by their plain types.
+#: The value of the injector where nothing was raised.
 NO_EXCEPTION: Any = None
 INITIAL_COMPONENTS: Dict[str, Any] = {
     'scope': ASGIScope,
@@ -66,14 +66,14 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     :param routes: routes, and ``Include`` around them, for HTTP and for WebSockets.
     :param components: API Star's components; a ``WebSocketComponent`` among them carries settings.
     :param event_hooks: API Star's event hooks; ``on_request`` guards WebSocket routes too.
-    :param websocket_schema_url: where the AsyncAPI document of the WebSocket routes is, None for nowhere; beside
-        ``schema_url`` when left out, ``/schema/websockets/``.
-    :param websocket_docs_url: where the page is on which they can be tried; beside ``docs_url`` when left out,
+    :param websocket_schema_url: the URL of the AsyncAPI document of the WebSocket routes, None for none. Default:
+        beside ``schema_url``, ``/schema/websockets/``.
+    :param websocket_docs_url: the URL of the page to try them, None for none. Default: beside ``docs_url``,
         ``/docs/websockets/``.
-    :param websocket_schema_limits: whether the document says the limits of the routes; it is public.
+    :param websocket_schema_limits: whether the document, which is public, has the limits of the routes.
     :param websocket_docs_explain: whether the page may ask why a handshake was denied. The application then runs the
-        hooks and components of a handshake for whoever may POST to the page: not for one that is open to the public.
-    :param template_dir: and the others, as for API Star's ``ASyncApp``.
+        hooks and components of a handshake for everyone who may POST to the page: not for a public page.
+    :param template_dir: this and the other arguments are those of API Star's ``ASyncApp``.
     :raises ConfigurationError: for a WebSocket route that cannot work.
     """
 
@@ -113,15 +113,15 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             http_routes, template_dir, static_dir, packages, schema_url, docs_url, static_url, components, event_hooks
         )
         self._has_resources = any(isinstance(item, Resource) for item in self.injector.components)
-        self.websocket_lifecycle = self._conduct(named_routes)
+        self.websocket_lifecycle = self._make_lifecycle(named_routes)
         self._serve_websocket = self.websocket_lifecycle.serve
         self._startup = Startup(self, self.injector.components, self.websocket_lifecycle.watches.note_lifespan)
         self._draining = Draining(self.websocket_lifecycle.endpoints)
         self._check_hooks()
 
-    def _conduct(self, named_routes: List[NamedRoute]) -> Lifecycle:
-        """Return what conducts the WebSockets of these routes."""
-        # Whatever a subclass has put there.
+    def _make_lifecycle(self, named_routes: List[NamedRoute]) -> Lifecycle:
+        """Return the lifecycle for these routes."""
+        # A subclass may have added some.
         components = with_websocket_component(self.injector.components)
         injector = ASyncInjector([*HANDSHAKE_COMPONENTS, *components], self.injector.initial, self._aliases())
         settings = next(item.settings for item in components if isinstance(item, WebSocketComponent))
@@ -133,12 +133,12 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         )
         if isinstance(self.router, Router):
             self.router.websockets = router
-        # A subclass may have a router of its own, which knows its names in its own way.
+        # A subclass may have its own router.
         refuse_clashes(named_routes, endpoints, getattr(self.router, 'name_lookups', ()))
         return Lifecycle(self, router, injector, settings)
 
     def _check_hooks(self) -> None:
-        """Refuse hooks that would never run, and what hooks and handlers ask for that nobody supplies."""
+        """Refuse hooks that would never run, and arguments of hooks and handlers that no component supplies."""
         for hook in self.event_hooks or ():
             require_known_hooks(hook)
         on_request, on_response, on_error = self.get_event_hooks()
@@ -161,14 +161,14 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         )
 
     def _aliases(self) -> Dict[Any, str]:
-        """Return what may be written for App and Route: the classes that the application consists of."""
+        """Return further annotations for the application and the route: their own classes."""
         apps = [cls for cls in type(self).__mro__ if issubclass(cls, App)]
         return {**dict.fromkeys(apps, 'app'), OurRoute: 'route', WebSocketRoute: 'route'}
 
     def get_event_hooks(self) -> Tuple[Methods, Methods, Methods]:
-        """Return what the hooks do before a handler, after it and at an error, for one request or connection.
+        """Return the hooks before a handler, after it and at an error, for one request or connection.
 
-        Hooks that are given as classes are made anew each time. Called by API Star, which finds the same more slowly.
+        Classes are instantiated each time. Called by API Star.
         """
         hooks = [hook() if isinstance(hook, type) else hook for hook in self.event_hooks or ()]
         last_first = hooks[::-1]
@@ -190,7 +190,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
             return self._startup.serve_lifespan(scope, receive, send)
         if not self._startup.is_done:
             return self._serve_first(scope, receive, send)
-        # API Star's adapter for WSGI names no type, and leaves the root path out of the path by itself.
+        # API Star's adapter for WSGI has no type, and has removed the root path itself.
         if kind is not None and scope.get('root_path'):
             scope = without_root_path(scope)
         if kind == 'websocket':
@@ -201,7 +201,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
 
     @functools.cached_property
     def websocket_docs(self) -> Any:
-        """The documentation of the WebSocket routes; what makes it is imported by applications that have some."""
+        """The documentation of the WebSocket routes; its modules are imported by applications that have some."""
         from apistar_ws.asyncapi.routes import Docs, DocURLs
 
         return Docs(self, DocURLs(**self._doc_urls), *self._doc_options)
@@ -213,20 +213,20 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
         return document
 
     async def drain(self, seconds: float) -> None:
-        """Send the clients away, before this process ends: for good.
+        """Close all connections before this process ends, and accept none from now on.
 
-        Await it where the process is told to end, before the server is. From now on handshakes are denied with 503,
-        and ``Retry-After``. The open connections are closed with 1012, spread evenly over the time, so that a
-        thousand clients do not come back in one instant. A second call waits for the first.
+        Await it when the process is about to end, before the server is stopped. Handshakes are denied with 503 and
+        ``Retry-After``. Open connections are closed with 1012, spread evenly over the time, so that the clients do not
+        all reconnect at once. A second call waits for the first.
 
-        :param seconds: how long to take over the closes. It returns when no connection is left, and at the latest
-            five seconds after the last close: a handler that lingers is left to the server.
-        :raises ValueError: for a number below 0, or without an end.
+        :param seconds: the time over which to spread the closes. It returns when no connection is left, at the latest
+            five seconds after the last close: a handler that is still running is left to the server.
+        :raises ValueError: for a number below 0, or an infinite one.
         """
         await self._draining.drain(seconds)
 
     async def _serve_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request of a server that has not said when to start; it waits until that is done."""
+        """Start the application before its first request, on a server without a lifespan."""
         if self._startup.is_over:
             return await self._refuse(ServiceUnavailable('The application has stopped'), scope, receive, send)
         try:
@@ -246,7 +246,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
                 await ws.deny(response.status_code, list(response.headers), response.content)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request and leave no resource open, whatever ends it."""
+        """Serve one request, and close its resources whatever ends it."""
         try:
             await super().__call__(scope)(receive, send)
         except BaseException as exc:
@@ -259,13 +259,13 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     ) -> None:
         """Close the resources of a request, and send its response; called by API Star.
 
-        API Star says nothing of a handler that has failed: its traceback goes to the log here, unless it is raised.
+        API Star does not log the traceback of a handler that failed: it is logged here, unless it is raised.
         """
         if isinstance(exc, Found) and response.headers.get('Location') == exc.location:
             response.headers['Location'] = with_root_path(scope, exc.location)
         opened = opened_in(scope)
         if response.exc_info is not None:
-            # It has failed already: nothing more is made of what fails now.
+            # It has failed already: later failures are only logged.
             await close_rest(opened, exc)
         try:
             await close_in_turn(opened, exc, ignore)
@@ -302,12 +302,12 @@ class RunOnce:
         self._hooks = hooks
 
     def clear(self) -> None:
-        """Leave no hook to run."""
+        """Remove the remaining hooks."""
         self._hooks.clear()
 
 
 def ignore(failure: BaseException, func: Any) -> None:
-    """Note nothing of a failure, which is raised."""
+    """Do nothing: the failure is raised."""
 
 
 def neighbour(url: Optional[str]) -> Optional[str]:
@@ -321,7 +321,7 @@ def neighbour(url: Optional[str]) -> Optional[str]:
 
 
 def without_reraise(traceback: Any) -> Any:
-    """Return a traceback from the last time on that its outermost frame is in it: before, it was raised again."""
+    """Return a traceback without the part before the last entry of its outermost frame, which raised it again."""
     last = current = traceback
     while current is not None:
         last = current if current.tb_frame is traceback.tb_frame else last
@@ -335,7 +335,7 @@ def methods_of(hooks: Sequence[Any], name: str) -> Methods:
 
 
 def require_components(given: Sequence[Any]) -> None:
-    """Refuse what is no component, such as a class that was not called.
+    """Refuse values that are not components, such as a class that was not called.
 
     :raises ConfigurationError: naming it.
     """
@@ -350,7 +350,7 @@ def require_components(given: Sequence[Any]) -> None:
 
 
 def supplied_once(component: Any) -> Tuple[str, Any]:
-    """Return the name of a component that is given once, and what it supplies, which a subclass may have changed."""
+    """Return the name of a component that may be given once, and the type that it supplies."""
     return component.given_once, inspect.signature(component.resolve).return_annotation
 
 
@@ -363,7 +363,7 @@ def with_websocket_component(given: Optional[Sequence[Component]]) -> List[Compo
 
 
 def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bool:
-    """Return whether ``route`` is for WebSockets: its handler is decorated, or asks for the channel.
+    """Return whether ``route`` is for WebSockets: its handler is decorated, or asks for a WebSocket.
 
     A plain function serves HTTP, whatever its components ask for.
     """
@@ -374,8 +374,8 @@ def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bo
         return True
     if isinstance(route.method, HandshakeMethod):
         raise ConfigurationError(
-            'The route %r was made of a WebSocket route, and its handler %s is none of a WebSocket: hand the decorated '
-            'handler on as it is.' % (route.url, describe_handler(route.handler))
+            'The route %r was made from a WebSocket route, but its handler %s is not a WebSocket handler: pass the '
+            'decorated handler on unchanged.' % (route.url, describe_handler(route.handler))
         )
     return False
 
@@ -406,7 +406,7 @@ def refuse_clashes(routes: Sequence[NamedRoute], endpoints: Sequence[Endpoint], 
 
 
 def without_root_path(scope: Scope) -> Scope:
-    """Return ``scope`` with the root path taken off its path, where the routes of API Star begin.
+    """Return ``scope`` with the root path removed from its path, since API Star's routes do not have it.
 
     Some servers put it there (ASGI specification, HTTP and WebSocket, 2.4), uvicorn literally: with
     ``--root-path /api/`` the path of ``/x`` is ``/api//x``.
@@ -421,9 +421,9 @@ def without_root_path(scope: Scope) -> Scope:
 
 
 def provide_event_loop() -> None:
-    """Have a current event loop, which API Star asks for, and which Python 3.14 does not make any more."""
+    """Make sure that there is a current event loop, which API Star asks for and Python 3.14 does not create."""
     with warnings.catch_warnings():
-        # Python 3.12 and 3.13 make one, and warn.
+        # Python 3.12 and 3.13 create one, with a warning.
         warnings.simplefilter('ignore', DeprecationWarning)
         try:
             asyncio.get_event_loop()
@@ -434,5 +434,5 @@ def provide_event_loop() -> None:
 if sys.version_info >= (3, 12):  # pragma: no cover
     inspect.markcoroutinefunction(ASyncApp.__call__)
 else:  # pragma: no cover
-    # What asyncio.iscoroutinefunction looks at there: uvicorn asks it to tell ASGI 3 from ASGI 2.
+    # asyncio.iscoroutinefunction reads it there, by which uvicorn tells ASGI 3 from ASGI 2.
     ASyncApp.__call__._is_coroutine = asyncio.coroutines._is_coroutine

@@ -1,36 +1,36 @@
-"""Close codes and reasons: what RFC 6455 lets an endpoint put into a close frame."""
+"""Close codes and reasons: the content of a close frame by RFC 6455."""
 
 from enum import IntEnum
 
 MAX_REASON_BYTES = 123
-#: The close code of a connection whose time is up: 4000 and the status of HTTP, 401.
+#: The close code of an expired connection: 4000 plus the HTTP status 401.
 EXPIRED = 4401
 
 
 class CloseCode(IntEnum):
-    """The close codes of RFC 6455 section 7.4.1 and of the IANA registry it founded.
+    """The close codes of RFC 6455 section 7.4.1 and of the IANA registry.
 
     Use the members wherever a code is asked for, ``await ws.close(CloseCode.GOING_AWAY)``; they are
     plain integers. Codes 3000-3999 are registered by libraries, 4000-4999 belong to applications.
     """
 
-    #: The connection did what it was opened for.
+    #: The connection has served its purpose.
     NORMAL_CLOSURE = 1000
-    #: The endpoint leaves: a page was navigated away from, or nothing was received for too long.
+    #: The endpoint goes away: the user left the page, or nothing was received for too long.
     GOING_AWAY = 1001
-    #: The peer broke the protocol.
+    #: The peer violated the protocol.
     PROTOCOL_ERROR = 1002
-    #: Text where bytes were asked for, or the reverse.
+    #: Text instead of bytes, or the reverse.
     UNSUPPORTED_DATA = 1003
-    #: Never sent: the peer's close frame held no code.
+    #: Never sent: the peer's close frame had no code.
     NO_STATUS_RECEIVED = 1005
     #: Never sent: the connection was lost without a close frame.
     ABNORMAL_CLOSURE = 1006
-    #: A payload that is not what its type says: bad UTF-8, bad JSON, a failed validation.
+    #: An invalid payload: invalid UTF-8, invalid JSON, a failed validation.
     INVALID_PAYLOAD = 1007
-    #: The peer did something that this endpoint does not allow.
+    #: The peer violated a policy of this endpoint.
     POLICY_VIOLATION = 1008
-    #: A message larger than this endpoint takes.
+    #: A message larger than this endpoint allows.
     MESSAGE_TOO_BIG = 1009
     #: The client needed an extension that the server did not agree to.
     MANDATORY_EXTENSION = 1010
@@ -49,7 +49,7 @@ class CloseCode(IntEnum):
 def check_close_code(code: int) -> int:
     """Return ``code`` as a plain integer if an endpoint may send it.
 
-    Call it before anything is sent: servers differ in what they do with a code that is not allowed.
+    Call it before anything is sent: servers treat forbidden codes differently.
 
     :param code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4, IANA registry).
     :raises ValueError: for every other code.

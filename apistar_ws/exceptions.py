@@ -2,14 +2,14 @@
 Exceptions of the package.
 
     Exception
-    ├── WebSocketDisconnect          the connection is over, and not by this handler
-    ├── InvalidMessage               the peer sent what the handler cannot take (1007)
-    │   └── UnsupportedMessage       text where bytes were asked for, or the reverse (1003)
+    ├── WebSocketDisconnect          the connection is over, not by this handler
+    ├── InvalidMessage               the peer sent an invalid message (1007)
+    │   └── UnsupportedMessage       text instead of bytes, or the reverse (1003)
     ├── RuntimeError
     │   └── WebSocketStateError      a call that the state of the WebSocket does not allow
     └── apistar HTTPException
         ├── UpgradeRequired          plain HTTP where only a WebSocket is served (426)
-        └── ServiceUnavailable       a route with all its connections taken (503)
+        └── ServiceUnavailable       a route that is full (503)
 """
 
 import json
@@ -25,13 +25,13 @@ Detail = Union[str, Dict[Any, Any]]
 class WebSocketDisconnect(Exception):
     """Raised when the connection is over and the handler did not close it.
 
-    Let it pass, or catch it to clean up; ``async for message in ws`` ends quietly instead.
+    Let it pass, or catch it to clean up; ``async for message in ws`` ends without it.
 
     :param code: the close code the peer sent, or 1005, 1006 where it sent none (RFC 6455 section 7.1.5).
     :param reason: the reason that came with it, often empty.
     """
 
-    #: What plug-ins count that read ``exc.status_code``: the handshake was answered with it.
+    #: For plug-ins that read ``exc.status_code``: the handshake was answered with it.
     status_code = 101
 
     def __init__(self, code: int = CloseCode.NO_STATUS_RECEIVED, reason: str = '') -> None:
@@ -43,21 +43,21 @@ class WebSocketDisconnect(Exception):
 class WebSocketStateError(RuntimeError):
     """Raised for a call that the state of the WebSocket does not allow, such as ``send`` after ``close``.
 
-    It is a mistake of the program: correct the order of the calls.
+    It is a programming error: correct the order of the calls.
     """
 
 
 class InvalidMessage(Exception):
     """Raised by ``receive`` for a message that is not JSON or fails its declared type.
 
-    Catch it to go on with the connection; left alone it closes with ``close_code``.
+    Catch it to continue; otherwise the connection is closed with ``close_code``.
 
     :param detail: API Star's error detail: a sentence, or sentences by field.
-    :param reason: what the close frame says; the detail, where it is one sentence, when left out.
+    :param reason: the close reason; by default the detail.
     """
 
     close_code = CloseCode.INVALID_PAYLOAD
-    #: What plug-ins count that read ``exc.status_code``: over HTTP it would be the answer.
+    #: For plug-ins that read ``exc.status_code``: the status over HTTP.
     status_code = 400
 
     def __init__(self, detail: Detail, reason: str = '') -> None:
@@ -69,7 +69,7 @@ class InvalidMessage(Exception):
 class UnsupportedMessage(InvalidMessage):
     """Raised by ``receive_text`` for bytes, by ``receive_bytes`` and binary-only types for text.
 
-    Catch it to go on with the connection; left alone it closes with 1003.
+    Catch it to continue; otherwise the connection is closed with 1003.
     """
 
     close_code = CloseCode.UNSUPPORTED_DATA
@@ -90,7 +90,7 @@ class UpgradeRequired(HTTPException):  # type: ignore[misc]
 
 
 class ServiceUnavailable(HTTPException):  # type: ignore[misc]
-    """Refuses a handshake on a route that has all its connections taken.
+    """Denies a handshake on a route that is full.
 
     A handler or component may raise it too (RFC 9110 section 15.6.4).
     """
@@ -100,7 +100,7 @@ class ServiceUnavailable(HTTPException):  # type: ignore[misc]
     retry_after = 5
 
     def get_headers(self) -> Dict[str, str]:
-        """Return the header that says after how many seconds to try again."""
+        """Return the header with the seconds after which to try again."""
         return {'Retry-After': str(self.retry_after)}
 
 

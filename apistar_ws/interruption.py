@@ -1,6 +1,6 @@
 """One handler's task: whether it knows that the connection is over, and whose a cancellation of it is.
 
-Nothing here knows of a WebSocket. Every difference between the versions of Python in this matter is in this file.
+It does not depend on WebSockets. All differences between Python versions in this matter are here.
 """
 
 import asyncio
@@ -9,23 +9,23 @@ from typing import Any, Dict, Iterable, Optional
 
 Task = Optional['asyncio.Task[Any]']
 
-#: Seconds after which what is over its time, and goes on awaiting, is ended again.
+#: Seconds between two cancellations of work that exceeds its time.
 AGAIN = 0.1
 
 if sys.version_info >= (3, 12):  # pragma: no cover
     current_task = asyncio.current_task
 else:  # pragma: no cover
-    # The same look-up: before 3.12 asyncio's own is written in Python, and a send would pay for it.
+    # The same function: before 3.12 asyncio's own is written in Python, which slows down every send.
     current_task = asyncio.tasks._current_tasks.get
 
 if sys.version_info >= (3, 11):  # pragma: no cover
 
     def cancellations(task: 'asyncio.Task[Any]') -> int:
-        """Return how often ``task`` was asked to end and has not taken it back."""
+        """Return how many cancellations of ``task`` were not withdrawn."""
         return task.cancelling()
 
-    def take_back(task: 'asyncio.Task[Any]') -> int:
-        """Take one cancellation of ``task`` back, and return how many are left."""
+    def withdraw(task: 'asyncio.Task[Any]') -> int:
+        """Withdraw one cancellation of ``task``, and return how many are left."""
         return task.uncancel()
 
 else:  # pragma: no cover
@@ -34,13 +34,13 @@ else:  # pragma: no cover
         """Return 0: Python 3.10 does not count cancellations."""
         return 0
 
-    def take_back(task: 'asyncio.Task[Any]') -> int:
+    def withdraw(task: 'asyncio.Task[Any]') -> int:
         """Return 0: Python 3.10 does not count cancellations."""
         return 0
 
 
 def is_current(task: Task) -> bool:
-    """Return whether ``task`` is the one that is running, or none is known; False in another thread."""
+    """Return whether ``task`` is running or unknown; False in another thread."""
     if task is None:
         return True
     try:
@@ -50,25 +50,25 @@ def is_current(task: Task) -> bool:
 
 
 def is_cancelled() -> bool:
-    """Return whether somebody has cancelled the current task; Python 3.10 does not know, and it is assumed."""
+    """Return whether the current task was cancelled; on Python 3.10, which does not count it, True."""
     task = asyncio.current_task()
     return sys.version_info < (3, 11) or task is None or cancellations(task) > 0
 
 
-def was_taken_back(made: Optional[BaseException]) -> bool:
-    """Return whether nobody's cancellation of the current task is left, where ``made`` was made of one.
+def was_withdrawn(result: Optional[BaseException]) -> bool:
+    """Return whether the current task is not cancelled any more, after ``result`` came of a cancellation.
 
-    Python 3.10 does not count them: there only another exception tells.
+    Python 3.10 does not count cancellations: there only another exception shows it.
     """
     if sys.version_info < (3, 11):  # pragma: no cover
-        return made is not None and not isinstance(made, asyncio.CancelledError)
+        return result is not None and not isinstance(result, asyncio.CancelledError)
     return not is_cancelled()
 
 
 class Mark:
-    """What an interruption has done to one task.
+    """The cancellations of one task by an interruption.
 
-    :param before: cancellations by others when this one came.
+    :param before: cancellations by others at the time of the first.
     """
 
     __slots__ = ('before', 'ours')
@@ -79,38 +79,37 @@ class Mark:
 
 
 class Interruption:
-    """The end of one connection, as the tasks feel it that depend on it.
+    """The tasks that were cancelled because their connection is over.
 
-    Made once for a connection, when its end begins, for the task that the lifecycle names. The WebSocket tells, the
-    watch and the lifecycle ask.
+    Made once for a connection, at its end.
 
-    :param owner: the task that the handler runs in, or None where there is none to end.
+    :param owner: the task that the handler runs in, or None.
     """
 
-    __slots__ = ('owner', 'told', '_marks')
+    __slots__ = ('owner', 'is_known', '_marks')
 
     def __init__(self, owner: Task = None) -> None:
         self.owner = owner
-        #: Whether the handler knows: its own task was told or cancelled, or it has ended.
-        self.told = False
+        #: Whether the handler knows of the end: its task got an exception or was cancelled, or it has ended.
+        self.is_known = False
         self._marks: Optional[Dict['asyncio.Task[Any]', Mark]] = None
 
-    def tell(self) -> None:
-        """Note that the current task learns of the end; only the handler's own counts."""
-        if not self.told and self.owner is asyncio.current_task():
-            self.told = True
+    def note_known(self) -> None:
+        """Note that the current task knows of the end, if it is the handler's own."""
+        if not self.is_known and self.owner is asyncio.current_task():
+            self.is_known = True
 
     def cancel(self, tasks: Iterable[Task]) -> None:
-        """Cancel ``tasks``, each once, and the handler's own only if it does not know.
+        """Cancel each of ``tasks`` once, but the handler's own only if it does not know of the end.
 
-        A task that somebody else has cancelled is left to that: call again, and one that is still there gets ours.
+        A task that was cancelled by others is left alone at the first call, and cancelled at the next.
         """
         for task in tasks:
-            if task is not None and not (task is self.owner and self.told):
+            if task is not None and not (task is self.owner and self.is_known):
                 self._cancel_once(task)
 
     def cancel_again(self) -> int:
-        """Cancel the handler's task whatever it knows, and return how often that was done."""
+        """Cancel the handler's task in any case, and return how often it was cancelled here."""
         assert self.owner is not None
         mark = self._mark(self.owner)
         self._cancel(self.owner, mark)
@@ -123,7 +122,7 @@ class Interruption:
         if mark.ours:
             return
         if before and not (known and mark.before == before):
-            # It may be on its way to the task: both would arrive as one, and one of them would be lost.
+            # It may not have arrived yet: both would arrive as one, and one of them would be lost.
             mark.before = before
             return
         self._cancel(task, mark)
@@ -131,7 +130,7 @@ class Interruption:
     def _cancel(self, task: 'asyncio.Task[Any]', mark: Mark) -> None:
         mark.ours += 1
         if task is self.owner:
-            self.told = True
+            self.is_known = True
         task.cancel()
 
     def _mark(self, task: 'asyncio.Task[Any]') -> Mark:
@@ -140,22 +139,22 @@ class Interruption:
         return self._marks.setdefault(task, Mark(cancellations(task)))
 
     def was_ours(self, task: Task) -> bool:
-        """Return whether the cancellation that ``task`` has just got was ours alone; ours is taken back."""
+        """Return whether the cancellation that just arrived in ``task`` was only this one, and withdraw it."""
         mark = None if self._marks is None or task is None else self._marks.pop(task, None)
         if mark is None or task is None or not mark.ours:
             return False
         left = 0
         for _ in range(mark.ours):
-            left = take_back(task)
+            left = withdraw(task)
         return left <= mark.before
 
     def is_ours(self, task: Task) -> bool:
-        """Return whether ``task`` was cancelled here, and has not taken it back."""
+        """Return whether ``task`` was cancelled here, and that was not withdrawn."""
         return self._marks is not None and task in self._marks and self._marks[task].ours > 0
 
     async def release(self) -> None:
-        """Let the handler's task, which is the current one, go its own way: the handler has ended."""
-        self.told = True
+        """Stop tracking the handler's task, the current one, since the handler has ended."""
+        self.is_known = True
         owner, self.owner = self.owner, None
         if self.was_ours(owner):
             await absorb()
@@ -164,24 +163,24 @@ class Interruption:
 if sys.version_info >= (3, 13):  # pragma: no cover
 
     async def absorb() -> None:
-        """Do nothing: ``uncancel`` has taken a cancellation back that was still on its way."""
+        """Do nothing: ``uncancel`` has also withdrawn a cancellation that had not arrived."""
 
 else:  # pragma: no cover
 
     async def absorb() -> None:
-        """Take a cancellation that was taken back and may still be on its way."""
+        """Catch a cancellation that was withdrawn and may still arrive."""
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
-            """It was on its way."""
+            pass  # It has arrived.
 
 
 class TimeLimit:
-    """Ends what the current task awaits in a ``with`` block after a time, with ``TimeoutError``.
+    """A limit for the time of a ``with`` block, which ends with ``TimeoutError``.
 
-    What goes on awaiting, as a clean-up may, is ended again and again: the block ends soon after its time.
+    Work that goes on after its cancellation, such as clean-up, is cancelled repeatedly.
 
-    :param seconds: how long the block may take; time that it spends without an ``await`` cannot be taken from it.
+    :param seconds: the limit; code without an ``await`` cannot be interrupted.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -205,14 +204,14 @@ class TimeLimit:
         left = 0
         for _ in range(self._times):
             assert self._task is not None
-            left = take_back(self._task)
+            left = withdraw(self._task)
         if self._times and isinstance(exc, asyncio.CancelledError) and left <= self._before:
             raise TimeoutError('It took longer than %.1f seconds.' % self._seconds) from exc
 
 
 def ends_from_outside(exc: BaseException) -> bool:
-    """Return whether the server, or the program, ends the current task by ``exc``.
+    """Return whether ``exc`` means that the server or the program ends the current task.
 
-    A task that it awaits may have been cancelled, and not itself.
+    A cancellation may also come from a task that it awaits.
     """
     return not isinstance(exc, Exception) and (not isinstance(exc, asyncio.CancelledError) or is_cancelled())

@@ -1,4 +1,4 @@
-"""What the log says of a route: a line for what the package decides, and not more than one a second of a kind."""
+"""The log of a route, limited to one line a second of each kind."""
 
 import logging
 import time
@@ -6,19 +6,19 @@ from typing import Any, Dict, Tuple
 
 logger = logging.getLogger('apistar_ws')
 
-#: Seconds between two lines of a kind: a client that tries again and again cannot fill the log.
+#: Seconds between two lines of one kind: a client that keeps trying cannot fill the log.
 LINE_INTERVAL = 1.0
 
 
 class RouteLog:
-    """The log of one route; each message that it is given is a kind of its own."""
+    """The log of one route; each message is a kind of line."""
 
     def __init__(self) -> None:
-        #: When a line of a kind was written, and how many were held back since.
+        #: When a line of each kind was written last, and how many were omitted since.
         self._kinds: Dict[str, Tuple[float, int]] = {}
 
     def tell(self, level: int, message: str, *args: Any) -> None:
-        """Write a line, unless one like it was written less than a second ago; the next one says how many were not."""
+        """Write a line, unless one of its kind was written within a second; the next line has the number omitted."""
         if not logger.isEnabledFor(level):
             return
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""Which pages may open a WebSocket: the Origin header against a route's ``allowed_origins``.
+"""The check of the Origin header against a route's ``allowed_origins``.
 
 A browser lets every page open a WebSocket to every host and sends that host's cookies along; the Origin
-header is all that tells a foreign page from one's own (RFC 6455 section 10.2).
+header alone distinguishes foreign pages from your own (RFC 6455 section 10.2).
 """
 
 import re
@@ -23,19 +23,19 @@ ADDRESS = r'\[[0-9a-f:.]+\]'
 NAME = '[a-z0-9._-]+'
 PORT = '(?::(?P<port>[0-9]{1,5}))?'
 ORIGIN = re.compile('%s(?P<host>%s|%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
-#: What devices and desktop shells send, which is no origin of RFC 6454: allowed only as it is listed, letter by letter.
+#: Origins of devices and desktop shells, which RFC 6454 does not have: allowed only if listed literally.
 LITERAL = re.compile(r'null|file://|%s(?:%s|%s)%s/[!-~]+' % (SCHEME, ADDRESS, NAME, PORT), re.IGNORECASE)
 ENTRY = re.compile(r'(?:%s)?(?P<host>%s|(?:\*\.)?%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
 
 AllowedOrigins = Union[str, Sequence[str]]
 Origin = Tuple[str, str, Optional[int]]
-# Says whether a page of the origin may connect to this scheme and Host header.
+# Returns whether a page of the origin may connect to this scheme and Host header.
 OriginCheck = Callable[[bytes, str, bytes], bool]
 
 
 def parse_origin(text: str) -> Optional[Origin]:
     """Return scheme, host and port of an origin, or None if it is not one (RFC 6454 section 6.2)."""
-    # Where a letter is not ASCII, lower() may make it one that is.
+    # lower() may turn a letter beyond ASCII into an ASCII one.
     match = ORIGIN.fullmatch(text.lower()) if text.isascii() else None
     if match is None or int(match['port'] or 0) > HIGHEST_PORT:
         return None
@@ -50,7 +50,7 @@ def is_same_origin(origin: bytes, scheme: str, host: bytes) -> bool:
     """
     if len(origin) + len(host) > MAX_ORIGIN_BYTES:
         return False
-    # Where they are spelt alike, as by every browser, they need not be taken apart.
+    # Browsers spell them alike: then they need not be parsed.
     if host and origin == PAGE_PREFIXES.get(scheme, b'') + host:
         return True
     return are_equal(origin, scheme, host)
@@ -68,13 +68,13 @@ def are_equal(origin: bytes, scheme: str, host: bytes) -> bool:
 
 
 def describe_origins(origin: bytes, scheme: str, host: bytes) -> Tuple[str, str]:
-    """Return both sides of a comparison for a line of the log: the page's origin, and that of the connection."""
+    """Return the origin of the page and that of the connection, for the log."""
     server = '%s://%s' % (HTTP_SCHEMES.get(scheme, scheme), host.decode('latin-1'))
     return ascii(origin.decode('latin-1'))[1:-1], ascii(server)[1:-1]
 
 
 def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
-    """Return what decides about an Origin header under ``allowed_origins``, or None where all may pass.
+    """Return the check for ``allowed_origins``, or None if all origins are allowed.
 
     :param allowed: ``'same-origin'``, ``'*'``, or a list of origins, in which ``*.`` may begin a host and a
         missing scheme stands for http and https. ``null``, ``file://`` and an origin with a path, as devices send
@@ -104,7 +104,7 @@ def origin_check(allowed: AllowedOrigins) -> Optional[OriginCheck]:
 def parse_entry(entry: str) -> 're.Match[str]':
     """Return scheme, host and port of an entry of a list, as a match.
 
-    :raises ConfigurationError: for an entry that no Origin header can match, or that names a host by mistake.
+    :raises ConfigurationError: for an entry that no Origin header can match, or that looks like a mistake.
     """
     if isinstance(entry, str) and not entry.isascii():
         raise ConfigurationError(
@@ -127,9 +127,9 @@ def parse_entry(entry: str) -> 're.Match[str]':
 
 
 def refuse_impossible(entry: str, match: 're.Match[str]') -> None:
-    """Refuse an entry that no page can have for its origin.
+    """Refuse an entry that cannot be the origin of a page.
 
-    :raises ConfigurationError: saying what is wrong.
+    :raises ConfigurationError: with the reason.
     """
     labels = match['host'].split('.')
     if match['scheme'] in ('ws', 'wss'):
@@ -144,7 +144,7 @@ def refuse_impossible(entry: str, match: 're.Match[str]') -> None:
 
 
 def origin_matcher(entry: str) -> Callable[[Origin], bool]:
-    """Return what tells whether an origin is the one that ``entry`` of a list names.
+    """Return the check for one entry of a list.
 
     :raises ConfigurationError: for an entry that is not an origin.
     """

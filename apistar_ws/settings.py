@@ -1,4 +1,4 @@
-"""What an application or a route allows: one value per limit, its default and the reason for it."""
+"""The limits of an application or a route, each with its default and the reason for it."""
 
 import dataclasses
 import difflib
@@ -15,7 +15,7 @@ OnInvalid = Union[Literal['close', 'reply'], Callable[..., Union[None, Awaitable
 
 
 class Options(TypedDict, total=False):
-    """The settings as keywords, as an editor knows them; see :class:`Settings`."""
+    """The settings as keyword arguments; see :class:`Settings`."""
 
     allowed_origins: AllowedOrigins
     max_message_size: Optional[int]
@@ -37,29 +37,31 @@ class Settings:
 
     Give only what should differ from the default; a route's value overrides the application's.
 
-    :param allowed_origins: whose pages may connect: ``'same-origin'``, ``'*'``, or a list of origins, in which
-        ``*.`` may begin a host. Default: same origin, since a browser sends cookies from any page (RFC 6455 10.2).
-    :param max_message_size: bytes of one message, None for no limit. Default: 1 MiB, more than a message of a
-        user interface needs, and little enough that a thousand clients cannot fill the memory.
+    :param allowed_origins: the origins whose pages may connect: ``'same-origin'``, ``'*'``, or a list of origins, in
+        which ``*.`` may begin a host. Default: same origin, since a browser sends cookies from any page (RFC 6455
+        10.2).
+    :param max_message_size: bytes of one message, None for no limit. Default: 1 MiB, more than user interfaces
+        need, and small enough that a thousand clients cannot fill the memory.
     :param max_messages_per_second: messages that a client may send in any one second, None for no limit.
-        Default: none, since a client is held back to the pace at which the handler reads.
+        Default: none, since a client can send no faster than the handler reads.
     :param idle_timeout: seconds in which something must be received, None for no limit. Default: none, since
-        many clients only listen, and the server's pings find those that are gone.
+        many clients only listen, and the server's pings detect lost ones.
     :param send_timeout: seconds that a send may wait for a client that does not read, None for no limit.
         Default: 20, the time that uvicorn gives a client to answer a ping.
-    :param backlog_timeout: seconds that a client may be held back because the handler does not receive what it has
-        sent, None for no limit. Default: 20, as for a client that does not read; until then its leaving goes unseen.
-    :param max_connections: connections that a route holds at once in one process, None for no limit.
-        Default: 10,000, about one gigabyte of them.
-    :param subprotocols: those that the route speaks, the preferred one first. Default: none.
+    :param backlog_timeout: seconds that a client may be held back because the handler does not receive, None for
+        no limit; also the time in which messages are delivered after the client has closed. Default: 20, as for a
+        client that does not read; until then a lost client may go unnoticed.
+    :param max_connections: open connections of a route in one process, None for no limit.
+        Default: 10,000, which take about one gigabyte.
+    :param subprotocols: the subprotocols of the route, the preferred one first. Default: none.
     :param cancel_on_disconnect: whether a handler that is not receiving is cancelled when its client has left.
-        Default: it is; a handler without a client works for nobody.
-    :param on_invalid: what a message does that is not what the route declares: ``'close'`` with 1007, ``'reply'``
-        with the error as JSON and go on, or a function of ``(ws, exc)`` to call before going on. Default: close.
+        Default: True, since its work is of no use.
+    :param on_invalid: the reaction to a message that is not of the declared type: ``'close'`` with 1007, ``'reply'``
+        with the error as JSON and continue, or a function of ``(ws, exc)`` to call before continuing. Default: close.
     :param error_key: the key of the object in which ``on_invalid='reply'`` sends the error. Default: ``error``; choose
         one that no message of the application has, so that a client can tell the two apart.
     :param json: the codec: the ``json`` module, ``orjson``, or an object with ``dumps`` and ``loads``.
-    :raises ConfigurationError: for a value that cannot be meant.
+    :raises ConfigurationError: for an invalid value.
     """
 
     allowed_origins: AllowedOrigins = SAME_ORIGIN
@@ -75,11 +77,11 @@ class Settings:
     error_key: str = 'error'
     json: Codec = json
 
-    #: What decides about an Origin header; None where every origin may pass.
+    #: Decides about an Origin header; None if every origin is allowed.
     allows_origin: Optional[OriginCheck] = dataclasses.field(init=False, repr=False, compare=False)
     #: The codec, ready for API Star's types.
     codec: JSONCodec = dataclasses.field(init=False, repr=False, compare=False)
-    #: A text no longer than this, in characters, needs no further look; -1 where every message needs one.
+    #: Characters of a text that needs no check; -1 if every message needs one.
     small_message: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class Settings:
         object.__setattr__(self, name, value)
 
     def override(self, **changes: Any) -> 'Settings':
-        """Return these settings with ``changes`` in place of some; a route's over its application's."""
+        """Return these settings with some of them changed, as a route changes the application's."""
         return dataclasses.replace(self, **changes) if changes else self
 
 
@@ -120,7 +122,7 @@ SETTING_NAMES = tuple(field.name for field in dataclasses.fields(Settings) if fi
 
 
 def check_settings(given: Any, where: str) -> None:
-    """Refuse names and values in ``given`` that are no settings.
+    """Refuse unknown settings and invalid values.
 
     :raises ConfigurationError: naming ``where`` they were given.
     """
@@ -137,7 +139,7 @@ def check_settings(given: Any, where: str) -> None:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Return a question after the known name that is most like ``name``, or nothing where none is like it."""
+    """Return a question with the known name that resembles ``name`` most, or an empty text."""
     like = difflib.get_close_matches(name, known, 1)
     return ' (did you mean %s?)' % like[0] if like else ''
 

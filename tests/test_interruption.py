@@ -48,7 +48,7 @@ async def test_a_cancellation_of_ours_is_known_and_taken_back():
     await turn()
     handler.interruption.cancel([handler.task])
     assert await handler.outcome() is True
-    assert (handler.left, handler.interruption.told) == (0, True)
+    assert (handler.left, handler.interruption.is_known) == (0, True)
 
 
 async def test_one_of_others_that_comes_after_ours_stays():
@@ -138,17 +138,17 @@ class TestTold:
         interruption = Interruption(asyncio.current_task())
 
         async def receive():
-            interruption.tell()
+            interruption.note_known()
 
         await asyncio.ensure_future(receive())
-        assert not interruption.told
-        interruption.tell()
-        assert interruption.told
+        assert not interruption.is_known
+        interruption.note_known()
+        assert interruption.is_known
 
     async def test_a_handler_that_knows_is_not_cancelled(self):
         handler = Handler()
         await turn()
-        handler.interruption.told = True
+        handler.interruption.is_known = True
         handler.interruption.cancel([handler.task])
         await turn()
         assert not handler.task.done()
@@ -169,7 +169,7 @@ class TestRelease:
             await asyncio.sleep(0)
         await interruption.release()
         await asyncio.sleep(0)
-        assert interruption.told
+        assert interruption.is_known
         assert not COUNTS or asyncio.current_task().cancelling() == 0
 
     async def test_what_is_still_on_its_way_is_taken_back_too(self):
@@ -182,7 +182,7 @@ class TestRelease:
     async def test_without_any_nothing_is(self):
         interruption = Interruption(asyncio.current_task())
         await interruption.release()
-        assert interruption.told
+        assert interruption.is_known
 
 
 async def test_the_current_task_knows_whether_it_is_cancelled():

@@ -276,7 +276,7 @@ class Connection:
 
     def disconnect_error(self) -> WebSocketDisconnect:
         """Return the exception for a caller whose connection is over, and note that this task knows."""
-        self.interruption.tell()
+        self.interruption.note_known()
         assert self.close_code is not None
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
 

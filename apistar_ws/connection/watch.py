@@ -295,7 +295,7 @@ def next_deadline(connection: Connection, observation: Observation, now: float) 
 
 def needs_interruption(connection: Connection) -> bool:
     """Return whether a handler, or a send, goes on although the client has left."""
-    is_unaware = not connection.interruption.told and connection.settings.cancel_on_disconnect
+    is_unaware = not connection.interruption.is_known and connection.settings.cancel_on_disconnect
     return connection.state is WebSocketState.DISCONNECTED and (connection.is_sending or is_unaware)
 
 

@@ -52,7 +52,7 @@ class Returned:
         if not self._is_told:
             self._is_told = True
             kind = type(value).__name__
-            logger.warning('The handler %s has returned a value (%s) that nobody gets: %s.', self._name, kind, why)
+            logger.warning('The handler %s has returned a value (%s) that was discarded: %s.', self._name, kind, why)
 
 
 def is_message(annotation: Any) -> bool:

@@ -1,1 +1,1 @@
-"""What serves the connections of an application."""
+"""Serving the connections of an application."""

@@ -1,4 +1,4 @@
-"""What follows a handler, or a failure before it: response, hooks, resources, close or denial, log."""
+"""The conclusion of a connection after its handler, or after a failure before it."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from apistar_ws.injection.injector import ASyncInjector
 from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.injection.steps import FAILED, State, note_failure
-from apistar_ws.interruption import TimeLimit, ends_from_outside, was_taken_back
+from apistar_ws.interruption import TimeLimit, ends_from_outside, was_withdrawn
 from apistar_ws.log import RouteLog
 from apistar_ws.outcomes import INTERNAL_ERROR, Outcome, outcome_of
 
@@ -26,11 +26,11 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds that a client has to read the close when the server cancels its handler.
 CLOSE_TIMEOUT = 1.0
-#: Seconds that hooks and resources may take, and what is done where they fail: the close goes out at the latest two
-#: seconds after the handler has ended.
+#: Seconds for hooks and resources, and for the response to their failure: the close is sent at the latest two seconds
+#: after the handler has ended.
 TIME_TO_CLOSE = 1.8
 TIME_TO_FAIL = 1.9
-#: Seconds that everything after the close has at least, and each part of it.
+#: Seconds at least for everything after the close, and for each part of it.
 TIME_AFTER_CLOSE = 1.0
 TIME_FOR_EACH = 0.1
 
@@ -44,13 +44,13 @@ class Hooks(NamedTuple):
 
 
 class Conclusion:
-    """What follows the handler of one connection; made only where hooks, resources or an error follow.
+    """The response, hooks, resources and close after one handler; made only if there are hooks, resources or an error.
 
     :param ws: the WebSocket.
     :param log: the log of its route.
-    :param injector: runs hooks and the application's handlers of exceptions.
-    :param hooks: the hooks that are still to run.
-    :param state: the injector's state, which has the application too.
+    :param injector: runs the hooks and the application's exception handlers.
+    :param hooks: the hooks of the connection.
+    :param state: the injector's state, with the application.
     """
 
     def __init__(self, ws: WebSocket, log: RouteLog, injector: ASyncInjector, hooks: Hooks, state: State) -> None:
@@ -62,7 +62,7 @@ class Conclusion:
         self._state = state
 
     async def after_exception(self, exc: BaseException) -> None:
-        """Find out what ``exc`` means, which ended the handler or came before it, and do what follows.
+        """Conclude the connection after ``exc``, which ended the handler or came before it.
 
         :raises BaseException: ``exc``, if it ends this task from outside.
         """
@@ -75,11 +75,11 @@ class Conclusion:
                 raise exc
             await self.run(ended_by)
         finally:
-            # What was raised holds this frame: together they would wait for the garbage collector.
+            # The exception refers to this frame: together they would wait for the garbage collector.
             del exc, ended_by
 
     async def _stop(self, exc: BaseException) -> None:
-        """Do what follows when somebody else ends the handler: the server, or the program."""
+        """Conclude the connection when the server or the program ends the handler."""
         leave(self._connection, exc)
         if has_cleanup(self._hooks, self._state):
             is_server = isinstance(exc, asyncio.CancelledError)
@@ -87,7 +87,7 @@ class Conclusion:
         await self._connection.finish(CLOSE_TIMEOUT)
 
     async def run(self, exc: Optional[BaseException]) -> None:
-        """Make the response, run the hooks, close the resources, then the connection; or report what has failed."""
+        """Make the response, run the hooks, close the resources, then the connection; or report what failed."""
         state, on_error = self._state, self._hooks.on_error
         state.update(exc=exc, return_value=None)
         traceback = None if exc is None else exc.__traceback__
@@ -97,13 +97,13 @@ class Conclusion:
             with TimeLimit(TIME_TO_CLOSE):
                 state['response'] = await self._response(exc)
                 await self._injector.run_async(self._hooks.on_response, state)
-                # Each hook has had its turn.
+                # Each hook has run.
                 on_error = ()
                 await close_resources(state, exc)
             await self._answer(exc, state['response'])
         except BaseException as failure:
             if failure is exc:
-                # Without the frames of what has raised it again.
+                # Without the frames that raised it again.
                 failure.__traceback__ = traceback
             await self._fail(failure, on_error, exc, ended_at)
             if state['scope'].get('raise_exceptions'):
@@ -116,7 +116,7 @@ class Conclusion:
             del exc, traceback
 
     async def _response(self, exc: Optional[BaseException]) -> http.Response:
-        """Return the response to what has ended the handler.
+        """Return the response to ``exc``, which ended the handler.
 
         :raises BaseException: ``exc``, if the application has no response to it.
         """
@@ -144,7 +144,7 @@ class Conclusion:
 
     async def _deny(self, response: http.Response) -> None:
         if not 100 <= response.status_code <= 599:
-            raise ValueError('A handshake cannot be denied with the status %r.' % response.status_code)
+            raise ValueError('A handshake cannot be denied with the status %r: use 100 to 599.' % response.status_code)
         try:
             await self._ws.deny(response.status_code, list(response.headers), response.content)
         except WebSocketDisconnect:
@@ -159,7 +159,7 @@ class Conclusion:
     ) -> None:
         """Report an unexpected failure to the client, the log and the hooks, and close what is still open.
 
-        :raises BaseException: what ends this task from outside.
+        :raises BaseException: an exception that ends this task from outside.
         """
         self._state['exc'] = failure
         log_failure(self._connection, failure, self._state)
@@ -198,24 +198,24 @@ class Conclusion:
 
 
 class Cleanup:
-    """What is done after a failure, each part whatever becomes of the others.
+    """The work after a failure: each part runs whether or not the others fail.
 
     :param connection: the connection.
-    :param state: the injector's state, which knows the function that has failed.
-    :param failure: what has failed.
+    :param state: the injector's state, with the function that failed.
+    :param failure: the failure.
     """
 
     def __init__(self, connection: Connection, state: State, failure: BaseException) -> None:
         self._connection = connection
         self._state = state
         self._now = asyncio.get_running_loop().time
-        #: Until when all of it may take, in the loop's time.
+        #: When all of it has to be done, in the loop's time.
         self.deadline = 0.0
-        #: What ends the task from outside, if something does.
+        #: The exception that ends the task from outside, if there is one.
         self.stopped_by = failure if ends_from_outside(failure) else None
 
     async def run(self, work: Awaitable[Any]) -> None:
-        """Await ``work`` for a limited time; its failure is logged and stops nothing else."""
+        """Await ``work`` for a limited time; its failure is logged and does not stop the rest."""
         try:
             with TimeLimit(max(self.deadline - self._now(), TIME_FOR_EACH)):
                 await work
@@ -226,7 +226,7 @@ class Cleanup:
 
 
 def handshake_state(app: Any, route: Any, ws: WebSocket) -> State:
-    """Return what the injector starts from, as API Star has it, and the WebSocket."""
+    """Return the initial state of the injector: API Star's, and the WebSocket."""
     connection = connection_of(ws)
     return {
         'scope': {**connection.scope, 'method': 'GET'},
@@ -246,36 +246,36 @@ def has_cleanup(hooks: Hooks, state: Optional[State]) -> bool:
 
 
 def is_expected(exc: BaseException, connection: Connection) -> bool:
-    """Return whether ``exc`` is a way for a handler to end that comes from the client, and not an error."""
+    """Return whether ``exc`` is caused by the client, and not an error of the handler."""
     if isinstance(exc, WebSocketDisconnect):
         return connection.is_over
     return isinstance(exc, InvalidMessage) and connection.state is not WebSocketState.CONNECTING
 
 
 async def resumed(exc: BaseException, state: State) -> Optional[BaseException]:
-    """Return what has ended the handler, once the resources were closed that may have cancelled it themselves.
+    """Return the exception that ended the handler, after closing the resources that may have cancelled it.
 
-    A task group or a time limit in a resource cancels the task, and takes that back when the resource is closed.
+    A task group or a time limit in a resource cancels the task, and withdraws that when the resource is closed.
     """
     opened = opened_in(state['scope'])
     if not opened or not isinstance(exc, asyncio.CancelledError):
         return exc
-    made: Optional[BaseException] = exc
-    # One that goes on awaiting is cancelled, which it makes something of like of any exception.
+    result: Optional[BaseException] = exc
+    # A resource that takes too long is cancelled, and may convert that like any exception.
     with contextlib.suppress(TimeoutError), TimeLimit(TIME_TO_CLOSE):
-        made = await unwind(opened, exc)
+        result = await unwind(opened, exc)
     try:
-        if was_taken_back(made):
-            return made
-        if made is not None and not isinstance(made, asyncio.CancelledError):
-            logger.error('A resource failed when it was closed.', exc_info=made)
+        if was_withdrawn(result):
+            return result
+        if result is not None and not isinstance(result, asyncio.CancelledError):
+            logger.error('A resource failed when it was closed.', exc_info=result)
         return exc
     finally:
-        del exc, made
+        del exc, result
 
 
 def leave(connection: Connection, exc: BaseException) -> None:
-    """Close without waiting for the client: whoever ends the handler by ``exc`` does not wait."""
+    """Close without waiting for the client, since the server or the program that raised ``exc`` does not wait."""
     if connection.state is WebSocketState.OPEN:
         connection.close_without_waiting(*outcome_of(exc))
     connection.note_disconnect({'code': CloseCode.SERVICE_RESTART})
@@ -283,9 +283,9 @@ def leave(connection: Connection, exc: BaseException) -> None:
 
 
 async def close_resources(state: State, exc: Optional[BaseException]) -> None:
-    """Close what components have opened for this connection, the last first.
+    """Close the resources of this connection, the last one first.
 
-    :raises BaseException: what the first that fails raises; the others are left open.
+    :raises BaseException: of the first that fails; the others stay open.
     """
     await close_in_turn(opened_in(state['scope']), exc, functools.partial(note_failure, state))
 

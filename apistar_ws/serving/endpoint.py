@@ -1,4 +1,4 @@
-"""One WebSocket route of one application: its settings, its arguments, who is let in, how many are there."""
+"""One WebSocket route of one application: settings, arguments, admission, open connections."""
 
 import copy
 import functools
@@ -25,7 +25,7 @@ from apistar_ws.types import Scope
 
 
 class Endpoint:
-    """A WebSocket route of one application, with everything decided that can be: settings, arguments, limits.
+    """One WebSocket route of one application, with settings and arguments resolved.
 
     Made when the application is built.
 
@@ -39,7 +39,7 @@ class Endpoint:
     def __init__(self, route: Route, url: str, settings: Settings, injector: ASyncInjector) -> None:
         declaration = declaration_for(route.handler, route.url)
         self.route = route
-        #: With the names of what it is included in; the application knows them.
+        #: The application adds the names of the ``Include`` around it.
         self.name: str = route.name
         self.settings = settings.override(**declaration.settings)
         self.connect = declaration.connect
@@ -49,19 +49,19 @@ class Endpoint:
         require_object(self.handler)
         self.handler, receives, sends = declaration.serving(self.handler)
         require_coroutine_function(self.handler, 'Route(%r)' % url)
-        #: What becomes of what it returns.
+        #: Sends the values that the handler returns.
         self.returned = Returned(self.handler, sends)
-        #: Makes the WebSocket of a connection.
+        #: Makes the WebSocket for a connection.
         self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url, self.connect)
-        #: Those that were let in and are not over; the lifecycle takes them out.
+        #: The admitted connections; the lifecycle removes them at their end.
         self.connections: Set[Connection] = set()
         self._max_connections = self.settings.max_connections
         self._is_draining = False
         self.log = RouteLog()
 
     def enter(self, connection: Connection) -> None:
-        """Let a handshake pass and count it , or raise the exception that refuses it.
+        """Admit and count a connection, or raise the exception that denies it.
 
         :raises HTTPException: 400 for a query string that does not decode, 403 for a foreign origin, 503 for a full
             route.
@@ -73,7 +73,7 @@ class Endpoint:
             if name == b'host':
                 host = value
             elif name == b'origin':
-                # Two of them are no origin that could be allowed.
+                # A handshake with two of them has none that could be allowed.
                 origin = value if origin is None else b''
         if not scope.get('query_string', b'').isascii():
             require_decodable(scope)
@@ -84,25 +84,25 @@ class Endpoint:
             self.log.tell(logging.WARNING, message, page, self.url, server)
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
-            raise self._no_place()
+            raise self._unavailable()
         self.connections.add(connection)
 
     def drain(self) -> None:
-        """Let nobody in any more; who waits to be accepted is refused."""
+        """Admit no more connections, and deny those that wait for the accept."""
         self._is_draining = True
         self._max_connections = 0
         for connection in self.connections:
-            connection.turn_away(self._no_place())
+            connection.turn_away(self._unavailable())
 
     def without_handler(self) -> 'Endpoint':
-        """Return one that does the same up to the accept, and whose handler does nothing."""
+        """Return an endpoint that does the same up to the accept, with a handler that does nothing."""
         dry = copy.copy(self)
         dry.connect, dry.handler = True, do_nothing
-        # It needs a place, and takes none.
+        # It is admitted only if there is room, and not counted.
         dry.connections = set(self.connections)
         return dry
 
-    def _no_place(self) -> HTTPException:
+    def _unavailable(self) -> HTTPException:
         if self._is_draining:
             return ServiceUnavailable('The server restarts')
         message = 'All %d connections of %s are taken: see max_connections.'
@@ -115,7 +115,7 @@ async def do_nothing(**arguments: Any) -> None:
 
 
 def require_object(handler: Handler) -> None:
-    """Refuse a method that was collected without its object.
+    """Refuse a method that was collected from its class.
 
     :raises ConfigurationError: naming the handler.
     """
@@ -127,7 +127,7 @@ def require_object(handler: Handler) -> None:
 
 
 def maker(receives: Optional[Schema], sends: Optional[Schema]) -> Callable[..., WebSocket]:
-    """Return what makes the WebSocket of a connection, by the declared types of its messages."""
+    """Return the class of the WebSockets of a route, by the declared types of its messages."""
     if receives is None and sends is None:
         return WebSocket
     return functools.partial(TypedWebSocket, receives=receives, sends=sends)

@@ -1,4 +1,4 @@
-"""The life of a connection, in order: handshake, admission, hooks, accept, handler; the conclusion follows."""
+"""The life of a connection in order: handshake, admission, hooks, accept, handler, conclusion."""
 
 import asyncio
 from typing import Any, Awaitable, Dict, Mapping, Optional, Sequence, Tuple
@@ -38,7 +38,7 @@ NO_STATE: Optional[State] = None
 class Lifecycle:
     """Runs the WebSocket connections of one application.
 
-    :param app: the application, of API Star.
+    :param app: the application.
     :param router: finds the endpoint of a path.
     :param injector: runs hooks and components.
     :param settings: the application's.
@@ -94,7 +94,7 @@ class Lifecycle:
                 if endpoint.connect:
                     await ws.connect()
                 handling = endpoint.handler(**arguments)
-                del arguments, message  # They would stay for as long as the connection.
+                del arguments, message  # Otherwise kept as long as the connection.
                 if (returned := await handling) is not None:
                     await endpoint.returned.take(ws, returned)
         except BaseException as exc:
@@ -109,7 +109,7 @@ class Lifecycle:
                 endpoint.connections.discard(connection)
 
     async def _refuse(self, exc: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
-        """Deny a handshake for which there is no endpoint, with the hooks that follow a handler."""
+        """Deny a handshake without an endpoint, and run the hooks after it."""
         watch = self.watches.current()
         ws = WebSocket(scope, receive, send, self._settings, owner=current_task(watch.loop))
         connection, hooks = connection_of(ws), NO_HOOKS
@@ -136,7 +136,7 @@ class Lifecycle:
         return DryRun(self._app, self._router, self._injector, self._settings)
 
     def _hooks(self) -> Hooks:
-        """Return the event hooks for one connection; those given as classes are made anew, as API Star does."""
+        """Return the event hooks for one connection; classes are instantiated."""
         return NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
 
     async def _inject(
@@ -151,19 +151,19 @@ class Lifecycle:
             await require_client(connection)
 
     async def _conclude(self, ws: WebSocket, endpoint: Endpoint, hooks: Hooks, state: Optional[State]) -> None:
-        """Do what follows a handler that has returned."""
+        """Conclude a connection whose handler has returned."""
         state = state or handshake_state(self._app, endpoint.route, ws)
         await Conclusion(ws, endpoint.log, self._injector, hooks, state).run(None)
 
     async def _end(
         self, ws: WebSocket, endpoint: Optional[Endpoint], hooks: Hooks, state: Optional[State], exc: BaseException
     ) -> None:
-        """Do what follows an exception of the handler, or of what comes before it."""
+        """Conclude a connection after an exception of the handler, or before it."""
         connection, log, route = connection_of(ws), self._log, None
         if endpoint is not None:
             log, route = endpoint.log, endpoint.route
             if connection.state is WebSocketState.CONNECTING:
-                # A handshake that is being refused takes up no place.
+                # A handshake that is being denied does not count.
                 endpoint.connections.discard(connection)
         interruption = connection.interruption
         if isinstance(exc, asyncio.CancelledError) and interruption.was_ours(interruption.owner):
@@ -176,7 +176,7 @@ class Lifecycle:
             state = state or handshake_state(self._app, route, ws)
             await Conclusion(ws, log, self._injector, hooks, state).after_exception(exc)
         finally:
-            # What was raised holds this frame: together they would wait for the garbage collector.
+            # The exception refers to this frame: together they would wait for the garbage collector.
             del exc
 
 
@@ -186,7 +186,7 @@ class DryRun(Lifecycle):
     def _find(self, scope: Scope) -> Tuple[Endpoint, Mapping[str, Any]]:
         endpoint, params = super()._find(scope)
         if not endpoint.documented:
-            # Like a path without a route: whoever asks may not even know of it.
+            # Its existence is not revealed.
             raise NotFound()
         return endpoint.without_handler(), params
 

@@ -366,7 +366,7 @@ def test_it_is_written_to_standard_output_for_other_tools():
 
 @pytest.mark.parametrize(
     'name, text',
-    [('nowhere:app', 'Could not import module "nowhere"'), ('json:dumps', 'json:dumps is no apistar_ws.ASyncApp')],
+    [('nowhere:app', 'Could not import module "nowhere"'), ('json:dumps', 'json:dumps is not an apistar_ws.ASyncApp')],
 )
 def test_an_application_that_is_not_there_is_said(name, text, capsys):
     with pytest.raises(SystemExit):

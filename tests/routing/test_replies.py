@@ -104,7 +104,7 @@ async def test_unannounced_value_is_not_sent(caplog):
                 ws.receive()
     assert [record.getMessage() for record in caplog.records] == [
         'The handler tests.routing.test_replies.test_unannounced_value_is_not_sent.<locals>.'
-        'handler has returned a value (list) that nobody gets: send it by ws.send(), or annotate the handler with it, '
+        'handler has returned a value (list) that was discarded: send it by ws.send(), or annotate the handler with it, '
         'as in -> dict.'
     ]
 
@@ -116,7 +116,7 @@ async def test_a_message_that_is_returned_behind_the_close_is_said_in_the_log(ca
         return {}
 
     assert await conversation(handler) == [(4000, '')]
-    assert 'returned a value (dict) that nobody gets: it has closed the connection before.' in caplog.text
+    assert 'returned a value (dict) that was discarded: it has closed the connection before.' in caplog.text
 
 
 async def test_a_message_that_is_returned_to_a_client_that_has_left_is_no_mistake(caplog):
@@ -138,7 +138,7 @@ async def test_a_message_that_is_returned_without_a_connection_is_said_in_the_lo
 
     with pytest.raises(HandshakeDenied):
         await conversation(handler)
-    assert 'that nobody gets: it has not called ws.connect().' in caplog.text
+    assert 'that was discarded: it has not called ws.connect().' in caplog.text
 
 
 def test_the_name_of_a_type_inside_of_an_annotation_is_refused():
