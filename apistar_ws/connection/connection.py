@@ -5,11 +5,11 @@ The client may leave, the server go down, a limit be broken, or the handler clos
 
 import asyncio
 import logging
-from typing import Any, Callable, Mapping, Optional, Set
+from typing import Any, Callable, Mapping, Optional
 
 from apistar_ws.codes import CloseCode, fit_reason
 from apistar_ws.connection.asgi import broken_limit, close_message, close_with_private_code, is_clean_close, is_shutdown
-from apistar_ws.connection.ending import NO_ENDING, Ending
+from apistar_ws.connection.ending import KNOWN_ENDING, NO_ENDING, Ending
 from apistar_ws.connection.handshake import printable
 from apistar_ws.connection.pace import Pace
 from apistar_ws.connection.readahead import ReadAhead
@@ -27,7 +27,7 @@ SETTLING_ITERATIONS = 10
 SLOW_HANDSHAKE = 0.001
 #: Seconds in which messages before a clean close are delivered, where the route has no ``backlog_timeout``.
 BACKLOG_TIMEOUT = 20.0
-#: Messages after which a handler that sends without pause yields to the other connections.
+#: Messages, a power of two, after which a handler that sends without pause yields to the other connections.
 SENDS_PER_YIELD = 1024
 
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
@@ -75,13 +75,10 @@ class Connection:
         'sender': 'The task that is sending.',
         'sent': 'How many messages were sent.',
         'is_unfinished': 'Whether something would be left running when the handler has ended.',
-        'discards': "Whether messages that nobody receives are dropped, as those of a stream's client.",
         'ending': 'Facts about the end, shared until there are some.',
         'owner': 'The task that the handler runs in.',
         'loop': 'The event loop, once the handshake was received.',
-        'waiting_since': 'Since when the client waits for the accept, where that may take long.',
         'ahead': 'Receives for the handler while it does not.',
-        '_other_senders': 'The tasks that began to send while another was sending.',
         '_wake': 'Ends the idle time.',
     }
 
@@ -107,15 +104,13 @@ class Connection:
         self.pull: Receive = not_open
         self.push: Send = not_open
         self.small_message = settings.small_message
-        self.is_receiving = self.is_unfinished = self.discards = False
+        self.is_receiving = self.is_unfinished = False
         self.received = self.sent = 0
         self.sender: Task = None
         self.ending = NO_ENDING
         self.owner = owner
         self.loop: Optional[asyncio.AbstractEventLoop] = None
-        self.waiting_since: Optional[float] = None
         self.ahead: Optional[ReadAhead] = None
-        self._other_senders: Optional[Set[Task]] = None
         self._wake: Optional[Callable[['Connection'], None]] = None
 
     def __repr__(self) -> str:
@@ -138,8 +133,10 @@ class Connection:
 
     def own_ending(self) -> Ending:
         """Return the facts about the end of this connection, to be written."""
-        if self.ending is NO_ENDING:
+        if self.ending is NO_ENDING or self.ending is KNOWN_ENDING:
+            is_known = self.ending.interruption.is_known
             self.ending = Ending(self.owner)
+            self.ending.interruption.is_known = is_known
         return self.ending
 
     # State
@@ -161,7 +158,7 @@ class Connection:
 
     def note_disconnect(self, message: Message) -> None:
         """Note the server's ``websocket.disconnect``; the handler learns of it from what it awaits next."""
-        if self.is_over:
+        if self.state is DISCONNECTED or self.state is CLOSED:
             return
         code = message.get('code')
         code = CloseCode.NO_STATUS_RECEIVED if code is None else code
@@ -199,24 +196,25 @@ class Connection:
         self.loop = loop
         if not connects:
             # The handler may let the client wait before it does.
-            self.waiting_since = loop.time()
+            self.own_ending().waiting_since = loop.time()
         if message['type'] != 'websocket.connect':
             self.note_disconnect(message)
             raise self.disconnect_error()
 
     def turn_away(self, exc: Exception) -> None:
         """Make ``connect`` raise ``exc`` from now on."""
-        self.own_ending().denial = exc
-        if self.waiting_since is None:
-            self.waiting_since = asyncio.get_running_loop().time()
+        ending = self.own_ending()
+        ending.denial = exc
+        if ending.waiting_since is None:
+            ending.waiting_since = asyncio.get_running_loop().time()
 
     # Close
 
     async def close(self, code: int = 1000, reason: str = '') -> None:
         """Close with a code and a reason that may be sent; before the accept, deny the handshake."""
-        if self.is_over:
-            return
-        if self.state is CONNECTING:
+        if self.state is not OPEN:
+            if self.state is not CONNECTING:
+                return
             self.own_ending().is_refused = True
         self.change_state(CLOSED, code, reason)
         try:
@@ -270,13 +268,17 @@ class Connection:
         self.is_unfinished = True
         ending = self.own_ending()
         if not ending.is_postponed:
-            ending.interruption.cancel({ending.interruption.owner, self.sender, *(self._other_senders or ())})
+            ending.interruption.cancel({ending.interruption.owner, self.sender, *ending.other_senders})
 
     # Errors
 
     def disconnect_error(self) -> WebSocketDisconnect:
         """Return the exception for a caller whose connection is over, and note that this task knows."""
-        self.interruption.note_known()
+        if self.ending is NO_ENDING and self.owner is asyncio.current_task():
+            # Most connections end like this, and need nothing of their own.
+            self.ending = KNOWN_ENDING
+        elif self.ending is not KNOWN_ENDING:
+            self.own_ending().interruption.note_known()
         assert self.close_code is not None
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
 
@@ -298,22 +300,21 @@ class Connection:
     async def deliver(self, message: Message, push: Send) -> None:
         """Pass ``message`` to the server where the watch sees it, also while another task is sending."""
         task = current_task(self.loop)
-        others: Optional[Set[Task]] = None
-        if self.sender is None:
+        is_first = self.sender is None
+        if is_first:
             self.sender = task
         else:
-            others = self._other_senders = self._other_senders or set()
-            others.add(task)
+            self.own_ending().other_senders |= {task}
         try:
             await push(message)
         except BaseException as exc:
             if not await close_with_private_code(self.server_send, message, exc):
                 raise call_error(self, exc, 'send()') from None
         finally:
-            if others is None:
+            if is_first:
                 self.sender = None
             else:
-                others.discard(task)
+                self.ending.other_senders -= {task}
         self.sent += 1
         if self.sent % SENDS_PER_YIELD == 0:
             await asyncio.sleep(0)
@@ -321,7 +322,7 @@ class Connection:
     @property
     def is_sending(self) -> bool:
         """Whether a send is waiting for the client."""
-        return self.sender is not None or bool(self._other_senders)
+        return self.sender is not None or bool(self.ending.other_senders)
 
     # Receiving
 
@@ -358,9 +359,9 @@ class Connection:
         broken = broken_limit(message, self.settings)
         if broken is not None:
             self.abort(*broken)
-        elif self.discards:
+        elif self.ending.discards:
             self.received += 1
-        return broken is None and not self.discards
+        return broken is None and not self.ending.discards
 
     async def _receive_ahead(self) -> Message:
         """Return the next message that was read ahead; then let the handler receive from the server again."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from typing import Iterator, Optional
+from typing import FrozenSet, Iterator, Optional
 
 from apistar_ws.connection.asgi import send_close
 from apistar_ws.interruption import Interruption, Task
@@ -18,36 +18,40 @@ MAX_POSTPONED = 1.8
 
 
 class Ending:
-    """Facts about the end of one connection: most connections have none of them until they end.
+    """Facts about one connection that most connections do not have before their end.
 
     :param owner: the task that the handler runs in.
     """
 
-    __slots__ = (
-        'interruption', 'closing', 'denial', 'expires_at', 'delivers_until', 'is_refused', 'broke_limit',
-        'server_stops', '_calls', '_is_postponed', '_postponed_until',
-    )  # fmt: skip
+    # In the class, since most connections need none of them.
+
+    #: The task that sends a close which the client does not read at once.
+    closing: Optional['asyncio.Task[None]'] = None
+    #: The exception that ``connect`` raises while the application is drained.
+    denial: Optional[Exception] = None
+    #: When the connection expires, in seconds since the epoch.
+    expires_at: Optional[float] = None
+    #: Until when the handler may receive messages from before a clean close, in the loop's time.
+    delivers_until: Optional[float] = None
+    #: Whether the handshake was answered with a denial.
+    is_refused = False
+    #: Whether the client broke a limit.
+    broke_limit = False
+    #: Whether the server has announced its shutdown; a client may send the same close code.
+    server_stops = False
+    #: Since when the client waits for the accept, where that may take long.
+    waiting_since: Optional[float] = None
+    #: The tasks that began to send while another was sending.
+    other_senders: FrozenSet[Task] = frozenset()
+    #: Whether messages that nothing receives are dropped, as those of a stream's client.
+    discards = False
+    _calls = 0
+    _is_postponed = False
+    _postponed_until: Optional[float] = None
 
     def __init__(self, owner: Task = None) -> None:
         #: The tasks that were cancelled because the connection is over.
         self.interruption = Interruption(owner)
-        #: The task that sends a close which the client does not read at once.
-        self.closing: Optional['asyncio.Task[None]'] = None
-        #: The exception that ``connect`` raises while the application is drained.
-        self.denial: Optional[Exception] = None
-        #: When the connection expires, in seconds since the epoch.
-        self.expires_at: Optional[float] = None
-        #: Until when the handler may receive what came before a clean close, in the loop's time.
-        self.delivers_until: Optional[float] = None
-        #: Whether the handshake was answered with a denial.
-        self.is_refused = False
-        #: Whether the client broke a limit.
-        self.broke_limit = False
-        #: Whether the server has said that it goes down; a client may send the same close code.
-        self.server_stops = False
-        self._calls = 0
-        self._is_postponed = False
-        self._postponed_until: Optional[float] = None
 
     @property
     def is_looping(self) -> bool:
@@ -105,5 +109,6 @@ class Ending:
         return now < self._postponed_until
 
 
-#: Shared by all connections without such facts; never written to.
-NO_ENDING = Ending()
+#: Shared by all connections without such facts, and by those whose handlers know of the end; never written to.
+NO_ENDING, KNOWN_ENDING = Ending(), Ending()
+KNOWN_ENDING.interruption.is_known = True

@@ -13,6 +13,7 @@ from werkzeug.sansio.http import parse_cookie
 from apistar_ws.codes import CloseCode, check_close_code, fit_reason
 from apistar_ws.connection.asgi import broken_limit, message_data
 from apistar_ws.connection.connection import SENDS_PER_YIELD, SLOW_HANDSHAKE, Connection, call_error, require_client
+from apistar_ws.connection.ending import NO_ENDING
 from apistar_ws.connection.handshake import (
     HeaderItems,
     connection_url,
@@ -33,6 +34,7 @@ from apistar_ws.types import Data, Message, Receive, Scope, Send
 logger = logging.getLogger('apistar_ws')
 
 T = TypeVar('T')
+_new: Any = object.__new__
 
 #: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
 LAST_TIME = 1e12
@@ -179,7 +181,7 @@ class WebSocket(Handshake):
                 '(RFC 6455 section 4.2.2).' % (subprotocol, list(self.subprotocols))
             )
         encoded = encode_accept_headers(headers) if headers else []
-        if connection.waiting_since is not None or connection.ahead is not None:
+        if connection.ending is not NO_ENDING or connection.ahead is not None:
             await self._require_acceptable()
         connection.subprotocol = subprotocol
         connection.change_state(OPEN)
@@ -212,7 +214,7 @@ class WebSocket(Handshake):
     async def _require_acceptable(self) -> None:
         """Check that the handshake may still be accepted, since it took long enough for that to change."""
         connection = self._connection
-        since = connection.waiting_since
+        since = connection.ending.waiting_since
         if connection.ahead is not None or (
             since is not None and asyncio.get_running_loop().time() - since > SLOW_HANDSHAKE
         ):
@@ -340,16 +342,13 @@ class WebSocket(Handshake):
         return self
 
     async def __anext__(self) -> Any:
-        connection = self._connection
-        if connection.state is CLOSED:
-            raise StopAsyncIteration
         try:
             return await self.receive()
         except WebSocketDisconnect:
             raise StopAsyncIteration from None
         except WebSocketStateError:
-            # Another task of the handler has closed meanwhile.
-            if connection.state is not CLOSED:
+            # The handler has closed the connection, or another task of its has.
+            if self._connection.state is not CLOSED:
                 raise
             raise StopAsyncIteration from None
 
@@ -428,7 +427,7 @@ class WebSocket(Handshake):
         finally:
             connection.sender = None
         connection.sent = sent = connection.sent + 1
-        if sent % SENDS_PER_YIELD == 0:
+        if not sent & (SENDS_PER_YIELD - 1):
             await asyncio.sleep(0)
 
     async def send_json(self, value: Any) -> None:
@@ -485,26 +484,13 @@ def connection_of(ws: WebSocket) -> Connection:
 class TypedWebSocket(WebSocket):
     """The WebSocket of a route that declares what it ``receives`` or ``sends``; handlers see a ``WebSocket``.
 
-    :param receives: what every message from the client has to be, or None.
-    :param sends: what every message to the client has to be, or None.
+    It is made by :func:`typed_websocket_of`.
     """
 
     __slots__ = ('_receives', '_sends')
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        settings: Settings,
-        path_params: Mapping[str, Any],
-        owner: Task,
-        receives: Optional[Schema],
-        sends: Optional[Schema],
-    ) -> None:
-        super().__init__(scope, receive, send, settings, path_params, owner)
-        self._receives = receives
-        self._sends = sends
+    _receives: Optional[Schema]
+    _sends: Optional[Schema]
 
     async def receive(self, message_type: Any = None) -> Any:
         """Return the next message as an instance of what the route ``receives``; see ``WebSocket.receive``."""
@@ -519,6 +505,22 @@ class TypedWebSocket(WebSocket):
         if self._sends is None:
             return await super().send(data)
         await send_data(self, self._sends.dumps(self.settings.codec, data))
+
+
+def websocket_of(connection: Connection) -> WebSocket:
+    """Return the WebSocket for a connection; cheaper than a call of the class."""
+    ws: WebSocket = _new(WebSocket)
+    ws._connection = connection
+    return ws
+
+
+def typed_websocket_of(
+    connection: Connection, receives: Optional[Schema] = None, sends: Optional[Schema] = None
+) -> WebSocket:
+    """Return the WebSocket for a connection of a route that declares the types of its messages."""
+    ws: TypedWebSocket = _new(TypedWebSocket)
+    ws._connection, ws._receives, ws._sends = connection, receives, sends
+    return ws
 
 
 def require_time(seconds: Any) -> None:

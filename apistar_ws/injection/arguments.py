@@ -12,6 +12,7 @@ from typing import (
     Dict,
     Iterable,
     List,
+    Mapping,
     NamedTuple,
     Sequence,
     Tuple,
@@ -196,9 +197,9 @@ class Arguments:
         #: Whether components have to be run for an argument.
         self.injects = bool(self._injected) or self._deferred is not None
 
-    def given(self, ws: Any) -> Dict[str, Any]:
+    def given(self, ws: Any, path_params: Mapping[str, Any]) -> Dict[str, Any]:
         """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
-        arguments = {**ws.path_params}
+        arguments = {**path_params}
         for name in self._not_asked_for:
             del arguments[name]
         for name in self.websockets:
@@ -254,9 +255,8 @@ class Arguments:
             if not any(component.can_handle_parameter(parameter) for component in components)
         ]
 
-    def resolved(self, on_request: Sequence[Callable[..., Any]], state: State) -> Dict[str, Any]:
-        """Return the arguments that components supply, once the plan has run."""
-        plan = self.plan(on_request)
+    def resolved(self, plan: Plan, state: State) -> Dict[str, Any]:
+        """Return the arguments that components supply, once ``plan`` has run."""
         arguments = {name: state[key] for name, key in plan.keywords}
         if self._deferred is not None:
             arguments[self._deferred.name] = self._deferred.annotation(plan, state)

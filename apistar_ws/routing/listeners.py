@@ -166,7 +166,7 @@ def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Dec
 
     async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
         ws = apistar_ws_channel
-        connection_of(ws).discards = True
+        connection_of(ws).own_ending().discards = True
         async with contextlib.aclosing(generator(**arguments)) as values:
             async for value in values:
                 message = encode_reply(ws, sends, value)

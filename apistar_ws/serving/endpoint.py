@@ -10,7 +10,7 @@ from apistar import Route
 from apistar.exceptions import BadRequest, ConfigurationError, Forbidden, HTTPException
 
 from apistar_ws.connection.connection import Connection
-from apistar_ws.connection.websocket import TypedWebSocket, WebSocket
+from apistar_ws.connection.websocket import WebSocket, typed_websocket_of, websocket_of
 from apistar_ws.exceptions import ServiceUnavailable
 from apistar_ws.injection.arguments import Arguments
 from apistar_ws.injection.injector import ASyncInjector, Handler
@@ -127,10 +127,10 @@ def require_object(handler: Handler) -> None:
 
 
 def maker(receives: Optional[Schema], sends: Optional[Schema]) -> Callable[..., WebSocket]:
-    """Return the class of the WebSockets of a route, by the declared types of its messages."""
+    """Return the function that makes the WebSockets of a route, by the declared types of its messages."""
     if receives is None and sends is None:
-        return WebSocket
-    return functools.partial(TypedWebSocket, receives=receives, sends=sends)
+        return websocket_of
+    return functools.partial(typed_websocket_of, receives=receives, sends=sends)
 
 
 def require_decodable(scope: Scope) -> None:

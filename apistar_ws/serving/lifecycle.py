@@ -1,7 +1,7 @@
 """The life of a connection in order: handshake, admission, hooks, accept, handler, conclusion."""
 
 import asyncio
-from typing import Any, Awaitable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Coroutine, Dict, Mapping, Optional, Sequence
 
 from apistar.exceptions import HTTPException, NotFound
 
@@ -55,38 +55,28 @@ class Lifecycle:
         self.watches = Watches()
         self._log = RouteLog()
 
-    def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def serve(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Run one connection from its handshake to its end."""
         try:
-            endpoint, params = self._find(scope)
+            endpoint, params = self._router.lookup(scope['path'])
         except HTTPException as exc:
             return self._refuse(exc, scope, receive, send)
         return self._run(endpoint, params, scope, receive, send)
-
-    def _find(self, scope: Scope) -> Tuple[Endpoint, Mapping[str, Any]]:
-        """Return the endpoint of a path and its parameters.
-
-        :raises HTTPException: for a path without one; a redirect has the path as the client sees it.
-        """
-        try:
-            return self._router.lookup(scope['path'])
-        except Found as exc:
-            raise Found(with_root_path(scope, exc.location)) from None
 
     async def _run(
         self, endpoint: Endpoint, params: Mapping[str, Any], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Run one connection of an endpoint, whatever ends it."""
         watch = self.watches.current()
-        ws = endpoint.make(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
-        connection, hooks, state = connection_of(ws), NO_HOOKS, NO_STATE
+        connection = Connection(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
+        ws, hooks, state = endpoint.make(connection), NO_HOOKS, NO_STATE
         message = await receive()
         watch.add(connection)
         try:
             connection.begin(message, watch.loop, endpoint.connect)
             endpoint.enter(connection)
-            hooks = self._hooks()
-            arguments = endpoint.arguments.given(ws)
+            hooks = NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
+            arguments = endpoint.arguments.given(ws, connection.path_params)
             if hooks.on_request or endpoint.arguments.injects:
                 state = handshake_state(self._app, endpoint.route, ws)
                 await self._inject(connection, endpoint, hooks, state, arguments)
@@ -100,7 +90,8 @@ class Lifecycle:
         except BaseException as exc:
             await self._end(ws, endpoint, hooks, state, deciding_exception(exc))
         else:
-            await (self._conclude(ws, endpoint, hooks, state) if has_cleanup(hooks, state) else connection.close())
+            is_last = hooks is NO_HOOKS and state is None
+            await (connection.close() if is_last else self._conclude(ws, endpoint, hooks, state))
         finally:
             if connection.is_unfinished:
                 await finish(connection, endpoint.log, watch, endpoint)
@@ -110,6 +101,8 @@ class Lifecycle:
 
     async def _refuse(self, exc: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
         """Deny a handshake without an endpoint, and run the hooks after it."""
+        if isinstance(exc, Found):
+            exc = Found(with_root_path(scope, exc.location))
         watch = self.watches.current()
         ws = WebSocket(scope, receive, send, self._settings, owner=current_task(watch.loop))
         connection, hooks = connection_of(ws), NO_HOOKS
@@ -117,7 +110,7 @@ class Lifecycle:
         watch.add(connection)
         try:
             connection.begin(message, watch.loop)
-            hooks = self._hooks()
+            hooks = NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
             raise exc
         except BaseException as failure:
             await self._end(ws, None, hooks, None, failure)
@@ -135,23 +128,22 @@ class Lifecycle:
         """Return a lifecycle that does everything but run the handler."""
         return DryRun(self._app, self._router, self._injector, self._settings)
 
-    def _hooks(self) -> Hooks:
-        """Return the event hooks for one connection; classes are instantiated."""
-        return NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
-
     async def _inject(
         self, connection: Connection, endpoint: Endpoint, hooks: Hooks, state: State, arguments: Dict[str, Any]
     ) -> None:
         """Run the hooks, then the components, and add what these supply to the arguments."""
         now = asyncio.get_running_loop().time
         started = now()
-        await endpoint.arguments.plan(hooks.on_request).run(hooks.on_request, state)
-        arguments.update(endpoint.arguments.resolved(hooks.on_request, state))
+        plan = endpoint.arguments.plan(hooks.on_request)
+        await plan.run(hooks.on_request, state)
+        arguments.update(endpoint.arguments.resolved(plan, state))
         if now() - started > SLOW_HANDSHAKE and connection.state is WebSocketState.CONNECTING:
             await require_client(connection)
 
     async def _conclude(self, ws: WebSocket, endpoint: Endpoint, hooks: Hooks, state: Optional[State]) -> None:
         """Conclude a connection whose handler has returned."""
+        if not has_cleanup(hooks, state):
+            return await connection_of(ws).close()
         state = state or handshake_state(self._app, endpoint.route, ws)
         await Conclusion(ws, endpoint.log, self._injector, hooks, state).run(None)
 
@@ -183,12 +175,13 @@ class Lifecycle:
 class DryRun(Lifecycle):
     """Answers handshakes without running a handler; see :meth:`Lifecycle.dry_run`."""
 
-    def _find(self, scope: Scope) -> Tuple[Endpoint, Mapping[str, Any]]:
-        endpoint, params = super()._find(scope)
+    def _run(
+        self, endpoint: Endpoint, params: Mapping[str, Any], scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
         if not endpoint.documented:
             # Its existence is not revealed.
-            raise NotFound()
-        return endpoint.without_handler(), params
+            return self._refuse(NotFound(), scope, receive, send)
+        return super()._run(endpoint.without_handler(), params, scope, receive, send)
 
 
 async def finish(connection: Connection, log: RouteLog, watch: Watch, endpoint: Optional[Endpoint] = None) -> None:

@@ -20,8 +20,8 @@ from apistar_ws import (
     collect_routes,
     websocket_route,
 )
-from apistar_ws.connection.connection import SENDS_PER_YIELD
-from apistar_ws.connection.websocket import TypedWebSocket, connection_of
+from apistar_ws.connection.connection import SENDS_PER_YIELD, Connection
+from apistar_ws.connection.websocket import connection_of, typed_websocket_of
 from apistar_ws.messages.schema import Schema
 from tests.conversations import (
     ACCEPT,
@@ -617,16 +617,8 @@ class TestClose:
 
 class TestTyped:
     async def made(self, peer, receives=None, sends=None, **settings):
-        ws = TypedWebSocket(
-            scope(),
-            peer.receive,
-            peer.send,
-            Settings(**settings),
-            {},
-            None,
-            receives and Schema(receives),
-            sends and Schema(sends),
-        )
+        connection = Connection(scope(), peer.receive, peer.send, Settings(**settings), {})
+        ws = typed_websocket_of(connection, receives and Schema(receives), sends and Schema(sends))
         peer.add(CONNECT)
         await ws.connect()
         peer.sent.clear()

@@ -3,5 +3,6 @@
 
 async def supply(arguments, hooks, state):
     """Run the hooks and the components, and return the arguments that these supply."""
-    await arguments.plan(hooks).run(hooks, state)
-    return arguments.resolved(hooks, state)
+    plan = arguments.plan(hooks)
+    await plan.run(hooks, state)
+    return arguments.resolved(plan, state)

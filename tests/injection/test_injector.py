@@ -151,7 +151,7 @@ class TestArguments:
         assert not arguments.injects
         arguments.prepare([Hook().on_request])
         ws = WebSocket({}, None, None, path_params={'a': 'x', 'b': 'y'})
-        assert arguments.given(ws) == {'a': 'x', 'ws': ws}
+        assert arguments.given(ws, ws.path_params) == {'a': 'x', 'ws': ws}
 
     async def test_hooks_run_before_components(self):
         order = []

@@ -104,8 +104,8 @@ async def test_unannounced_value_is_not_sent(caplog):
                 ws.receive()
     assert [record.getMessage() for record in caplog.records] == [
         'The handler tests.routing.test_replies.test_unannounced_value_is_not_sent.<locals>.'
-        'handler has returned a value (list) that was discarded: send it by ws.send(), or annotate the handler with it, '
-        'as in -> dict.'
+        'handler has returned a value (list) that was discarded: send it by ws.send(), or annotate the handler with '
+        'it, as in -> dict.'
     ]
 
 
