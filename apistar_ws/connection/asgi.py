@@ -1,4 +1,4 @@
-"""The ASGI messages of a connection: what they say, and how a close is sent."""
+"""The ASGI messages of a connection: reading them, and sending a close."""
 
 import contextlib
 import re
@@ -12,47 +12,47 @@ from apistar_ws.types import Data, Message, Scope, Send
 
 
 def is_shutdown(message: Message, scope: Scope) -> bool:
-    """Return whether a disconnect says that the server goes down.
+    """Return whether a disconnect means that the server goes down.
 
-    A client may close with 1012 too. Its close has a reason, if an empty one (ASGI specification, WebSocket, 2.4).
+    A client may close with 1012 too, but its close has a reason, possibly empty (ASGI specification, WebSocket, 2.4).
     """
     is_restart = message.get('code') == CloseCode.SERVICE_RESTART and 'reason' not in message
-    return is_restart and has_reasons(scope)
+    return is_restart and _has_reasons(scope)
 
 
-def has_reasons(scope: Scope) -> bool:
+def _has_reasons(scope: Scope) -> bool:
     """Return whether the server passes on the reason of a client's close (ASGI specification, WebSocket, 2.4)."""
     version = str((scope.get('asgi') or {}).get('spec_version', '2.0'))
     return tuple(map(int, re.findall(r'\d+', version))) >= (2, 4)
 
 
 def is_clean_close(message: Message, scope: Scope) -> bool:
-    """Return whether a disconnect is the client's own close: not a lost connection, a limit or a shutdown.
+    """Return whether the client closed the connection: it was not lost, over a limit or shut down.
 
-    uvicorn with wsproto has 1005 for a lost connection, without a reason.
+    uvicorn with wsproto reports a lost connection with 1005, without a reason.
     """
-    if has_reasons(scope) and 'reason' not in message:
+    if _has_reasons(scope) and 'reason' not in message:
         return False
     return message.get('code') not in (CloseCode.ABNORMAL_CLOSURE, CloseCode.MESSAGE_TOO_BIG)
 
 
 def message_data(message: Message) -> Data:
-    """Return the text or the bytes of a message; servers may send both keys, one of them None."""
+    """Return the text or bytes of a message; servers may send both keys, one of them None."""
     text = message.get('text')
     return text if text is not None else message.get('bytes') or b''
 
 
 def broken_limit(message: Message, settings: Settings) -> Optional[Tuple[int, str]]:
-    """Return the code and the reason of the close if ``message`` is too large or came too fast."""
+    """Return the close code and reason if ``message`` is too large or came too fast, or None."""
     limit = settings.max_message_size
-    if limit is not None and is_longer(message_data(message), limit):
+    if limit is not None and _is_longer(message_data(message), limit):
         return CloseCode.MESSAGE_TOO_BIG, 'Message larger than %d bytes' % limit
     if TOO_FAST in message:
         return CloseCode.POLICY_VIOLATION, 'More than %s messages per second' % settings.max_messages_per_second
     return None
 
 
-def is_longer(data: Data, limit: float) -> bool:
+def _is_longer(data: Data, limit: float) -> bool:
     """Return whether ``data`` is longer than ``limit`` bytes in UTF-8."""
     return len(data) > limit or byte_length(data) > limit
 
@@ -63,7 +63,7 @@ def close_message(code: int, reason: str) -> Message:
 
 
 async def send_close(send: Send, code: int, reason: str) -> None:
-    """Send a close, whatever the server raises: the connection is lost then."""
+    """Send a close; if the server raises, the connection is lost anyway."""
     message = close_message(code, reason)
     try:
         await send(message)
@@ -72,9 +72,9 @@ async def send_close(send: Send, code: int, reason: str) -> None:
 
 
 async def close_with_private_code(send: Send, message: Message, exc: BaseException) -> bool:
-    """Close with a private code if the server has refused one of RFC 6455, and return whether that was so.
+    """Close with a private code if the server refused one of RFC 6455, and return whether it did.
 
-    daphne sends none of those but 1000: it raises, and would leave the client open.
+    daphne refuses all of them except 1000: it raises, and would leave the connection open.
     """
     if isinstance(exc, OSError) or not isinstance(exc, Exception) or not 1000 < message.get('code', 0) < 3000:
         return False

@@ -1,6 +1,6 @@
 """The package's half of a connection: state, counters, limits and closing.
 
-The client may leave, the server go down, a limit be broken, or the handler close: whoever notices calls this.
+Everything that ends a connection calls it: a client that leaves, a shutdown, a broken limit, the handler's close.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from apistar_ws.types import Message, Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
-#: Iterations of the event loop after which the application has everything that the server knows of a client.
+#: Iterations of the event loop until everything that the server has received of a client reaches the application.
 SETTLING_ITERATIONS = 10
 #: Seconds that a handshake may take before it is worth checking whether the client is still there.
 SLOW_HANDSHAKE = 0.001
 #: Seconds in which messages before a clean close are delivered, where the route has no ``backlog_timeout``.
-BACKLOG_TIMEOUT = 20.0
+_BACKLOG_TIMEOUT = 20.0
 #: Messages, a power of two, after which a handler that sends without pause yields to the other connections.
 SENDS_PER_YIELD = 1024
 
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
 
-class NotOpen(Exception):
+class _NotOpen(Exception):
     """Raised in place of the server's ``receive`` and ``send`` while the connection is not open."""
 
 
-async def not_open(*message: Message) -> Any:
+async def _not_open(*message: Message) -> Any:
     """Replace the server's ``receive`` and ``send`` while the connection is not open."""
     # A loop that catches the exception must not block the event loop.
     await asyncio.sleep(0)
-    raise NotOpen
+    raise _NotOpen
 
 
 class Connection:
@@ -67,19 +67,19 @@ class Connection:
         'close_reason': 'The close reason, once the connection is over.',
         'server_receive': "The server's ``receive``.",
         'server_send': "The server's ``send``.",
-        'pull': 'What ``receive`` awaits in this state: while open, ``server_receive``.',
-        'push': 'What ``send`` awaits in this state: while open, ``server_send``.',
+        'pull': 'The function that ``receive`` awaits in this state; while open, ``server_receive``.',
+        'push': 'The function that ``send`` awaits in this state; while open, ``server_send``.',
         'small_message': 'Characters of a text that needs no check; negative on an idle connection.',
         'is_receiving': 'Whether a task is receiving.',
-        'received': 'How many messages were received.',
+        'received': 'The number of messages received.',
         'sender': 'The task that is sending.',
-        'sent': 'How many messages were sent.',
-        'is_unfinished': 'Whether something would be left running when the handler has ended.',
-        'ending': 'Facts about the end, shared until there are some.',
+        'sent': 'The number of messages sent.',
+        'is_unfinished': 'Whether ``finish`` has work to do when the handler has ended.',
+        'ending': 'Facts about the end; shared by all connections until the first one is set.',
         'owner': 'The task that the handler runs in.',
         'loop': 'The event loop, once the handshake was received.',
-        'ahead': 'Receives for the handler while it does not.',
-        '_wake': 'Ends the idle time.',
+        'ahead': 'The buffer of messages received while the handler does not receive.',
+        '_wake': 'Reports activity to the watch, while the connection is idle.',
     }
 
     def __init__(
@@ -101,8 +101,8 @@ class Connection:
         rate = settings.max_messages_per_second
         self.server_receive = receive if rate is None else Pace(receive, int(rate)).receive
         self.server_send = send
-        self.pull: Receive = not_open
-        self.push: Send = not_open
+        self.pull: Receive = _not_open
+        self.push: Send = _not_open
         self.small_message = settings.small_message
         self.is_receiving = self.is_unfinished = False
         self.received = self.sent = 0
@@ -128,7 +128,7 @@ class Connection:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it was never accepted, and not because the client left."""
+        """Whether the handshake is unanswered or was denied; False if the client left first."""
         return self.state is CONNECTING or self.ending.is_refused
 
     def own_ending(self) -> Ending:
@@ -142,7 +142,10 @@ class Connection:
     # State
 
     def change_state(self, state: WebSocketState, code: Optional[int] = None, reason: Optional[str] = None) -> None:
-        """Change the state, close code and reason, and what calls await in it; nothing else does."""
+        """Change the state, the close code and reason, and the functions that receive and send await.
+
+        No other code changes them.
+        """
         if self._wake is not None:
             self.wake_watch()
         self.state = state
@@ -150,11 +153,11 @@ class Connection:
             self.pull, self.push = self.server_receive, self.server_send
         else:
             self.close_code, self.close_reason = code, reason
-            self.pull = self.push = not_open
+            self.pull = self.push = _not_open
         if self.ahead is not None:
-            # The handler receives what was read ahead, also when the client has left.
+            # The handler receives messages that were read ahead even after the client has left.
             is_readable = state is OPEN or (state is DISCONNECTED and self.ahead.unread)
-            self.pull = self._receive_ahead if is_readable else not_open
+            self.pull = self._receive_ahead if is_readable else _not_open
 
     def note_disconnect(self, message: Message) -> None:
         """Note the server's ``websocket.disconnect``; the handler learns of it from what it awaits next."""
@@ -171,28 +174,31 @@ class Connection:
         if self.is_over:
             return
         was_open = self.state is OPEN
-        timeout = self.settings.backlog_timeout or BACKLOG_TIMEOUT
+        timeout = self.settings.backlog_timeout or _BACKLOG_TIMEOUT
         delivers = self.ahead is not None and self.ahead.is_read(timeout) and is_clean_close(message, self.scope)
         self.note_disconnect(message)
         if delivers:
             self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
             return
-        # A handler that receives knows. One that may be busy with the last message has until the watch's second check.
+        # A handler that is receiving gets the disconnect; one that may be busy with a message has time left.
         is_busy = self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
         if not was_open or (self.settings.cancel_on_disconnect and not is_busy):
             self.interrupt()
 
     def end_delivery(self) -> None:
-        """Drop what the handler has not received in time after a clean close."""
+        """Drop the messages that the handler has not received in time after a clean close."""
         self.own_ending().delivers_until = None
         if self.ahead is not None:
             self.ahead.stop()
-            self.pull = not_open
+            self.pull = _not_open
 
     # Handshake
 
     def begin(self, message: Message, loop: asyncio.AbstractEventLoop, connects: bool = True) -> None:
-        """Note the server's first message: the handshake, or the disconnect of a client that did not wait."""
+        """Note the server's first message: the handshake, or the disconnect of a client that left already.
+
+        :raises WebSocketDisconnect: if the client has left.
+        """
         self.loop = loop
         if not connects:
             # The handler may let the client wait before it does.
@@ -201,7 +207,7 @@ class Connection:
             self.note_disconnect(message)
             raise self.disconnect_error()
 
-    def turn_away(self, exc: Exception) -> None:
+    def set_denial(self, exc: Exception) -> None:
         """Make ``connect`` raise ``exc`` from now on."""
         ending = self.own_ending()
         ending.denial = exc
@@ -222,28 +228,28 @@ class Connection:
         except WebSocketDisconnect:
             logger.debug('%r: the client left before the close.', self)
         except asyncio.CancelledError:
-            # Cancelled in the handler, the close is still owed to the client.
+            # The handler was cancelled, but the client still has to get the close.
             self._close_in_background(code, reason)
             raise
 
     def close_without_waiting(self, code: int, reason: str) -> None:
-        """Close for the application, without waiting for the client to read it."""
+        """Close without waiting for the client to read the close."""
         self.change_state(DISCONNECTED, code, reason)
         self._close_in_background(code, reason)
 
     def close_for_limit(self, code: int, reason: str) -> None:
-        """Close on a client that broke a limit; what it sent before is not delivered any more."""
+        """Close because the client broke a limit, and drop the messages that it sent before."""
         self.own_ending().broke_limit = True
         if self.ahead is not None:
             self.ahead.stop()
         self.close_without_waiting(int(code), fit_reason(reason))
 
     def abort(self, code: int, reason: str) -> None:
-        """Close, and cancel the handler, for a limit or for the end of the application."""
+        """Close and cancel the handler, because of a limit or a shutdown."""
         if self.state is OPEN:
             self.close_for_limit(code, reason)
         elif self.state is CLOSED and self.is_sending and self.close_code != CloseCode.ABNORMAL_CLOSURE:
-            # The handler's own close is what waits; a denial has no code.
+            # The handler's own close is waiting; a denial has no code.
             self._close_in_background(self.close_code or code, self.close_reason or '')
         self.interrupt()
 
@@ -252,19 +258,19 @@ class Connection:
         self.own_ending().close_in_background(self.server_send, code, reason)
 
     async def finish(self, timeout: Optional[float] = None) -> None:
-        """Leave nothing of this connection running, once its handler has ended.
+        """Stop all tasks of this connection after its handler has ended.
 
-        :param timeout: seconds to wait for a client that does not read the close; without, until it is lost.
+        :param timeout: seconds to wait for a client that does not read the close; None to wait until it is lost.
         """
         ending = self.own_ending()
         await ending.interruption.release()
         if self.ahead is not None:
             self.ahead.stop()
-            self.ahead, self.pull = None, not_open
+            self.ahead, self.pull = None, _not_open
         await ending.wait_for_close(timeout)
 
     def interrupt(self) -> None:
-        """Cancel the handler, and all tasks that send to this client; the watch repeats it where needed."""
+        """Cancel the handler and all tasks that send to this client; the watch repeats it if necessary."""
         self.is_unfinished = True
         ending = self.own_ending()
         if not ending.is_postponed:
@@ -283,13 +289,13 @@ class Connection:
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
 
     def as_disconnect(self, exc: BaseException) -> BaseException:
-        """Return the disconnect that made the package cancel the current task, if ``exc`` is that cancellation."""
+        """Return ``exc``, or the disconnect for it if it is the package's cancellation of the current task."""
         if not isinstance(exc, asyncio.CancelledError) or not self.interruption.is_ours(asyncio.current_task()):
             return exc
         return WebSocketDisconnect(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason or '')
 
     def state_error(self, call: str, advice: str) -> WebSocketStateError:
-        """Return the exception for a call that the present state does not allow."""
+        """Return the exception for a call that is not possible in the current state."""
         return WebSocketStateError(
             '%s is not possible on the WebSocket of %s, which is %s. %s'
             % (call, printable(self.scope.get('path')), self.state.value, advice)
@@ -298,7 +304,7 @@ class Connection:
     # Sending
 
     async def deliver(self, message: Message, push: Send) -> None:
-        """Pass ``message`` to the server where the watch sees it, also while another task is sending."""
+        """Pass ``message`` to the server, and record the sending task for the watch; several tasks may send at once."""
         task = current_task(self.loop)
         is_first = self.sender is None
         if is_first:
@@ -328,29 +334,29 @@ class Connection:
 
     @property
     def arrived(self) -> int:
-        """How many messages have come from the client, received by the handler or read ahead."""
+        """The number of messages from the client, received by the handler or read ahead."""
         return self.received + (0 if self.ahead is None else self.ahead.unread)
 
     @property
     def is_held_back(self) -> bool:
         """Whether the client has to wait because the handler does not receive."""
-        return self.ahead is not None and self.ahead.full
+        return self.ahead is not None and self.ahead.is_full
 
     @property
     def is_listening(self) -> bool:
-        """Whether something receives, so that the client's leaving is seen at once."""
-        return self.is_receiving or (self.ahead is not None and self.ahead.filling)
+        """Whether the handler or a read-ahead is receiving, so that a disconnect is noticed at once."""
+        return self.is_receiving or (self.ahead is not None and self.ahead.is_filling)
 
     def read_ahead(self) -> None:
-        """Receive for a handler that does not, to see the client leave."""
+        """Receive in place of a handler that does not, to notice a disconnect."""
         if self.ahead is None:
             self.is_unfinished = True
-            # A handler that has received did so since the last check.
+            # The handler last received after the last check, if it has received at all.
             last_taken = asyncio.get_running_loop().time() if self.received else None
             self.ahead = ReadAhead(self.server_receive, self._keep, self._client_left, last_taken)
             if self.state is OPEN:
                 self.pull = self._receive_ahead
-        # A message may come at once, where tasks start eagerly.
+        # A message may arrive at once if tasks start eagerly.
         self.ahead.resume()
 
     def _keep(self, message: Message) -> bool:
@@ -364,18 +370,18 @@ class Connection:
         return broken is None and not self.ending.discards
 
     async def _receive_ahead(self) -> Message:
-        """Return the next message that was read ahead; then let the handler receive from the server again."""
+        """Return the next message that was read ahead; after the last one, receive from the server again."""
         assert self.ahead is not None
         message = await self.ahead.take()
-        if self.ahead is not None and self.ahead.drained:
+        if self.ahead is not None and self.ahead.is_drained:
             self.ahead = None
-            self.pull = self.server_receive if self.state is OPEN else not_open
+            self.pull = self.server_receive if self.state is OPEN else _not_open
         return message if message is not None else await self.pull()
 
     # Idle connections
 
     def become_idle(self, wake: Callable[['Connection'], None]) -> None:
-        """Call ``wake`` at the next message, send or change of state: the watch does not look until then."""
+        """Call ``wake`` at the next message, send or change of state; the watch makes no checks until then."""
         self._wake = wake
         self.small_message = -1
         self.push = self._wake_and_push
@@ -385,7 +391,7 @@ class Connection:
         return self.server_send(message)
 
     def wake_watch(self) -> None:
-        """End the idle time, if the connection is idle."""
+        """Make the watch check the connection again, if it is idle."""
         wake, self._wake = self._wake, None
         if wake is not None:
             self.small_message = self.settings.small_message
@@ -394,7 +400,7 @@ class Connection:
 
 
 async def require_client(connection: Connection) -> None:
-    """Check that the client of a handshake is still there.
+    """Check that the client of a handshake has not left.
 
     :raises WebSocketDisconnect: if it has left.
     """
@@ -407,9 +413,9 @@ async def require_client(connection: Connection) -> None:
 
 
 def call_error(connection: Connection, exc: BaseException, call: str) -> BaseException:
-    """Return what the handler sees of ``exc``, which ended what it awaited in ``call``."""
-    if isinstance(exc, NotOpen):
-        return not_open_error(connection, call)
+    """Return the exception that ``call`` raises in the handler, given ``exc`` from the server or a cancellation."""
+    if isinstance(exc, _NotOpen):
+        return _not_open_error(connection, call)
     if isinstance(exc, asyncio.CancelledError):
         is_ours = not connection.ending.is_looping and connection.interruption.was_ours(asyncio.current_task())
         return connection.disconnect_error() if is_ours and connection.close_code is not None else exc
@@ -420,8 +426,8 @@ def call_error(connection: Connection, exc: BaseException, call: str) -> BaseExc
     return connection.disconnect_error()
 
 
-def not_open_error(connection: Connection, call: str) -> Exception:
-    """Return what the handler sees of a call for which the connection has to be open."""
+def _not_open_error(connection: Connection, call: str) -> Exception:
+    """Return the exception for a call that needs an open connection."""
     counts = connection.settings.cancel_on_disconnect and connection.ending.delivers_until is None
     if connection.is_over and counts and connection.own_ending().note_call(call, connection):
         connection.is_unfinished = True

@@ -1,4 +1,4 @@
-"""Facts about the end of one connection, and about its handler's task then."""
+"""Facts about the end of one connection, and about the task of its handler."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from apistar_ws.types import Send
 logger = logging.getLogger('apistar_ws')
 
 #: Calls on a closed connection after which its handler is cancelled: it loops without noticing the end.
-MAX_CALLS_AFTER_END = 10
-#: Seconds for which closing the resources of a message postpones the cancellation of its handler.
+_MAX_CALLS_AFTER_END = 10
+#: Seconds by which closing the resources of a message may postpone the cancellation of the handler.
 MAX_POSTPONED = 1.8
 
 
@@ -56,17 +56,17 @@ class Ending:
     @property
     def is_looping(self) -> bool:
         """Whether the handler keeps calling on a closed connection."""
-        return self._calls >= MAX_CALLS_AFTER_END
+        return self._calls >= _MAX_CALLS_AFTER_END
 
     def note_call(self, call: str, connection: object) -> bool:
-        """Count a call of the handler after the end, and cancel a handler that loops; return whether it does."""
+        """Count a call of the handler after the end; return whether the handler loops, and is cancelled."""
         owner = self.interruption.owner
         if owner is None or owner is not asyncio.current_task():
             return False
         self._calls += 1
-        if self._calls % MAX_CALLS_AFTER_END == 0:
+        if self._calls % _MAX_CALLS_AFTER_END == 0:
             self.interruption.cancel_again()
-        if self._calls == MAX_CALLS_AFTER_END:
+        if self._calls == _MAX_CALLS_AFTER_END:
             logger.warning(
                 '%r: the handler keeps calling %s on a closed connection and is cancelled: do not catch the exception '
                 'that the call raises, or leave the loop.' % (connection, call)
@@ -74,15 +74,15 @@ class Ending:
         return self.is_looping
 
     def close_in_background(self, send: Send, code: int, reason: str) -> None:
-        """Send a close in a task of its own, which the watch does not see, unless there is one already."""
+        """Send a close in a separate task, which the watch does not check, unless there is one already."""
         if self.closing is None:
             self.closing = asyncio.ensure_future(send_close(send, code, reason))
 
     async def wait_for_close(self, timeout: Optional[float]) -> None:
-        """Wait until the client has read the close, or is lost, for so many seconds."""
+        """Wait until the client has read the close or is lost, for at most ``timeout`` seconds."""
         if self.closing is None:
             return
-        # From here on the server may cancel the task again.
+        # From now on a cancellation comes from the server.
         self.interruption.owner = asyncio.current_task()
         try:
             await asyncio.wait({self.closing}, timeout=timeout)
@@ -100,7 +100,7 @@ class Ending:
 
     @property
     def is_postponed(self) -> bool:
-        """Whether the handler must not be cancelled yet; the time begins with the first question."""
+        """Whether the handler must not be cancelled yet; the time limit begins with the first access."""
         if not self._is_postponed:
             return False
         now = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What a client asked for: the handshake as a handler wants to read it, and the headers of the answer."""
+"""The handshake, decoded: headers, cookies, query and URL; and the headers of the answer, encoded."""
 
 from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
 from urllib.parse import parse_qsl
@@ -9,12 +9,12 @@ from apistar_ws.types import Scope
 
 HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 
-#: Headers of the answer that are the server's, since they make the upgrade.
-UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade'])
+#: Headers of the answer that only the server sets, to make the upgrade.
+_UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade'])
 
 
 def query_pairs(query: str) -> List[Tuple[str, str]]:
-    """Return names and values of a query string, as ``parse_qsl`` does, which looks for escapes in each of them."""
+    """Return the names and values of a query string, like ``parse_qsl`` but faster without escapes."""
     if '%' in query or '+' in query:
         return parse_qsl(query)
     pairs = [pair.partition('=') for pair in query.split('&')]
@@ -22,14 +22,14 @@ def query_pairs(query: str) -> List[Tuple[str, str]]:
 
 
 def printable(text: Any) -> str:
-    """Return ``text``, which may be a client's, fit for a line of the log or of an error: nothing in it breaks out."""
+    """Return ``text``, which may come from a client, escaped for one line of a log or an error."""
     return repr(str(text))[1:-1]
 
 
 def decode_headers(scope: Scope) -> List[Tuple[str, str]]:
-    """Return the headers of a handshake or a request, several ``Cookie`` fields as one.
+    """Return the headers of a handshake or a request, with all ``Cookie`` fields joined.
 
-    A field whose name is not ASCII is left out: in lower case it might become another.
+    A field whose name is not ASCII is omitted: in lower case it might become another.
     """
     fields = [(name.decode(), value) for name, value in scope['headers'] if name.isascii()]
     headers = [(name, decode_value(value)) for name, value in fields]
@@ -40,7 +40,7 @@ def decode_headers(scope: Scope) -> List[Tuple[str, str]]:
 
 
 def decode_value(value: bytes) -> str:
-    """Return the value of a header as text: UTF-8, as browsers write it, or else Latin-1, which never fails."""
+    """Return the value of a header as text: decoded as UTF-8, as browsers send it, or else as Latin-1."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -48,26 +48,26 @@ def decode_value(value: bytes) -> str:
 
 
 def decode_cookies(fields: Sequence[bytes]) -> str:
-    """Return the ``Cookie`` fields of one handshake as one (RFC 6265 section 5.4), each cookie decoded by itself."""
+    """Return the ``Cookie`` fields of one handshake, joined (RFC 6265 section 5.4), each cookie decoded separately."""
     return ';'.join(map(decode_value, b'; '.join(fields).split(b';')))
 
 
 def with_root_path(scope: Scope, path: str) -> str:
-    """Return a path of the application as a client sees it, with the root path before it."""
+    """Return a path of the application as a client sees it, prefixed with the root path."""
     return str(scope.get('root_path') or '').rstrip('/') + path
 
 
 def connection_url(scope: Scope) -> str:
-    """Return the URL that the client asked for, by its Host header, or by the server's address without one."""
+    """Return the URL that the client requested, with the host of its Host header or else the server's address."""
     scheme = scope.get('scheme') or 'ws'
     path = with_root_path(scope, scope['path'])
     query = scope.get('query_string', b'').decode('utf-8', 'replace')
     host = next((decode_value(value) for name, value in scope['headers'] if name == b'host'), None)
-    return '%s://%s%s%s' % (scheme, host or server_host(scope, scheme), path, query and '?' + query)
+    return '%s://%s%s%s' % (scheme, host or _server_host(scope, scheme), path, query and '?' + query)
 
 
-def server_host(scope: Scope, scheme: str) -> str:
-    """Return host and port of the server, without the port where it is the scheme's own."""
+def _server_host(scope: Scope, scheme: str) -> str:
+    """Return host and port of the server, without the port if it is the default of the scheme."""
     host, port = scope.get('server') or ('localhost', None)
     if port is None:
         return 'localhost'
@@ -75,37 +75,37 @@ def server_host(scope: Scope, scheme: str) -> str:
 
 
 def encode_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
-    """Return headers as ASGI wants them: names in lower case, both in bytes.
+    """Return headers as ASGI requires them: names in lower case, names and values in bytes.
 
     :raises ValueError: for a name or value that HTTP does not allow (RFC 9110 section 5.5).
     """
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [encode_header(name, value) for name, value in pairs]
+    return [_encode_header(name, value) for name, value in pairs]
 
 
-def encode_header(name: str, value: str) -> Tuple[bytes, bytes]:
+def _encode_header(name: str, value: str) -> Tuple[bytes, bytes]:
     """Return one header in bytes; see :func:`encode_headers`."""
     if not isinstance(name, str) or not isinstance(value, str):
         raise ValueError('The header %r: %r cannot be sent: give name and value as text.' % (name, value))
-    if not is_token(name) or not is_field_value(value):
+    if not is_token(name) or not _is_field_value(value):
         raise ValueError('The header %r: %r cannot be sent: HTTP does not allow it.' % (name, value))
     return name.lower().encode('ascii'), value.encode()
 
 
-def is_field_value(text: str) -> bool:
+def _is_field_value(text: str) -> bool:
     """Return whether ``text`` may be the value of a header (RFC 9110 section 5.5)."""
     return text == text.strip() and all(c >= ' ' and c != '\x7f' or c == '\t' for c in text)
 
 
 def encode_accept_headers(headers: HeaderItems) -> List[Tuple[bytes, bytes]]:
-    """Return the headers of an accept as ASGI wants them.
+    """Return the headers of an accept as ASGI requires them.
 
-    :raises ValueError: for a header that HTTP does not allow, or that is not the application's.
+    :raises ValueError: for a header that HTTP does not allow, or that only the server sets.
     """
     encoded = encode_headers(headers)
     for name in (pair[0].decode() for pair in encoded):
         if name == 'sec-websocket-protocol':
             raise ValueError('The header %s is not for headers=: give connect() the subprotocol by its name.' % name)
-        if name in UPGRADE_HEADERS:
+        if name in _UPGRADE_HEADERS:
             raise ValueError("The header %s is the server's, which answers the upgrade with it: leave it out." % name)
     return encoded

@@ -1,7 +1,7 @@
-"""How fast a client sends, in its favour where that cannot be known.
+"""The rate at which a client sends, estimated in its favour.
 
-The application sees when a message is read, not when it arrived: a handler that was busy, or a loop that was
-blocked, reads at once what took the client seconds to send.
+The application knows when a message is read, not when it arrived: after a busy handler or a blocked event loop,
+messages that the client sent over several seconds are read at once.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ from typing import Deque, Optional
 
 from apistar_ws.types import Message, Receive
 
-#: Seconds by which a message may be read late although somebody was waiting for it, since the loop was busy.
+#: Seconds by which a busy event loop may delay a message that is awaited.
 LATENESS = 0.5
-#: The key that marks a message which no client within the limit can have sent.
+#: The key that marks a message which exceeds the limit in any case.
 TOO_FAST = 'apistar_ws.too_fast'
 
 
 class Pace:
-    """Receives on a route that sets ``max_messages_per_second``, and marks the message that breaks it.
+    """A ``receive`` for routes with ``max_messages_per_second``, which marks a message that comes too fast.
 
-    Each message is taken to have arrived as early as it can have: after the one before it, after the last moment at
-    which nothing was there to be read, and a second after the message that is ``limit`` before it.
+    Each message is assumed to have arrived as early as possible: after the previous one, after the last time at which
+    no message was waiting, and a second after the message that came ``limit`` messages before.
 
     :param receive: the server's ``receive``.
     :param limit: messages in any one second.
@@ -29,38 +29,38 @@ class Pace:
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
         self._arrivals: Deque[float] = deque(maxlen=limit)
-        self._nothing_there: Optional[float] = None
-        self._waited = False
+        self._last_empty: Optional[float] = None
+        self._has_waited = False
 
     async def receive(self) -> Message:
         """Return the server's next message, marked if it came too fast."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        # Its turn comes only if the message is not there yet.
-        waiting = loop.call_soon(self._note_wait)
-        self._waited = False
+        # Runs only if no message is waiting.
+        note_wait = loop.call_soon(self._note_wait)
+        self._has_waited = False
         try:
             message = await self._receive()
         except BaseException:
-            # A wait that was given up shows too that nothing was there.
-            if self._waited:
-                self._nothing_there = max(begun, loop.time() - LATENESS)
+            # A cancelled wait also shows that no message was waiting.
+            if self._has_waited:
+                self._last_empty = max(begun, loop.time() - LATENESS)
             raise
         finally:
-            waiting.cancel()
+            note_wait.cancel()
         if message['type'] != 'websocket.receive':
             return message
         now = loop.time()
-        if self._waited or self._nothing_there is None:
-            self._nothing_there = max(begun, now - LATENESS)
-        return {**message, TOO_FAST: True} if self._is_too_fast(self._nothing_there, now) else message
+        if self._has_waited or self._last_empty is None:
+            self._last_empty = max(begun, now - LATENESS)
+        return {**message, TOO_FAST: True} if self._is_too_fast(self._last_empty, now) else message
 
     def _note_wait(self) -> None:
-        self._waited = True
+        self._has_waited = True
 
-    def _is_too_fast(self, since: float, now: float) -> bool:
+    def _is_too_fast(self, last_empty: float, now: float) -> bool:
         arrivals = self._arrivals
-        earliest = max(since, arrivals[-1]) if arrivals else since
+        earliest = max(last_empty, arrivals[-1]) if arrivals else last_empty
         if len(arrivals) == arrivals.maxlen:
             earliest = max(earliest, arrivals[0] + 1.0)
         arrivals.append(earliest)

@@ -10,13 +10,13 @@ class WebSocketState(enum.Enum):
     Compare with ``is``: ``if ws.state is WebSocketState.OPEN``.
     """
 
-    #: The handshake has no answer yet: ``connect``, or ``close`` to refuse.
+    #: The handshake is unanswered: call ``connect``, or ``close`` to refuse it.
     CONNECTING = 'connecting'
-    #: Accepted: ``receive``, ``send``, ``close``.
+    #: Accepted: call ``receive``, ``send`` and ``close``.
     OPEN = 'open'
-    #: The handler closed or refused the connection.
+    #: Closed or refused by the handler.
     CLOSED = 'closed'
-    #: The client left, the server went down, or a limit was reached.
+    #: Lost: the client left, the server went down, or a limit was reached.
     DISCONNECTED = 'disconnected'
 
 
@@ -27,5 +27,5 @@ def _refuse_attribute(state: WebSocketState, name: str, value: Any) -> None:
     )
 
 
-# After the class, whose creation sets attributes of its members.
+# Set after the class statement, which sets attributes of the members.
 WebSocketState.__setattr__ = _refuse_attribute  # type: ignore[assignment,method-assign]

@@ -1,8 +1,8 @@
-"""The watch over open connections: lost clients, handlers that do not notice, limits of time.
+"""The watch over open connections: lost clients, handlers that do not notice it, and time limits.
 
 One timer serves all connections of an event loop. An active connection is checked four times a second: while messages
-come, while a send waits, while it ends. An idle one costs nothing: the handler, or a task that reads ahead, receives
-the disconnect, and whatever happens next makes the connection active again.
+arrive, while a send waits, while it ends. An idle connection costs nothing: the handler or a read-ahead receives the
+disconnect, and the next message, send or change of state makes the connection active again.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from apistar_ws.connection.state import WebSocketState
 
 logger = logging.getLogger('apistar_ws')
 
-#: Seconds between two checks of a connection: a client's leaving is noticed within two of them.
+#: Seconds between two checks of a connection: a disconnect is noticed within two of them.
 CHECK_INTERVAL = 0.25
-#: Connections that are checked in one iteration of the event loop, so that no check blocks the others for long.
+#: Connections checked in one iteration of the event loop, so that the checks do not block it for long.
 CHECKS_PER_ITERATION = 250
-#: Expiry is set in seconds since the epoch, and measured by this clock.
+#: The clock of the expiry, in seconds since the epoch.
 wall_clock = time.time
-#: Seconds that a handler has for its clean-up when the server goes down.
+#: Seconds for the clean-up of a handler when the server goes down.
 SHUTDOWN_GRACE = 1.0
 
 
-class Observation:
+class _Observation:
     """The last observation of one connection.
 
     :param connection: the connection.
@@ -45,13 +45,13 @@ class Observation:
         self.sent = connection.sent
         self.last_arrival = now
         self.last_send = now
-        #: When the client was last seen not to be held back.
+        #: When the client was last not held back, in the loop's time.
         self.last_read = now
         self.checks_since_end = 0
         self.last_cancel = now
 
     def update(self, connection: Connection, now: float) -> bool:
-        """Note the changes since the last observation, and return whether messages have come."""
+        """Update the observation, and return whether messages have arrived since the last one."""
         arrived, is_held_back = connection.arrived, connection.is_held_back
         has_arrivals = arrived != self.arrived
         if has_arrivals or is_held_back or connection.state is not WebSocketState.OPEN:
@@ -76,9 +76,9 @@ class Watch:
         self._count = 0
         self._timer: Optional[asyncio.TimerHandle] = None
         #: Without an observation until the first check.
-        self._active: Dict[Connection, Optional[Observation]] = {}
-        #: Idle connections with a limit of time, and the number of the check at which it may be reached.
-        self._idle: Dict[Connection, Tuple[int, Observation]] = {}
+        self._active: Dict[Connection, Optional[_Observation]] = {}
+        #: Idle connections with a time limit, and the number of the check at which it may be reached.
+        self._idle: Dict[Connection, Tuple[int, _Observation]] = {}
         self._due: Dict[int, Dict[Connection, None]] = {}
         self._checked_until = 0
         self._is_checking = False
@@ -94,20 +94,20 @@ class Watch:
             now = self.loop.time()
             self._checked_until = math.floor(now / CHECK_INTERVAL)
             self._clock_offset = wall_clock() - now
-            # A context of its own: this connection's would live as long as the watch.
+            # A new context: that of this connection would live as long as the watch.
             self._start_timer(contextvars.Context())
 
     def remove(self, connection: Connection) -> None:
-        """Stop watching ``connection``, whose last change of state has made it active."""
+        """Stop watching ``connection``, which its last change of state has made active."""
         self._count -= 1
         self._active.pop(connection, None)
 
     def wake(self, connection: Connection) -> None:
-        """Check ``connection`` again, which was idle until something happened."""
+        """Make an idle connection active again."""
         now = self.loop.time()
         observation = self._forget_idle(connection)
         if observation is None:
-            observation = Observation(connection, now)
+            observation = _Observation(connection, now)
         else:
             observation.update(connection, now)
         self._active[connection] = observation
@@ -127,7 +127,7 @@ class Watch:
         due = {connection: None for number in self._numbers_until(now) for connection in self._due.get(number, ())}
         offset = wall_clock() - now
         if abs(offset - self._clock_offset) > CHECK_INTERVAL:
-            # The wall clock was set, or the machine slept, which the loop's time does not count.
+            # The clock was set, or the machine slept, which the loop's time does not count.
             self._clock_offset = offset
             due.update({connection: None for connection in self._idle if connection.ending.expires_at is not None})
         for connection in due:
@@ -136,7 +136,7 @@ class Watch:
             self._check_some(iter(list(self._active)), now)
 
     def _check_some(self, remaining: Iterator[Connection], now: float) -> None:
-        """Check some of the connections, and the others in the next iterations of the event loop."""
+        """Check some of the connections now, and the others in the next iterations of the event loop."""
         some = list(itertools.islice(remaining, CHECKS_PER_ITERATION))
         for connection in some:
             if connection in self._active:
@@ -145,9 +145,9 @@ class Watch:
         if self._is_checking:
             self.loop.call_soon(self._check_some, remaining, now)
 
-    def _check(self, connection: Connection, observation: Optional[Observation], now: float) -> None:
+    def _check(self, connection: Connection, observation: Optional[_Observation], now: float) -> None:
         if observation is None:
-            self._active[connection] = Observation(connection, now)
+            self._active[connection] = _Observation(connection, now)
             if connection.state is WebSocketState.OPEN and not connection.is_listening:
                 connection.read_ahead()
             return
@@ -159,15 +159,15 @@ class Watch:
             return
         self._check_silence(connection, observation, now)
         self._check_backlog(connection, observation, now)
-        close_if_expired(connection)
+        _close_if_expired(connection)
         if not connection.is_listening:
             connection.read_ahead()
         elif connection.state is WebSocketState.OPEN and not has_arrivals and not has_sent:
             self._make_idle(connection, observation, now)
 
-    # Limits of time
+    # Time limits
 
-    def _check_sends(self, connection: Connection, observation: Observation, now: float) -> None:
+    def _check_sends(self, connection: Connection, observation: _Observation, now: float) -> None:
         timeout = connection.settings.send_timeout
         if timeout is not None and now - observation.last_send >= timeout:
             sent, reason = observation.sent, 'A message was not taken for %g seconds' % timeout
@@ -176,9 +176,9 @@ class Watch:
                 lambda: connection.abort(CloseCode.POLICY_VIOLATION, reason),
             )
 
-    def _check_silence(self, connection: Connection, observation: Observation, now: float) -> None:
+    def _check_silence(self, connection: Connection, observation: _Observation, now: float) -> None:
         timeout = connection.settings.idle_timeout
-        # Where nobody listens yet, the server may hold messages of the client.
+        # While nothing is receiving, the server may hold messages of the client.
         if timeout is None or now - observation.last_arrival < timeout or not connection.is_listening:
             return
         arrived, reason = observation.arrived, 'Nothing received for %g seconds' % timeout
@@ -187,7 +187,7 @@ class Watch:
             lambda: connection.abort(CloseCode.GOING_AWAY, reason),
         )
 
-    def _check_backlog(self, connection: Connection, observation: Observation, now: float) -> None:
+    def _check_backlog(self, connection: Connection, observation: _Observation, now: float) -> None:
         timeout = connection.settings.backlog_timeout
         if not connection.is_held_back:
             return
@@ -199,7 +199,7 @@ class Watch:
     def _once_settled(
         self, condition: Callable[[], bool], act: Callable[[], None], iterations: int = SETTLING_ITERATIONS
     ) -> None:
-        """Act if the condition still holds once the application has everything that the server knows by now."""
+        """Call ``act`` if the condition still holds after everything the server has received has been passed on."""
         if iterations:
             self.loop.call_soon(self._once_settled, condition, act, iterations - 1)
         elif condition():
@@ -207,31 +207,31 @@ class Watch:
 
     # The end
 
-    def _check_end(self, connection: Connection, observation: Observation, now: float) -> None:
+    def _check_end(self, connection: Connection, observation: _Observation, now: float) -> None:
         is_stopping, delivers_until = self._is_stopping(connection), connection.ending.delivers_until
         if delivers_until is not None:
             if now < delivers_until and not is_stopping:
                 return
             connection.end_delivery()
-        # Another task of the handler may know: the handler has until the next check to end by itself.
+        # Another task of the handler may know of the end: the handler has until the next check to return.
         observation.checks_since_end += 1
         if observation.checks_since_end == 1:
             observation.last_cancel = now
-        elif needs_interruption(connection):
+        elif _needs_interruption(connection):
             connection.interrupt()
         if not is_stopping:
             observation.last_cancel = now
         elif now - observation.last_cancel >= SHUTDOWN_GRACE:
             observation.last_cancel = now
-            cancel_again(connection)
+            _cancel_again(connection)
 
     def _is_stopping(self, connection: Connection) -> bool:
-        return self.server_stops or connection.ending.server_stops or server_is_stopping()
+        return self.server_stops or connection.ending.server_stops or _server_is_stopping()
 
     # Idle connections
 
-    def _make_idle(self, connection: Connection, observation: Observation, now: float) -> None:
-        deadline = next_deadline(connection, observation, now)
+    def _make_idle(self, connection: Connection, observation: _Observation, now: float) -> None:
+        deadline = _next_deadline(connection, observation, now)
         del self._active[connection]
         if deadline is not None:
             number = max(math.ceil(deadline / CHECK_INTERVAL), self._checked_until + 1)
@@ -239,7 +239,7 @@ class Watch:
             self._due.setdefault(number, {})[connection] = None
         connection.become_idle(self._bound_wake)
 
-    def _forget_idle(self, connection: Connection) -> Optional[Observation]:
+    def _forget_idle(self, connection: Connection) -> Optional[_Observation]:
         if connection not in self._idle:
             return None
         number, observation = self._idle.pop(connection)
@@ -276,15 +276,15 @@ class Watches:
             return self._by_loop.setdefault(loop, Watch(loop))
 
 
-def close_if_expired(connection: Connection) -> None:
+def _close_if_expired(connection: Connection) -> None:
     """Close a connection that has expired."""
     expires_at = connection.ending.expires_at
     if expires_at is not None and connection.state is WebSocketState.OPEN and wall_clock() >= expires_at:
         connection.abort(EXPIRED, 'Expired')
 
 
-def next_deadline(connection: Connection, observation: Observation, now: float) -> Optional[float]:
-    """Return when a connection must be checked though nothing happens, in the loop's time, or None for never."""
+def _next_deadline(connection: Connection, observation: _Observation, now: float) -> Optional[float]:
+    """Return when an idle connection must be checked, in the loop's time, or None for never."""
     deadlines = []
     if connection.settings.idle_timeout is not None:
         deadlines.append(observation.last_arrival + connection.settings.idle_timeout)
@@ -293,23 +293,23 @@ def next_deadline(connection: Connection, observation: Observation, now: float) 
     return min(deadlines, default=None)
 
 
-def needs_interruption(connection: Connection) -> bool:
-    """Return whether a handler, or a send, goes on although the client has left."""
+def _needs_interruption(connection: Connection) -> bool:
+    """Return whether the handler is sending, or does not know that the client has left."""
     is_unaware = not connection.interruption.is_known and connection.settings.cancel_on_disconnect
     return connection.state is WebSocketState.DISCONNECTED and (connection.is_sending or is_unaware)
 
 
-def server_is_stopping() -> bool:
-    """Return whether uvicorn was told to stop, which it does not say where the client has left before.
+def _server_is_stopping() -> bool:
+    """Return whether uvicorn is shutting down, which it does not report if the client has left before.
 
-    ``Server.handle_exit`` handles the signal, and ``Server.should_exit`` is what it sets; both are public.
+    ``Server.handle_exit`` handles the signal and sets ``Server.should_exit``; both are public.
     """
     handler = signal.getsignal(signal.SIGTERM)
     return getattr(getattr(handler, '__self__', None), 'should_exit', None) is True
 
 
-def cancel_again(connection: Connection) -> None:
-    """Cancel a handler that is still running while the server goes down; one that goes on is named."""
+def _cancel_again(connection: Connection) -> None:
+    """Cancel a handler that is still running while the server goes down, and log the third time."""
     if connection.interruption.owner is not None and connection.interruption.cancel_again() == 3:
         logger.warning(
             'The handler on %s is still running after two cancellations and blocks the shutdown: '

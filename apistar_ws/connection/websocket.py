@@ -36,15 +36,15 @@ logger = logging.getLogger('apistar_ws')
 T = TypeVar('T')
 _new: Any = object.__new__
 
-#: No connection expires later, in seconds since the epoch; milliseconds are beyond it.
-LAST_TIME = 1e12
-DEFAULT_SETTINGS = Settings()
-NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+#: The latest expiry, in seconds since the epoch; a time in milliseconds is later.
+_MAX_EXPIRY_TIME = 1e12
+_DEFAULT_SETTINGS = Settings()
+_NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 CONNECTING, OPEN, CLOSED, DISCONNECTED = WebSocketState
 
 
 class Handshake:
-    """The part of a ``WebSocket`` that can only be read: what the client asked for, and what became of it."""
+    """The read-only part of a ``WebSocket``: the handshake, the state, the close code and reason."""
 
     __slots__ = ('_connection', '__dict__')
 
@@ -87,17 +87,17 @@ class Handshake:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the connection is over, and not because the handler closed it."""
+        """Whether the connection is over, but was not closed by the handler."""
         return self._connection.state is DISCONNECTED
 
     @functools.cached_property
     def headers(self) -> http.Headers:
-        """The headers of the handshake; repeated ones by ``get_list``."""
+        """The headers of the handshake; ``get_list`` returns repeated ones."""
         return http.Headers(decode_headers(self.scope))
 
     @functools.cached_property
     def query_params(self) -> http.QueryParams:
-        """The query parameters as text; declare them as arguments of the handler to have them validated."""
+        """The query parameters as text; to have them validated, declare them as arguments of the handler."""
         return http.QueryParams(query_pairs(self.scope.get('query_string', b'').decode('utf-8', 'replace')))
 
     @functools.cached_property
@@ -107,26 +107,26 @@ class Handshake:
 
     @functools.cached_property
     def url(self) -> http.URL:
-        """The URL that the client asked for, ``ws`` or ``wss``, with its port where that is not the default."""
+        """The URL that the client requested, ``ws`` or ``wss``, with its port if that is not the default."""
         return http.URL(connection_url(self.scope))
 
     @property
     def client(self) -> Optional[Tuple[str, int]]:
-        """Host and port of the peer, or None where the server does not know them."""
+        """Host and port of the peer, or None if the server does not know them."""
         client = self.scope.get('client')
         return None if client is None else (client[0], client[1])
 
     @property
     def subprotocols(self) -> Tuple[str, ...]:
-        """The subprotocols that the client offered, its preferred one first."""
+        """The subprotocols that the client offered, the preferred one first."""
         return tuple(self.scope.get('subprotocols') or ())
 
 
 class WebSocket(Handshake):
     """One connection: annotate a handler's argument with it, ``ws: WebSocket``.
 
-    The decorator connects before the handler and closes after it; in between, ``receive`` and ``send``, or
-    ``async for message in ws``. Attributes of your own may be set on it, under any name that is not one of its own.
+    The decorator connects before the handler and closes after it; in between, call ``receive`` and ``send``, or iterate
+    with ``async for message in ws``. You may set attributes on it, under names that it does not use itself.
 
     :param scope: the ASGI scope of the connection.
     :param receive: the server's ``receive``.
@@ -143,8 +143,8 @@ class WebSocket(Handshake):
         scope: Scope,
         receive: Receive,
         send: Send,
-        settings: Settings = DEFAULT_SETTINGS,
-        path_params: Mapping[str, Any] = NO_PARAMS,
+        settings: Settings = _DEFAULT_SETTINGS,
+        path_params: Mapping[str, Any] = _NO_PARAMS,
         owner: Task = None,
     ) -> None:
         self._connection = Connection(scope, receive, send, settings, path_params, owner)
@@ -159,12 +159,12 @@ class WebSocket(Handshake):
 
         A second call does nothing.
 
-        :param subprotocol: one of those the client offered; the route's preferred one when left out.
+        :param subprotocol: one that the client offered; by default the one that the route prefers.
         :param headers: headers of the answer, by name.
         :raises ValueError: for a subprotocol that was not offered, or a header that cannot be sent; nothing is sent.
         :raises WebSocketStateError: for a second call with other arguments, or after ``close``.
         :raises WebSocketDisconnect: if the client is gone.
-        :raises HTTPException: 503, if the application is being drained; left alone, it is the denial.
+        :raises HTTPException: 503, if the application is being drained; not caught, it denies the handshake.
         """
         connection = self._connection
         if connection.state is not CONNECTING:
@@ -212,7 +212,7 @@ class WebSocket(Handshake):
             )
 
     async def _require_acceptable(self) -> None:
-        """Check that the handshake may still be accepted, since it took long enough for that to change."""
+        """Check that a handshake that took long can still be accepted."""
         connection = self._connection
         since = connection.ending.waiting_since
         if connection.ahead is not None or (
@@ -223,7 +223,7 @@ class WebSocket(Handshake):
             raise connection.ending.denial
 
     async def deny(self, status: int, headers: Iterable[Tuple[str, str]] = (), body: bytes = b'') -> None:
-        """Answer the handshake with an HTTP response; raise an ``HTTPException`` to have API Star make it.
+        """Answer the handshake with an HTTP response; raise an ``HTTPException`` to let API Star make it.
 
         :param status: the HTTP status code.
         :param headers: name and value of each header.
@@ -245,7 +245,7 @@ class WebSocket(Handshake):
             return await connection.deliver({'type': 'websocket.close'}, send)
         await connection.deliver(start, send)
         await connection.deliver({'type': 'websocket.http.response.body', 'body': body}, send)
-        # uvicorn logs an error if the application returns before its transport has noted the end.
+        # uvicorn logs an error if the application returns before the transport has noted the end.
         await asyncio.sleep(0)
 
     # Expiry
@@ -255,17 +255,17 @@ class WebSocket(Handshake):
         """When the connection closes with 4401, in seconds since the epoch; None, the default, for never.
 
         Set it where the client is authenticated, in a component, a hook or the handler:
-        ``ws.expires_at = claims['exp']``. Set it again to move it. It is looked at four times a second.
+        ``ws.expires_at = claims['exp']``. Set it again to change it. It is checked four times a second.
 
-        :raises TypeError: for what is not a number, as it is set.
-        :raises ValueError: for a number that no clock shows, as it is set.
+        :raises TypeError: when set to a value that is not a number.
+        :raises ValueError: when set to a number that is not a time, or is in milliseconds.
         """
         return self._connection.ending.expires_at
 
     @expires_at.setter
     def expires_at(self, seconds: Optional[float]) -> None:
         if seconds is not None:
-            require_time(seconds)
+            _require_time(seconds)
         self._connection.own_ending().expires_at = seconds
         self._connection.wake_watch()
 
@@ -281,9 +281,9 @@ class WebSocket(Handshake):
     async def receive(self, message_type: Any) -> Any: ...
 
     async def receive(self, message_type: Any = None) -> Any:
-        """Return the next message: text or bytes, or an instance of what the route ``receives``.
+        """Return the next message: text or bytes, or an instance of the type that the route ``receives``.
 
-        :param message_type: what this one message has to be: a ``types.Type``, a validator, or a list of types.
+        :param message_type: the type of this one message: a ``types.Type``, a validator, or a list of types.
         :raises WebSocketDisconnect: once the client is gone, or was closed for breaking a limit.
         :raises InvalidMessage: if the message is not of that type.
         :raises WebSocketStateError: before ``connect``, after ``close``, or while another task receives.
@@ -314,9 +314,9 @@ class WebSocket(Handshake):
     async def receive_text(self) -> str:
         """Return the next message, which has to be text.
 
-        :raises UnsupportedMessage: if it is bytes; left alone, the connection closes with 1003.
+        :raises UnsupportedMessage: if it is bytes; not caught, it closes the connection with 1003.
         """
-        data = await receive_data(self)
+        data = await _receive_data(self)
         if isinstance(data, str):
             return data
         raise UnsupportedMessage('Expected text, got bytes')
@@ -324,19 +324,19 @@ class WebSocket(Handshake):
     async def receive_bytes(self) -> bytes:
         """Return the next message, which has to be bytes.
 
-        :raises UnsupportedMessage: if it is text; left alone, the connection closes with 1003.
+        :raises UnsupportedMessage: if it is text; not caught, it closes the connection with 1003.
         """
-        data = await receive_data(self)
+        data = await _receive_data(self)
         if isinstance(data, bytes):
             return data
         raise UnsupportedMessage('Expected bytes, got text')
 
     async def receive_json(self) -> Any:
-        """Return the value of the next message, which has to be JSON, in text or in bytes.
+        """Return the decoded value of the next message, which has to be JSON, as text or bytes.
 
-        :raises InvalidMessage: if it is not; left alone, the connection closes with 1007.
+        :raises InvalidMessage: if it is not; not caught, it closes the connection with 1007.
         """
-        return decode_json(self.settings.codec, await receive_data(self))
+        return decode_json(self.settings.codec, await _receive_data(self))
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -353,13 +353,13 @@ class WebSocket(Handshake):
             raise StopAsyncIteration from None
 
     async def _receive_valid(self, schema: Schema, data: Data) -> Any:
-        """Return the instance that ``data`` makes, or that the first message after it makes that is valid."""
+        """Return ``data``, or the first valid message after it, as an instance of its type."""
         while True:
             try:
                 return schema.decode(decode_json(self.settings.codec, data))
             except InvalidMessage as exc:
                 await self._answer_invalid(exc)
-            data = await receive_data(self)
+            data = await _receive_data(self)
 
     async def _answer_invalid(self, exc: InvalidMessage) -> None:
         on_invalid = self.settings.on_invalid
@@ -374,7 +374,7 @@ class WebSocket(Handshake):
     def _require_loop(self, call: str) -> None:
         """Refuse a call from another event loop, which could neither be woken nor cancelled.
 
-        Checked at the first call only, since each message would pay for it.
+        Called for the first message only, since it would slow down each one.
         """
         loop = self._connection.loop
         if loop is not None and asyncio.get_running_loop() is not loop:
@@ -384,7 +384,7 @@ class WebSocket(Handshake):
             )
 
     def _examine(self, message: Message) -> Data:
-        """Return the data of a message that may be the disconnect, be too large or come too fast."""
+        """Return the data of a message; it may be a disconnect, too large or too fast."""
         connection = self._connection
         connection.wake_watch()
         if message['type'] == 'websocket.disconnect':
@@ -406,11 +406,11 @@ class WebSocket(Handshake):
     async def send(self, data: Any) -> None:
         """Send one message: a ``str`` as text, ``bytes`` as they are, a ``types.Type`` as JSON.
 
-        Where the route declares what it ``sends``, the value is checked and encoded as that.
+        If the route declares what it ``sends``, the value is checked and encoded as that type.
 
         :raises ValueError: for text that UTF-8 cannot encode; nothing is sent.
         :raises TypeError: for anything else; nothing is sent.
-        :raises ValidationError: API Star's, for a value that is not what the route ``sends``; nothing is sent.
+        :raises ValidationError: API Star's, for a value that is not of the type the route ``sends``; nothing is sent.
         :raises WebSocketDisconnect: once the client is gone.
         :raises WebSocketStateError: before ``connect`` and after ``close``.
         """
@@ -431,17 +431,17 @@ class WebSocket(Handshake):
             await asyncio.sleep(0)
 
     async def send_json(self, value: Any) -> None:
-        """Send ``value`` as JSON text, by the codec of the application.
+        """Send ``value`` as JSON text, encoded by the codec of the application.
 
-        :raises TypeError: or what else the codec raises for a value that JSON does not have; nothing is sent.
+        :raises TypeError: or another exception of the codec, for a value that JSON does not have; nothing is sent.
         """
         await send_data(self, self.settings.codec.dumps(value))
 
     def close(self, code: int = 1000, reason: str = '') -> Coroutine[Any, Any, None]:
-        """Close the connection; before ``connect``, refuse it. The decorator does it after the handler.
+        """Close the connection; before ``connect``, deny it. The decorator does it after the handler.
 
-        A second call, or one after the client has left, does nothing. The task that calls it decides: where it is not
-        the handler's own, the handler is ended as if its client had left, with this code.
+        A second call, or one after the client has left, does nothing. If a task other than the handler's calls it, the
+        handler ends as if its client had left with this code.
 
         :param code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).
         :param reason: for the peer; cut to 123 bytes.
@@ -456,24 +456,24 @@ class WebSocket(Handshake):
         if not by_another or connection.state is not OPEN:
             return await connection.close(code, reason)
         connection.close_without_waiting(code, reason)
-        # The watch ends a handler that learns nothing from what it awaits.
+        # The watch cancels a handler that does not notice.
         assert connection.ending.closing is not None
         await asyncio.wait({connection.ending.closing})
 
     def _send_message(self, data: Any) -> Message:
         if isinstance(data, str):
-            return {'type': 'websocket.send', 'text': encodable(data)}
+            return {'type': 'websocket.send', 'text': _encodable(data)}
         if isinstance(data, (bytes, bytearray, memoryview)):
             return {'type': 'websocket.send', 'bytes': bytes(data)}
         if isinstance(data, types.Type):
-            return {'type': 'websocket.send', 'text': encodable(self.settings.codec.dumps(data))}
+            return {'type': 'websocket.send', 'text': _encodable(self.settings.codec.dumps(data))}
         raise TypeError(
             'send() takes text, bytes or a types.Type, not %s: send_json() sends any JSON.' % type(data).__name__
         )
 
 
-#: Receive and send as :class:`WebSocket` does, whatever types the route declares.
-receive_data, send_data = WebSocket.receive, WebSocket.send
+#: Receive and send without the types that the route declares.
+_receive_data, send_data = WebSocket.receive, WebSocket.send
 
 
 def connection_of(ws: WebSocket) -> Connection:
@@ -482,7 +482,7 @@ def connection_of(ws: WebSocket) -> Connection:
 
 
 class TypedWebSocket(WebSocket):
-    """The WebSocket of a route that declares what it ``receives`` or ``sends``; handlers see a ``WebSocket``.
+    """The WebSocket of a route that declares what it ``receives`` or ``sends``; handlers are annotated ``WebSocket``.
 
     It is made by :func:`typed_websocket_of`.
     """
@@ -493,15 +493,15 @@ class TypedWebSocket(WebSocket):
     _sends: Optional[Schema]
 
     async def receive(self, message_type: Any = None) -> Any:
-        """Return the next message as an instance of what the route ``receives``; see ``WebSocket.receive``."""
+        """Return the next message as an instance of the type the route ``receives``; see ``WebSocket.receive``."""
         if message_type is not None or self._receives is None:
             return await super().receive(message_type)
-        return await self._receive_valid(self._receives, await receive_data(self))
+        return await self._receive_valid(self._receives, await _receive_data(self))
 
     recv = receive
 
     async def send(self, data: Any) -> None:
-        """Check ``data`` against what the route ``sends``, and send it as JSON; see ``WebSocket.send``."""
+        """Check ``data`` against the type the route ``sends``, and send it as JSON; see ``WebSocket.send``."""
         if self._sends is None:
             return await super().send(data)
         await send_data(self, self._sends.dumps(self.settings.codec, data))
@@ -523,23 +523,26 @@ def typed_websocket_of(
     return ws
 
 
-def require_time(seconds: Any) -> None:
-    """Refuse what is no time in seconds since the epoch.
+def _require_time(seconds: Any) -> None:
+    """Refuse a value that is not a time in seconds since the epoch.
 
-    :raises TypeError: for what is not a number.
-    :raises ValueError: for what is so far away that it is in another unit, or no time at all.
+    :raises TypeError: for a value that is not a number.
+    :raises ValueError: for a number that is so large that it is in another unit, or is not a time.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError('expires_at is a number of seconds since the epoch, as in a JWT, not %r.' % (seconds,))
-    if not -LAST_TIME < seconds < LAST_TIME:
+    if not -_MAX_EXPIRY_TIME < seconds < _MAX_EXPIRY_TIME:
         raise ValueError(
             'expires_at is a time in seconds since the epoch, and not in milliseconds; this one is not before the '
             'year 33658. Set None for a connection that does not expire.'
         )
 
 
-def encodable(text: str) -> str:
-    """Return ``text`` if UTF-8 can encode it; servers fail in the middle of a frame where it cannot."""
+def _encodable(text: str) -> str:
+    """Return ``text`` as a plain ``str``.
+
+    :raises ValueError: if UTF-8 cannot encode it, where servers would fail in the middle of a frame.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as exc:

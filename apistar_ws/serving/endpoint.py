@@ -92,7 +92,7 @@ class Endpoint:
         self._is_draining = True
         self._max_connections = 0
         for connection in self.connections:
-            connection.turn_away(self._unavailable())
+            connection.set_denial(self._unavailable())
 
     def without_handler(self) -> 'Endpoint':
         """Return an endpoint that does the same up to the accept, with a handler that does nothing."""

@@ -31,7 +31,7 @@ async def test_messages_are_kept_in_order_for_the_handler():
     peer = Peer(text('a'), binary(b'b'))
     ahead = started(peer.receive, keep, pytest.fail)
     await turns()
-    assert (ahead.unread, ahead.drained, noted) == (2, False, [])
+    assert (ahead.unread, ahead.is_drained, noted) == (2, False, [])
     assert [await ahead.take(), await ahead.take()] == [text('a'), binary(b'b')]
     ahead.stop()
 
@@ -44,7 +44,7 @@ async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself
     peer.add(text('a'), text('b'))
     assert await taking == text('a')
     await turns()
-    assert (ahead.drained, await ahead.take()) == (True, None)
+    assert (ahead.is_drained, await ahead.take()) == (True, None)
     assert await peer.receive() == text('b')
 
 
@@ -63,7 +63,7 @@ async def test_the_client_is_held_back_once_enough_is_kept():
     ahead = started(peer.receive, keep, pytest.fail)
     await turns(200)
     kept = ahead.unread
-    assert ahead.full
+    assert ahead.is_full
     assert kept < HIGH_WATER / 1000 + 1
     ahead.resume()
     await turns(200)
@@ -97,7 +97,7 @@ async def test_empty_messages_count_too():
     peer = Peer(*[text('')] * 2000)
     ahead = started(peer.receive, keep, pytest.fail)
     await turns(3000)
-    assert ahead.full
+    assert ahead.is_full
 
 
 async def test_a_disconnect_is_told_and_not_kept():
@@ -131,7 +131,7 @@ async def test_what_is_not_kept_takes_no_room():
     peer, seen = Peer(*[text('x' * 1000)] * 100), []
     ahead = started(peer.receive, lambda message: seen.append(message) is not None, seen.append)
     await turns(200)
-    assert (len(seen), ahead.unread, ahead.full, ahead.filling) == (100, 0, False, True)
+    assert (len(seen), ahead.unread, ahead.is_full, ahead.is_filling) == (100, 0, False, True)
     peer.add(disconnect())
     await turns()
     assert seen[-1] == disconnect()
