@@ -1,4 +1,4 @@
-"""The event hook of apistar-websocket, for applications that move over from it."""
+"""The event hook of apistar-websocket, for applications that migrate from it."""
 
 from apistar.server.core import Route
 
@@ -7,13 +7,13 @@ from apistar_ws.routing.decorators import is_marked
 
 
 class WebSocketAutoHook:
-    """Connects the WebSockets of plain routes before their handlers.
+    """An event hook that connects the WebSockets of plain routes before their handlers.
 
-    List it in ``event_hooks`` for plain routes whose handlers do not connect by themselves; decorated handlers
-    need no hook. What is open after the handler or its error, the application closes.
+    List it in ``event_hooks`` if handlers of plain routes do not call ``connect()``. Decorated handlers need no hook.
+    The application closes connections that are still open after the handler or its error.
     """
 
     async def on_request(self, ws: WebSocket, route: Route) -> None:
-        """Accept the connection of a plain route; decorated handlers and plain HTTP requests are left alone."""
+        """Accept the connection of a plain route; ignore decorated handlers and HTTP requests."""
         if ws.scope.get('type') == 'websocket' and not is_marked(route.handler):
             await ws.connect()

@@ -1,4 +1,4 @@
-"""What passes between a server and an application (ASGI specification, version 3)."""
+"""The types of ASGI (specification, version 3)."""
 
 import sys
 from typing import Any, Awaitable, Callable, Dict, Union
@@ -7,7 +7,7 @@ Scope = Dict[str, Any]
 Message = Dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-#: What one message of a WebSocket holds.
+#: The data of one message: text or bytes.
 Data = Union[str, bytes]
 
 if sys.version_info >= (3, 11):  # pragma: no cover
@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):  # pragma: no cover
 else:  # pragma: no cover
 
     class Unpack:
-        """Stands for the one of later versions, where annotations are looked at while the program runs."""
+        """Replaces ``typing.Unpack`` before Python 3.11, for annotations that are evaluated at run time."""
 
         def __class_getitem__(cls, options):
             """Return ``options``."""

@@ -24,18 +24,18 @@ from apistar_ws.types import Receive, Scope, Send
 
 logger = logging.getLogger('apistar_ws')
 
-#: Where the injector puts what ``StartupResourcesComponent`` supplies.
-STARTUP_RESOURCES = OpenedResources.__name__.lower()
-#: Seconds that handlers have to end after the last close.
+#: The key of the resources that a startup or shutdown hook has opened, in the injector's state.
+_STARTUP_RESOURCES = OpenedResources.__name__.lower()
+#: Seconds for handlers to end after the last close.
 DRAIN_LINGER = 5.0
-#: Seconds between two checks whether they have.
+#: Seconds between two checks whether they have ended.
 DRAIN_CHECK_INTERVAL = 0.05
-#: Connections that are closed in one iteration of the event loop, however little time there is.
-CLOSES_PER_ITERATION = 100
+#: The maximum number of connections closed in one iteration of the event loop.
+_CLOSES_PER_ITERATION = 100
 
 
-class StartupResourcesComponent(Component):  # type: ignore[misc]
-    """Supplies the list that a resource is added to that a hook asks for while there is no request."""
+class _StartupResourcesComponent(Component):  # type: ignore[misc]
+    """Supplies the list of open resources to startup and shutdown hooks, which have no request."""
 
     def resolve(self) -> OpenedResources:
         """Return the list of this hook."""
@@ -43,40 +43,40 @@ class StartupResourcesComponent(Component):  # type: ignore[misc]
 
 
 class Startup:
-    """Starts and stops one application, once each, whoever asks for it.
+    """The startup and shutdown of one application.
 
     :param app: the application.
-    :param components: its components; those that need a request are not there for these hooks.
-    :param note_lifespan: is told when the lifespan begins, and with True when it ends.
+    :param components: its components; those that need a request are not available to these hooks.
+    :param note_lifespan: called with False when the lifespan begins, and with True when it ends.
     """
 
     def __init__(self, app: Any, components: Sequence[Component], note_lifespan: Callable[[bool], None]) -> None:
         self._app = app
         self._note_lifespan = note_lifespan
         others = [item for item in components if not isinstance(item, OpenedResourcesComponent)]
-        #: Components that start and stop with the application, where a server says when.
-        self._lifelong = [item for item in others if functions_of(item)]
-        self._injector = ASyncInjector([StartupResourcesComponent(), *others], {'app': App})
-        self._made: Dict[Any, Any] = {}
+        #: Components with startup or shutdown hooks of their own.
+        self._lifespan_components = [item for item in others if _lifespan_functions(item)]
+        self._injector = ASyncInjector([_StartupResourcesComponent(), *others], {'app': App})
+        self._instances: Dict[Any, Any] = {}
         self._started: List[Any] = []
         self._starting: Optional['asyncio.Task[None]'] = None
         #: Whether requests may be served.
         self.is_done = False
-        # Of a test the next one may have an event loop of its own, and start the application anew.
-        self._stopped_in: Callable[[], Optional[asyncio.AbstractEventLoop]] = nowhere
+        # The next test may start the application again in another event loop.
+        self._stopped_in: Callable[[], Optional[asyncio.AbstractEventLoop]] = _no_loop
 
     @property
     def is_over(self) -> bool:
-        """Whether the server of this event loop has stopped the application, so that nothing is served any more."""
+        """Whether the server of this event loop has stopped the application, so that it serves nothing any more."""
         return self._stopped_in() is asyncio.get_running_loop()
 
     def check(self) -> None:
         """Refuse hooks that could not run.
 
-        :raises ConfigurationError: for what belongs to a request, or what nobody supplies.
+        :raises ConfigurationError: for an argument that belongs to a request, or that no component supplies.
         """
-        for hook in (*self._lifelong, *self._hooks()):
-            for func in functions_of(hook):
+        for hook in (*self._lifespan_components, *self._hooks()):
+            for func in _lifespan_functions(hook):
                 self._check(func)
 
     def _check(self, func: Callable[..., Any]) -> None:
@@ -90,18 +90,18 @@ class Startup:
             ) from None
 
     def _hooks(self) -> Iterator[Any]:
-        """Yield the hooks that have something to start or stop; of a class, the one instance for both."""
+        """Yield the hooks with a startup or shutdown function; a class has the same instance for both."""
         for hook in self._app.event_hooks or ():
             if not hasattr(hook, 'on_startup') and not hasattr(hook, 'on_shutdown'):
                 continue
-            if isinstance(hook, type) and hook not in self._made:
-                self._made[hook] = hook()
-            yield self._made[hook] if isinstance(hook, type) else hook
+            if isinstance(hook, type) and hook not in self._instances:
+                self._instances[hook] = hook()
+            yield self._instances[hook] if isinstance(hook, type) else hook
 
     async def start(self, components: Sequence[Component] = ()) -> None:
-        """Run ``on_startup`` of ``components`` and each hook; if one fails, stop those that have started.
+        """Run ``on_startup`` of ``components`` and of each hook; if one fails, stop those that have started.
 
-        :raises Exception: what it has raised.
+        :raises Exception: the exception of the one that failed.
         """
         for hook in (*components, *self._hooks()):
             try:
@@ -113,7 +113,7 @@ class Startup:
         self.is_done = True
 
     async def stop(self) -> List[BaseException]:
-        """Run ``on_shutdown`` of each hook that has started, the last one first, and return what they have raised."""
+        """Run ``on_shutdown`` of each hook that has started, the last one first, and return their exceptions."""
         self.is_done = False
         failures: List[BaseException] = []
         while self._started:
@@ -143,14 +143,14 @@ class Startup:
         try:
             await self._injector.run_async([func], state)
         except BaseException as exc:
-            await close_rest(state.get(STARTUP_RESOURCES) or OpenedResources(), exc)
+            await close_rest(state.get(_STARTUP_RESOURCES) or OpenedResources(), exc)
             raise
-        await close_all(state.get(STARTUP_RESOURCES) or OpenedResources(), functools.partial(note_failure, state))
+        await close_all(state.get(_STARTUP_RESOURCES) or OpenedResources(), functools.partial(note_failure, state))
 
     async def ensure(self) -> None:
-        """Start, if nobody has: where a server has no lifespan, the first request does it, and the others wait.
+        """Start the application at its first request, on a server without a lifespan; other requests wait for it.
 
-        :raises Exception: what a hook has raised; the next request tries again.
+        :raises Exception: the exception of a hook; the next request tries again.
         """
         if next(self._hooks(), None) is None:
             self.is_done = True
@@ -158,16 +158,16 @@ class Startup:
         starting = self._starting
         if starting is None or starting.done() or starting.get_loop() is not asyncio.get_running_loop():
             self._starting = starting = asyncio.ensure_future(self.start())
-        # A client that leaves does not keep the application from starting.
+        # A client that leaves must not cancel the startup.
         await asyncio.shield(starting)
 
     async def serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Start and stop when the server says so (ASGI lifespan protocol)."""
+        """Serve the lifespan of the server: start and stop the application (ASGI specification, lifespan protocol)."""
         await receive()
         self._note_lifespan(False)
-        self._stopped_in = nowhere
+        self._stopped_in = _no_loop
         try:
-            await self.start(self._lifelong)
+            await self.start(self._lifespan_components)
         except Exception:
             await send({'type': 'lifespan.startup.failed', 'message': 'The log says what has failed.'})
             if scope.get('raise_exceptions'):
@@ -186,19 +186,19 @@ class Startup:
             raise failures[0]
 
 
-def nowhere() -> None:
-    """Return no event loop: the application has been stopped in none."""
+def _no_loop() -> None:
+    """Return None, since the application has not been stopped in any event loop."""
 
 
-def functions_of(hook: Any) -> List[Callable[..., Any]]:
-    """Return what a hook has to run at the start and the end."""
+def _lifespan_functions(hook: Any) -> List[Callable[..., Any]]:
+    """Return the startup and shutdown functions that a hook has."""
     return [getattr(hook, name) for name in ('on_startup', 'on_shutdown') if hasattr(hook, name)]
 
 
 class Draining:
-    """Sends the clients of one application away, once.
+    """The draining of one application, done once.
 
-    :param endpoints: its routes.
+    :param endpoints: its endpoints.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
@@ -206,9 +206,10 @@ class Draining:
         self._task: Optional['asyncio.Task[None]'] = None
 
     async def drain(self, seconds: float) -> None:
-        """Refuse handshakes, and close what is open within so many seconds; a second call waits for the first.
+        """Deny handshakes, and close all open connections; a second call waits for the first.
 
-        :raises ValueError: for a number below 0, or without an end.
+        :param seconds: the time over which to spread the closes.
+        :raises ValueError: for a number below 0, or an infinite one.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError('drain(%r): give the seconds in which the connections are closed, 0 or more.' % seconds)
@@ -219,7 +220,7 @@ class Draining:
     async def _drain(self, seconds: float) -> None:
         for endpoint in self._endpoints:
             endpoint.drain()
-        await close_evenly(self._connections(), seconds)
+        await _close_evenly(self._connections(), seconds)
         now = asyncio.get_running_loop().time
         deadline = now() + DRAIN_LINGER
         while self._connections() and now() < deadline:
@@ -235,13 +236,13 @@ class Draining:
         return [connection for endpoint in self._endpoints for connection in endpoint.connections]
 
 
-async def close_evenly(connections: Sequence[Connection], seconds: float) -> None:
-    """Close ``connections``, spread evenly over so many seconds."""
+async def _close_evenly(connections: Sequence[Connection], seconds: float) -> None:
+    """Close ``connections``, spread evenly over ``seconds``."""
     now = asyncio.get_running_loop().time
     begun = now()
     for number, connection in enumerate(connections):
         wait = begun + seconds * number / len(connections) - now()
-        if wait > 0 or number % CLOSES_PER_ITERATION == 0:
+        if wait > 0 or number % _CLOSES_PER_ITERATION == 0:
             await asyncio.sleep(max(wait, 0))
         if connection.state is WebSocketState.OPEN:
             connection.abort(CloseCode.SERVICE_RESTART, 'The server restarts')
