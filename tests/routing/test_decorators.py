@@ -426,7 +426,7 @@ class TestStacked:
             """Not one of ours."""
 
         route = collect_routes(listener)[0]
-        with pytest.raises(ConfigurationError, match='was made of a WebSocket route, and its handler .* is none'):
+        with pytest.raises(ConfigurationError, match='was made from a WebSocket route, but its handler .* is not'):
             ASyncApp([Route(route.url, route.method, wrapper)])
 
     def test_a_route_whose_declaration_cannot_be_told_is_refused(self):
