@@ -29,7 +29,7 @@ from apistar_ws.injection.resources import Resource, close_in_turn, close_rest, 
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.routing.collecting import HandshakeMethod, WebSocketRoute
 from apistar_ws.routing.collecting import Route as OurRoute
-from apistar_ws.routing.decorators import bare_handler, is_marked
+from apistar_ws.routing.decorators import bare_handler, is_decorated
 from apistar_ws.routing.router import Found, NamedRoute, Router, WebSocketRouter, split_routes, url_pattern
 from apistar_ws.serving.endpoint import Endpoint
 from apistar_ws.serving.lifecycle import Lifecycle
@@ -367,7 +367,7 @@ def is_websocket_route(route: Route, needs_websocket: Sequence[Component]) -> bo
 
     A plain function serves HTTP, whatever its components ask for.
     """
-    if is_marked(route.handler) or isinstance(route, WebSocketRoute):
+    if is_decorated(route.handler) or isinstance(route, WebSocketRoute):
         return True
     components = needs_websocket if inspect.iscoroutinefunction(route.handler) else ()
     if route.method == 'GET' and asks_for_websocket(route.handler, components):

@@ -3,7 +3,7 @@
 from apistar.server.core import Route
 
 from apistar_ws.connection.websocket import WebSocket
-from apistar_ws.routing.decorators import is_marked
+from apistar_ws.routing.decorators import is_decorated
 
 
 class WebSocketAutoHook:
@@ -15,5 +15,5 @@ class WebSocketAutoHook:
 
     async def on_request(self, ws: WebSocket, route: Route) -> None:
         """Accept the connection of a plain route; ignore decorated handlers and HTTP requests."""
-        if ws.scope.get('type') == 'websocket' and not is_marked(route.handler):
+        if ws.scope.get('type') == 'websocket' and not is_decorated(route.handler):
             await ws.connect()

@@ -96,16 +96,16 @@ def _describe_route(
 ) -> Description:
     """Return the description of one route."""
     handler = bare_handler(endpoint.route.handler)
-    serving = declaration.serving(handler)
+    typed = declaration.typed_handler(handler)
     signature = handler_signature(handler)
     is_listener = 'message' in signature.parameters and declaration.adapt is not None
     message = signature.parameters['message'].annotation if is_listener else None
-    receives = _messages(serving.receives, message, schemas)
-    sends = _messages(serving.sends, _returned_type(signature.return_annotation), schemas)
+    receives = _messages(typed.receives, message, schemas)
+    sends = _messages(typed.sends, _returned_type(signature.return_annotation), schemas)
     is_stream = inspect.isasyncgenfunction(inspect.unwrap(getattr(handler, '__func__', handler)))
     replies = is_listener and signature.return_annotation not in (None, inspect.Signature.empty)
     summary, _, description = inspect.cleandoc(handler.__doc__ or '').partition('\n')
-    arguments = arguments_of(serving.handler, endpoint.url, components, hooks)
+    arguments = arguments_of(typed.handler, endpoint.url, components, hooks)
     return Description(
         id, endpoint.url, summary, description.strip(), arguments, [] if is_stream else receives, sends,
         replies, declaration.connect, endpoint.settings,

@@ -1,1 +1,1 @@
-"""From a decorated function to a route, and from a path to its endpoint."""
+"""Decorators, routes and routers."""

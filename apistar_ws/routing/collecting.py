@@ -1,4 +1,4 @@
-"""What collects the routes of decorated handlers, and the routes themselves."""
+"""``collect_routes``, and the classes of routes."""
 
 import inspect
 import types as python_types
@@ -15,29 +15,29 @@ import apistar
 from apistar.exceptions import ConfigurationError
 
 from apistar_ws.injection.signatures import describe_handler, readable
-from apistar_ws.routing.decorators import is_marked, wrapped_chain
+from apistar_ws.routing.decorators import is_decorated, wrapped_chain
 
 
 class Route(apistar.Route):  # type: ignore[misc]
-    """API Star's ``Route`` for HTTP, whose handler may have strings for annotations.
+    """API Star's ``Route`` for HTTP, for handlers whose annotations are strings.
 
-    Use it in place of ``apistar.Route`` in a module that says ``from __future__ import annotations``: there API Star's
-    own fails with ``KeyError: 'str'`` where the URL has a parameter.
+    Use it instead of ``apistar.Route`` in a module with ``from __future__ import annotations``: there API Star's class
+    fails with ``KeyError: 'str'`` if the URL has a parameter.
 
     :param url: its path.
-    :param method: the method of HTTP.
+    :param method: the HTTP method.
     :param handler: the handler.
-    :param name: and the others, as for API Star's ``Route``.
+    :param name: this and the other arguments are those of API Star's ``Route``.
     :raises ConfigurationError: for a name that the module of the handler does not have.
     """
 
     def generate_link(self, url: str, method: str, handler: Any, name: str) -> Any:
-        """Return what the schema says of the route; called by API Star."""
+        """Return the description of the route in the schema; called by API Star."""
         return super().generate_link(url, method, readable(handler), name)
 
 
-class UnroutableMethod(str):
-    """A method that a router for HTTP cannot have in its set of methods."""
+class _UnroutableMethod(str):
+    """A method that raises when a router for HTTP adds it to its set of methods."""
 
     def __hash__(self) -> int:
         raise ConfigurationError(
@@ -47,43 +47,43 @@ class UnroutableMethod(str):
 
 
 class HandshakeMethod(str):
-    """``GET``, the method of a handshake (RFC 6455 section 4.1); made a rule for HTTP, it says what is wrong."""
+    """``GET``, the method of a handshake (RFC 6455 section 4.1), which a router for HTTP refuses."""
 
-    def upper(self) -> UnroutableMethod:
-        """Return what API Star's own router fails with, in place of a path that fails at its first client."""
-        return UnroutableMethod(self)
+    def upper(self) -> _UnroutableMethod:
+        """Return a method that makes API Star's own router fail at once, and not at the first request."""
+        return _UnroutableMethod(self)
 
 
 class WebSocketRoute(apistar.Route):  # type: ignore[misc]
     """API Star's ``Route`` for a WebSocket: standalone, and in no schema, since OpenAPI has no WebSockets.
 
-    Made by :func:`collect_routes`; put it wherever a ``Route`` goes.
+    Made by :func:`collect_routes`; use it like any other ``Route``.
 
     :param url: its path.
     :param handler: the decorated handler.
-    :param name: its name; the handler's own when left out.
+    :param name: its name; by default the name of the handler.
     """
 
     def __init__(self, url: str, handler: Any, name: Optional[str] = None) -> None:
         super().__init__(url, HandshakeMethod('GET'), handler, name=name, documented=False, standalone=True)
 
     def generate_link(self, url: str, method: str, handler: Any, name: str) -> None:
-        """Return None, which keeps a route out of API Star's schema, also inside an ``Include``."""
+        """Return None, so that the route is not in API Star's schema, even inside an ``Include``."""
 
 
 def collect_routes(*sources: Any) -> List[apistar.Route]:
     """Return API Star routes for the decorated handlers in ``sources``, in the order of their definition.
 
-    Concatenate the list with other routes or put it in an ``Include``; each call makes new routes, so that
-    several applications can be built from the same handlers.
+    Concatenate the list with other routes, or put it in an ``Include``. Each call makes new routes, so that several
+    applications can have the same handlers.
 
     :param sources: decorated handlers, modules, objects with decorated methods, or iterables or mappings
-        (``globals()``) of them. What a module only imported is not collected from it.
-    :raises ConfigurationError: for a source that is none of these.
+        (``globals()``) of them. Handlers that a module imports are not collected from it.
+    :raises ConfigurationError: for any other source.
     """
     routes: List[apistar.Route] = []
     seen = set()
-    for handler in find_handlers(sources):
+    for handler in _find_handlers(sources):
         key = (id(handler.declarations), id(getattr(handler, '__self__', None)))
         if key not in seen:
             seen.add(key)
@@ -91,58 +91,58 @@ def collect_routes(*sources: Any) -> List[apistar.Route]:
     return routes
 
 
-def find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
-    """Yield the decorated handlers in ``sources``; methods bound to their object.
+def _find_handlers(sources: Iterable[Any]) -> Iterator[Any]:
+    """Yield the decorated handlers in ``sources``, methods bound to their object.
 
-    :raises ConfigurationError: for a source that is none and has none.
+    :raises ConfigurationError: for a source without any.
     """
     for source in sources:
-        if is_marked(source):
+        if is_decorated(source):
             yield source
         elif isinstance(source, python_types.ModuleType):
-            yield from find_in_mapping(vars(source))
+            yield from _find_in_mapping(vars(source))
         elif isinstance(source, Mapping):
-            yield from find_in_mapping(source)
-        elif marked_methods(source):
-            yield from (getattr(source, name) for name in marked_methods(source))
+            yield from _find_in_mapping(source)
+        elif _decorated_methods(source):
+            yield from (getattr(source, name) for name in _decorated_methods(source))
         elif isinstance(source, Iterable) and not isinstance(source, (str, bytes, type)):
-            yield from find_handlers(source)
+            yield from _find_handlers(source)
         else:
-            refuse_covered(source)
+            _refuse_hidden(source)
             raise ConfigurationError(
                 'There is nothing to collect from %r: give a handler decorated with websocket_route, a module, '
                 'or an instance of a class with such methods.' % (source,)
             )
 
 
-def find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
-    """Yield the decorated handlers among the values; of a module's names, only those that it defines."""
+def _find_in_mapping(mapping: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yield the decorated handlers among the values; for a module, only those that it defines."""
     module = mapping.get('__name__')
     for value in list(mapping.values()):
-        refuse_covered(value)
-        if module is None and (isinstance(value, (python_types.ModuleType, list, tuple)) or marked_methods(value)):
-            yield from find_handlers([value])
-        elif is_marked(value) and module in (None, value.__module__):
+        _refuse_hidden(value)
+        if module is None and (isinstance(value, (python_types.ModuleType, list, tuple)) or _decorated_methods(value)):
+            yield from _find_handlers([value])
+        elif is_decorated(value) and module in (None, value.__module__):
             yield value
 
 
-def marked_methods(source: Any) -> List[str]:
+def _decorated_methods(source: Any) -> List[str]:
     """Return the names of the decorated methods of an object, in the order of their definition."""
     names = dict.fromkeys(name for base in reversed(type(source).__mro__) for name in vars(base))
     members = {name: inspect.getattr_static(source, name, None) for name in names}
-    marked = [name for name, member in members.items() if is_marked(member)]
-    for member in members.values() if marked else ():
-        refuse_covered(member)
-    return marked
+    decorated = [name for name, member in members.items() if is_decorated(member)]
+    for member in members.values() if decorated else ():
+        _refuse_hidden(member)
+    return decorated
 
 
-def refuse_covered(value: Any) -> None:
-    """Refuse a decorated handler that another decorator covers, since its route would silently be missing.
+def _refuse_hidden(value: Any) -> None:
+    """Refuse a decorated handler below another decorator, since its route would be missing silently.
 
     :raises ConfigurationError: naming the handler.
     """
-    covers = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
-    if covers and not is_marked(value) and any(is_marked(inner) for inner in wrapped_chain(value)):
+    is_wrapper = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
+    if is_wrapper and not is_decorated(value) and any(is_decorated(inner) for inner in wrapped_chain(value)):
         raise ConfigurationError(
             'The handler %s has a decorator above websocket_route, which hides its route: '
             'put websocket_route on top.' % describe_handler(value)

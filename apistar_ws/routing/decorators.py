@@ -1,4 +1,4 @@
-"""The decorator that makes a handler a WebSocket route, and what collects the routes."""
+"""The decorator that makes a handler a WebSocket route, and the declarations of decorators."""
 
 import inspect
 from typing import (
@@ -25,12 +25,12 @@ from apistar_ws.outcomes import outcome_of
 from apistar_ws.settings import Options, check_settings
 from apistar_ws.types import Unpack
 
-#: A decorated function is, to a type checker, what it was.
+#: For a type checker, a decorated function has the type of the undecorated one.
 Function = TypeVar('Function', bound=Callable[..., Any])
 
 
-class Serving(NamedTuple):
-    """What serves a connection of a route: a handler, and what it receives and sends."""
+class TypedHandler(NamedTuple):
+    """A handler, and the schemas of the messages that it receives and sends."""
 
     handler: Handler
     receives: Optional[Schema]
@@ -38,7 +38,7 @@ class Serving(NamedTuple):
 
 
 class Declaration(NamedTuple):
-    """What a decorator says of a function."""
+    """The arguments of a decorator for one route."""
 
     url: str
     name: Optional[str] = None
@@ -47,22 +47,22 @@ class Declaration(NamedTuple):
     receives: Optional[Schema] = None
     sends: Optional[Schema] = None
     settings: Mapping[str, Any] = {}
-    #: Makes a handler of a function that is none by itself, such as a listener.
-    adapt: Optional[Callable[[Any, 'Declaration'], Serving]] = None
-    #: Whether the document of the application has it.
+    #: Makes a handler from another kind of function, such as a listener.
+    adapt: Optional[Callable[[Any, 'Declaration'], TypedHandler]] = None
+    #: Whether the route is in the AsyncAPI document.
     documented: bool = True
     #: The name of the decorator.
     decorator: str = ''
 
-    def serving(self, function: Handler) -> Serving:
-        """Return what serves a connection, given the decorated function."""
+    def typed_handler(self, function: Handler) -> TypedHandler:
+        """Return the handler for the decorated function, with its message types."""
         if self.adapt is not None:
             return self.adapt(function, self)
-        return Serving(function, self.receives, self.sends)
+        return TypedHandler(function, self.receives, self.sends)
 
 
-#: What a plain ``Route`` says, whose handler connects by itself.
-UNDECORATED = Declaration(url='', connect=False)
+#: The declaration of a plain ``Route``, whose handler calls ``connect`` itself.
+_PLAIN_ROUTE = Declaration(url='', connect=False)
 
 
 class BoundWebSocketHandler(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
@@ -70,13 +70,13 @@ class BoundWebSocketHandler(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
 
     @property
     def declarations(self) -> Tuple[Declaration, ...]:
-        """What the decorators said, the upper one first."""
+        """The declarations of the decorators, the upper one first."""
         declared: Tuple[Declaration, ...] = self._self_parent.declarations
         return declared
 
 
 class WebSocketHandler(wrapt.FunctionWrapper):  # type: ignore[misc]
-    """A decorated handler: to everybody else what it was, and to the application one route for each decorator.
+    """A decorated handler: one route for each decorator; to all other code the handler is unchanged.
 
     Called with a WebSocket that is not connected yet, as in a unit test, it connects before and closes after.
     """
@@ -84,31 +84,30 @@ class WebSocketHandler(wrapt.FunctionWrapper):  # type: ignore[misc]
     __bound_function_wrapper__ = BoundWebSocketHandler
 
     def __init__(self, handler: Any, declarations: Tuple[Declaration, ...]) -> None:
-        super().__init__(handler, call_handler(declarations[0]))
+        super().__init__(handler, _call_wrapper(declarations[0]))
         self._self_declarations = declarations
 
     @property
     def declarations(self) -> Tuple[Declaration, ...]:
-        """What the decorators said, the upper one first."""
+        """The declarations of the decorators, the upper one first."""
         return self._self_declarations
 
 
-def call_handler(declaration: Declaration) -> Callable[..., Any]:
-    """Return wrapt's wrapper for a handler: the call as it was, in connect and close where they are missing."""
-
+def _call_wrapper(declaration: Declaration) -> Callable[..., Any]:
+    """Return wrapt's wrapper for a handler: it connects before the call and closes after it, if necessary."""
     connects = declaration.connect and declaration.adapt is None
 
     def call(handler: Handler, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         for argument in (*args, *kwargs.values()):
             if isinstance(argument, WebSocket) and argument.state is WebSocketState.CONNECTING and connects:
-                return conduct(argument, handler, args, kwargs)
+                return _call_connected(argument, handler, args, kwargs)
         return handler(*args, **kwargs)
 
     return call
 
 
-async def conduct(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Connect, return what a handler returns that was called by hand, and close, also when it raises."""
+async def _call_connected(ws: WebSocket, handler: Handler, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Connect, call the handler, close whether or not it raises, and return its value."""
     await ws.connect()
     try:
         returned = await handler(*args, **kwargs)
@@ -131,31 +130,39 @@ def websocket_route(
 ) -> Callable[[Function], Function]:
     """Make an async handler a WebSocket route, connected before it runs and closed after it.
 
-    Decorate with it, above all other decorators, and hand the handler to :func:`collect_routes`; several of
-    them make several routes of one handler.
+    Put it above all other decorators, and pass the handler to :func:`collect_routes`. Several of them make several
+    routes for one handler.
 
     :param url: the path, with parameters in braces as in every route of API Star.
-    :param name: the name of the route, for ``reverse_url``; the handler's own when left out.
+    :param name: the name of the route, for ``reverse_url``; by default the name of the handler.
     :param connect: False for a handler that calls ``ws.connect()`` itself, to choose a subprotocol, send
         headers, or refuse.
-    :param receives: what every message from the client is: a ``types.Type``, a validator, or a list of types.
-    :param sends: what every message to the client is, likewise.
+    :param receives: the type of every message from the client: a ``types.Type``, a validator, or a list of types.
+    :param sends: the type of every message to the client, likewise.
     :param documented: False to leave the route out of the AsyncAPI document and its page.
-    :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
+    :param settings: settings that differ for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a handler or an argument that cannot work.
     """
     declaration = Declaration(url, name, connect, settings=settings, documented=documented)
-    return marker(declaration, 'websocket_route', receives, sends)
+    return decorator_for(declaration, 'websocket_route', receives, sends)
 
 
-def marker(
+def decorator_for(
     declaration: Declaration,
     decorator: str,
     receives: Optional[MessageType] = None,
     sends: Optional[MessageType] = None,
     require: Optional[Callable[[Any, str], None]] = None,
 ) -> Callable[[Any], Any]:
-    """Return the decorator that marks a handler with ``declaration``, once both are checked; ``require`` checks it."""
+    """Return the decorator that adds ``declaration`` to a handler, after checking both.
+
+    :param declaration: the arguments of the decorator.
+    :param decorator: the name of the decorator.
+    :param receives: the type of every message from the client.
+    :param sends: the type of every message to the client.
+    :param require: checks the decorated function; by default that it is an ``async def``.
+    :raises ConfigurationError: for a declaration or a handler that cannot work.
+    """
     if callable(declaration.url):
         raise ConfigurationError(
             "@%s needs its URL in parentheses, such as @%s('/chat/{room}'), above %s."
@@ -166,26 +173,26 @@ def marker(
         raise ConfigurationError("%s: the URL has to begin with a slash, such as '/chat/{room}'." % where)
     check_settings(declaration.settings, where)
 
-    def mark(handler: Any) -> Any:
+    def decorate(handler: Any) -> Any:
         (require or require_coroutine_function)(handler, where)
-        refuse_between(handler, where)
-        refuse_mixed(handler, decorator, where)
+        _refuse_interleaved(handler, where)
+        _refuse_mixed(handler, decorator, where)
         declared = declaration._replace(
             decorator=decorator,
-            receives=schema(receives, handler, '%s: receives=' % where),
-            sends=schema(sends, handler, '%s: sends=' % where),
+            receives=_schema_for(receives, handler, '%s: receives=' % where),
+            sends=_schema_for(sends, handler, '%s: sends=' % where),
         )
-        if not is_marked(handler):
+        if not is_decorated(handler):
             return WebSocketHandler(handler, (declared,))
         return WebSocketHandler(handler.__wrapped__, (declared, *handler.declarations))
 
-    return mark
+    return decorate
 
 
-def schema(declared: Optional[MessageType], handler: Any, where: str) -> Optional[Schema]:
-    """Return the schema of a message type that is declared for ``handler``, if one is declared.
+def _schema_for(declared: Optional[MessageType], handler: Any, where: str) -> Optional[Schema]:
+    """Return the schema of a message type that is declared for ``handler``, or None.
 
-    :raises ConfigurationError: for what is no message type, naming the handler.
+    :raises ConfigurationError: for a value that is not a message type, naming the handler.
     """
     try:
         return None if declared is None else Schema(declared)
@@ -210,25 +217,25 @@ def require_coroutine_function(handler: Any, where: str) -> None:
         raise ConfigurationError('%s: %s has to be an async def.' % (where, describe_handler(handler)))
 
 
-def refuse_between(handler: Any, where: str) -> None:
-    """Refuse a decorator between two of ours: it may be a guard, and one of the two routes would go without it.
+def _refuse_interleaved(handler: Any, where: str) -> None:
+    """Refuse a decorator between two of ours: if it is a guard, it would guard only one of the two routes.
 
     :raises ConfigurationError: naming the handler.
     """
     below = list(wrapped_chain(handler))[1:]
-    if any(is_marked(inner) for inner in below):
+    if any(is_decorated(inner) for inner in below):
         raise ConfigurationError(
             '%s: there is a decorator between this one and another websocket_route on %s. It would guard one of the '
             'two routes only: put it below both.' % (where, describe_handler(handler))
         )
 
 
-def refuse_mixed(handler: Any, decorator: str, where: str) -> None:
-    """Refuse two kinds of decorators on one function: it is a handler, a listener or a stream, and cannot be two.
+def _refuse_mixed(handler: Any, decorator: str, where: str) -> None:
+    """Refuse two kinds of decorators on one function: it is either a handler, a listener or a stream.
 
     :raises ConfigurationError: naming the handler.
     """
-    below = handler.declarations[0].decorator if is_marked(handler) else decorator
+    below = handler.declarations[0].decorator if is_decorated(handler) else decorator
     if below != decorator:
         raise ConfigurationError(
             '%s: %s has the decorator %s already, and a function for one cannot be used for the other. Use %s for both '
@@ -239,27 +246,27 @@ def refuse_mixed(handler: Any, decorator: str, where: str) -> None:
 # Collecting
 
 
-def is_marked(value: Any) -> bool:
+def is_decorated(value: Any) -> bool:
     """Return whether ``value`` is a decorated handler."""
     return isinstance(value, (WebSocketHandler, BoundWebSocketHandler))
 
 
 def wrapped_chain(value: Any) -> Iterator[Any]:
-    """Yield ``value`` and what it wraps, from the outside in."""
+    """Yield ``value`` and the functions that it wraps, from the outside in."""
     while value is not None:
         yield value
         value = getattr(value, '__wrapped__', None)
 
 
 def declaration_for(handler: Any, url: str) -> Declaration:
-    """Return what the decorator said whose route ``handler`` serves at ``url``.
+    """Return the declaration of the decorator whose route ``handler`` serves at ``url``.
 
-    A route that somebody else has made of ours, such as a plug-in, may have a prefix in its URL.
+    A route that other code, such as a plug-in, has made from ours may have a prefix in its URL.
 
-    :raises ConfigurationError: if that cannot be told.
+    :raises ConfigurationError: if no decorator has that URL.
     """
-    if not is_marked(handler):
-        return UNDECORATED
+    if not is_decorated(handler):
+        return _PLAIN_ROUTE
     declarations: Tuple[Declaration, ...] = handler.declarations
     candidates = [declared for declared in declarations if declared.url == url]
     candidates += sorted(
@@ -274,5 +281,5 @@ def declaration_for(handler: Any, url: str) -> Declaration:
 
 
 def bare_handler(handler: Any) -> Any:
-    """Return what the decorators were put on, bound as the handler is."""
-    return handler.__wrapped__ if is_marked(handler) else handler
+    """Return the function below the decorators, bound like the handler."""
+    return handler.__wrapped__ if is_decorated(handler) else handler

@@ -1,4 +1,4 @@
-"""Listeners and streams: handlers made of an async function for each message, or of an async generator."""
+"""Listeners and streams: handlers made from an async function per message, or from an async generator."""
 
 import contextlib
 import functools
@@ -15,13 +15,13 @@ from apistar_ws.injection.injector import Handler
 from apistar_ws.injection.parameters import PRIMITIVES
 from apistar_ws.injection.signatures import describe_handler, handler_signature, resolved_signature
 from apistar_ws.messages.schema import MessageType, Schema
-from apistar_ws.routing.decorators import Declaration, Function, Serving, marker
+from apistar_ws.routing.decorators import Declaration, Function, TypedHandler, decorator_for
 from apistar_ws.routing.replies import annotated_schema, encode_reply
 from apistar_ws.settings import Options
 from apistar_ws.types import Unpack
 
-#: The argument by which the handler gets its channel, whatever the function asks for.
-CHANNEL = inspect.Parameter('apistar_ws_channel', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
+#: The argument by which the handler gets its WebSocket, even if the function has none.
+_WEBSOCKET_PARAMETER = inspect.Parameter('apistar_ws_websocket', inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
 
 
 def websocket_listener(
@@ -34,43 +34,43 @@ def websocket_listener(
     documented: bool = True,
     **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
-    """Make an async function a WebSocket route that is called with each message and replies what it returns.
+    """Make an async function a WebSocket route: it is called with each message, and its return value is the reply.
 
-    Decorate with it as with :func:`websocket_route`. The argument ``message`` is the message, of the type that it
-    is annotated with; the others are injected once per connection. Text, bytes and a ``types.Type`` are sent as
-    by ``ws.send``, other values as JSON, and for None there is no reply.
+    Use it like :func:`websocket_route`. The argument ``message`` is the message, of the type in its annotation; the
+    other arguments are injected once per connection. Text, bytes and a ``types.Type`` are sent as by ``ws.send``, other
+    values as JSON; None sends no reply.
 
     :param url: the path, with parameters in braces as in every route of API Star.
-    :param name: the name of the route, for ``reverse_url``; the function's own when left out.
-    :param receives: what every message is; the annotation of ``message`` when left out.
-    :param sends: what every reply is; the annotation of the return value when left out.
-    :param per_message: names of arguments that components supply anew for each message, with all that depends on
-        them. What they have opened is closed when the function has returned and its reply is encoded, before that is
-        sent: a session of a database is not held for as long as a client stays.
+    :param name: the name of the route, for ``reverse_url``; by default the name of the function.
+    :param receives: the type of every message; by default the annotation of ``message``.
+    :param sends: the type of every reply; by default the annotation of the return value.
+    :param per_message: names of arguments that components supply again for each message, with the arguments that depend
+        on them. Their resources, such as a database session, are closed before the reply is sent, and not at the end of
+        the connection.
     :param documented: False to leave the route out of the AsyncAPI document and its page.
-    :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
+    :param settings: settings that differ for this route; see :class:`apistar_ws.Settings`.
     :raises ConfigurationError: for a function or an argument that cannot work.
     """
     if isinstance(per_message, str):
         raise ConfigurationError('websocket_listener(%r): per_message is a list of names, not a text.' % url)
-    adapt = functools.partial(listen, per_message=tuple(per_message))
+    adapt = functools.partial(_make_listener, per_message=tuple(per_message))
     declaration = Declaration(url, name, settings=settings, adapt=adapt, documented=documented)
-    return marker(declaration, 'websocket_listener', receives, sends)
+    return decorator_for(declaration, 'websocket_listener', receives, sends)
 
 
-def listen(listener: Handler, declaration: Declaration, per_message: Sequence[str] = ()) -> Serving:
-    """Return the handler that calls ``listener`` for each message, and what it receives and sends."""
+def _make_listener(listener: Handler, declaration: Declaration, per_message: Sequence[str] = ()) -> TypedHandler:
+    """Return the handler that calls ``listener`` for each message, with its message types."""
     signature = handler_signature(listener)
     if 'message' not in signature.parameters:
         raise ConfigurationError(
             'The listener %s needs an argument named message for the message.' % describe_handler(listener)
         )
     kind = signature.parameters['message'].annotation
-    receives = declaration.receives or received_schema(kind, describe_handler(listener))
+    receives = declaration.receives or _received_schema(kind, describe_handler(listener))
     sends = declaration.sends or annotated_schema(signature.return_annotation)
 
-    async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
-        ws = apistar_ws_channel
+    async def handler(*, apistar_ws_websocket: WebSocket, **arguments: Any) -> None:
+        ws = apistar_ws_websocket
         deferred: Optional[Deferred] = arguments.pop('apistar_ws_deferred', None)
         async for message in ws:
             if kind in (str, bytes) and not isinstance(message, kind):
@@ -84,18 +84,18 @@ def listen(listener: Handler, declaration: Declaration, per_message: Sequence[st
                 await send_data(ws, reply)
 
     asked_for = resolved_signature(listener)
-    later = parameters_per_message(asked_for, per_message, describe_handler(listener))
+    later = _parameters_per_message(asked_for, per_message, describe_handler(listener))
     now = [item for name, item in asked_for.parameters.items() if name != 'message' and item not in later]
-    stand_in(handler, listener, [*now, CHANNEL, *deferred_parameters(later)])
-    return Serving(handler, receives, sends)
+    _set_signature(handler, listener, [*now, _WEBSOCKET_PARAMETER, *_deferred_parameters(later)])
+    return TypedHandler(handler, receives, sends)
 
 
-def parameters_per_message(
+def _parameters_per_message(
     signature: inspect.Signature, names: Sequence[str], listener: str
 ) -> List[inspect.Parameter]:
-    """Return the parameters of a listener that are supplied anew for each message.
+    """Return the parameters of a listener that are supplied again for each message.
 
-    :raises ConfigurationError: for a name that none has, or of one that no component supplies.
+    :raises ConfigurationError: for a name that is not a parameter, or that no component supplies.
     """
     for name in names:
         if name not in signature.parameters or name == 'message':
@@ -110,18 +110,18 @@ def parameters_per_message(
     return [signature.parameters[name] for name in names]
 
 
-def deferred_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
-    """Return what the handler of a listener asks for, to have the parameters of ``later`` for each message."""
+def _deferred_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
+    """Return the parameter of the handler that supplies the parameters ``later`` for each message, in a list."""
     if not later:
         return []
-    deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(keyword_only, later))})
+    deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(_keyword_only, later))})
     return [inspect.Parameter('apistar_ws_deferred', inspect.Parameter.KEYWORD_ONLY, annotation=deferred)]
 
 
-def received_schema(annotation: Any, listener: str) -> Optional[Schema]:
+def _received_schema(annotation: Any, listener: str) -> Optional[Schema]:
     """Return the schema that the annotation of the message declares, or None for any text or bytes.
 
-    :raises ConfigurationError: for an annotation that no message can be.
+    :raises ConfigurationError: for an annotation that is not a message type.
     """
     declared = annotated_schema(annotation)
     if declared is None and annotation not in (inspect.Parameter.empty, str, bytes):
@@ -140,32 +140,32 @@ def websocket_stream(
     documented: bool = True,
     **settings: 'Unpack[Options]',
 ) -> Callable[[Function], Function]:
-    """Make an async generator a WebSocket route that sends what it yields.
+    """Make an async generator a WebSocket route that sends each value it yields.
 
-    Decorate with it as with :func:`websocket_route`. Text and bytes are sent as they are, other values as JSON, and for
-    None nothing is sent. When the client leaves, the generator is stopped where it is: its ``finally`` blocks run. When
-    it ends, the connection is closed with 1000. What the client sends, such as heartbeats, is counted by the limits and
-    dropped; a listener is for messages.
+    Use it like :func:`websocket_route`. Text and bytes are sent unchanged, other values as JSON; None sends nothing.
+    When the client leaves, the generator is stopped, and its ``finally`` blocks run. When it ends, the connection is
+    closed with 1000. Messages from the client, such as heartbeats, count for the limits and are dropped; to receive
+    messages, use a listener.
 
     :param url: the path, with parameters in braces as in every route of API Star.
-    :param name: the name of the route, for ``reverse_url``; the function's own when left out.
-    :param sends: what every message is; the annotation when left out, ``AsyncIterator[Tick]``.
+    :param name: the name of the route, for ``reverse_url``; by default the name of the function.
+    :param sends: the type of every message; by default that of the annotation, such as ``AsyncIterator[Tick]``.
     :param documented: False to leave the route out of the AsyncAPI document and its page.
-    :param settings: what differs for this route; see :class:`apistar_ws.Settings`.
-    :raises ConfigurationError: for what is no async generator, or an argument that cannot work.
+    :param settings: settings that differ for this route; see :class:`apistar_ws.Settings`.
+    :raises ConfigurationError: for a function that is not an async generator, or an argument that cannot work.
     """
-    declaration = Declaration(url, name, settings=settings, adapt=stream, documented=documented)
-    return marker(declaration, 'websocket_stream', sends=sends, require=require_async_generator)
+    declaration = Declaration(url, name, settings=settings, adapt=_make_stream, documented=documented)
+    return decorator_for(declaration, 'websocket_stream', sends=sends, require=_require_async_generator)
 
 
-def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Declaration) -> Serving:
-    """Return the handler that sends what ``generator`` yields, and what it sends."""
+def _make_stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Declaration) -> TypedHandler:
+    """Return the handler that sends the values of ``generator``, with its message types."""
     signature = handler_signature(generator)
     items = typing.get_args(signature.return_annotation)
     sends = declaration.sends or (annotated_schema(items[0]) if items else None)
 
-    async def handler(*, apistar_ws_channel: WebSocket, **arguments: Any) -> None:
-        ws = apistar_ws_channel
+    async def handler(*, apistar_ws_websocket: WebSocket, **arguments: Any) -> None:
+        ws = apistar_ws_websocket
         connection_of(ws).own_ending().discards = True
         async with contextlib.aclosing(generator(**arguments)) as values:
             async for value in values:
@@ -173,12 +173,12 @@ def stream(generator: Callable[..., AsyncGenerator[Any, None]], declaration: Dec
                 if message is not None:
                     await send_data(ws, message)
 
-    stand_in(handler, generator, [*resolved_signature(generator).parameters.values(), CHANNEL])
-    return Serving(handler, None, sends)
+    _set_signature(handler, generator, [*resolved_signature(generator).parameters.values(), _WEBSOCKET_PARAMETER])
+    return TypedHandler(handler, None, sends)
 
 
-def require_async_generator(function: Any, where: str) -> None:
-    """Refuse what is no async generator.
+def _require_async_generator(function: Any, where: str) -> None:
+    """Refuse a function that is not an async generator.
 
     :raises ConfigurationError: naming the function.
     """
@@ -189,13 +189,13 @@ def require_async_generator(function: Any, where: str) -> None:
         )
 
 
-def stand_in(handler: Any, function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> None:
-    """Give ``handler`` these parameters, and the name of the function that it stands for."""
-    handler.__signature__ = inspect.Signature(list(map(keyword_only, parameters)))
+def _set_signature(handler: Any, function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> None:
+    """Give ``handler`` these parameters, and the name of the function that it calls."""
+    handler.__signature__ = inspect.Signature(list(map(_keyword_only, parameters)))
     functools.update_wrapper(handler, function, assigned=('__module__', '__name__', '__qualname__', '__doc__'))
     del handler.__wrapped__
 
 
-def keyword_only(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return ``parameter``, to be given by its name."""
+def _keyword_only(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return ``parameter`` as keyword-only."""
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

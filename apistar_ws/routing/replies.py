@@ -1,4 +1,4 @@
-"""What a function returns or yields, as a message: by its annotation, its schema and what it is on the wire."""
+"""Returned and yielded values as messages: annotations, schemas and encoding."""
 
 import logging
 import typing
@@ -16,17 +16,17 @@ from apistar_ws.messages.validation import is_message_type
 
 logger = logging.getLogger('apistar_ws')
 
-#: What is sent as it is.
-SENDABLE = (str, bytes, bytearray, memoryview)
-#: What a message may be annotated with, beside API Star's types.
-MESSAGES = (str, bytes, dict, list, int, float, bool)
+#: Types of values that are sent unchanged.
+_RAW_TYPES = (str, bytes, bytearray, memoryview)
+#: Types that a return annotation may have for a message, beside API Star's types.
+_MESSAGE_CLASSES = (str, bytes, dict, list, int, float, bool)
 
 
-class Returned:
-    """What becomes of the values that one handler returns.
+class ReturnedValues:
+    """The handling of the values that one handler returns.
 
     :param handler: the handler.
-    :param sends: what the route declares to send.
+    :param sends: the type of message that the route declares to send.
     """
 
     def __init__(self, handler: Handler, sends: Optional[Schema]) -> None:
@@ -34,41 +34,41 @@ class Returned:
         self._name = describe_handler(handler)
         self._is_message = is_message(annotation)
         self._sends = sends or annotated_schema(annotation)
-        self._is_told = False
+        self._has_warned = False
 
-    async def take(self, ws: Any, value: Any) -> None:
-        """Send ``value``, if it is a message and the connection is open, or say once that nobody gets it."""
+    async def handle(self, ws: Any, value: Any) -> None:
+        """Send ``value`` if it is a message and the connection is open; otherwise log once that it was discarded."""
         if not self._is_message:
-            return self._tell(value, 'send it by ws.send(), or annotate the handler with it, as in -> dict')
+            return self._warn(value, 'send it by ws.send(), or annotate the handler with it, as in -> dict')
         if ws.state is WebSocketState.CONNECTING:
-            return self._tell(value, 'it has not called ws.connect()')
+            return self._warn(value, 'it has not called ws.connect()')
         if ws.state is WebSocketState.CLOSED:
-            return self._tell(value, 'it has closed the connection before')
-        # Of a client that has left nothing is said.
+            return self._warn(value, 'it has closed the connection before')
+        # If the client has left, nothing is logged.
         if ws.state is WebSocketState.OPEN:
             await send_data(ws, encode_reply(ws, self._sends, value))
 
-    def _tell(self, value: Any, why: str) -> None:
-        if not self._is_told:
-            self._is_told = True
+    def _warn(self, value: Any, why: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
             kind = type(value).__name__
             logger.warning('The handler %s has returned a value (%s) that was discarded: %s.', self._name, kind, why)
 
 
 def is_message(annotation: Any) -> bool:
-    """Return whether a return annotation says that there is a message."""
+    """Return whether a return annotation is that of a message."""
     choices = [typing.get_origin(choice) or choice for choice in union_members(annotation)]
-    return bool(choices) and all(isinstance(choice, type) and is_of_json(choice) for choice in choices)
+    return bool(choices) and all(isinstance(choice, type) and _is_message_class(choice) for choice in choices)
 
 
-def is_of_json(kind: type) -> bool:
-    """Return whether values of a class are messages; a ``TypedDict`` is a dict."""
-    return issubclass(kind, MESSAGES) or is_message_type(kind)
+def _is_message_class(kind: type) -> bool:
+    """Return whether instances of a class are messages; those of a ``TypedDict`` are dicts."""
+    return issubclass(kind, _MESSAGE_CLASSES) or is_message_type(kind)
 
 
 def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
-    """Return what ``reply`` is on the wire, as text or bytes, or None where there is no reply."""
-    if reply is None or (sends is None and isinstance(reply, SENDABLE)):
+    """Return ``reply`` as text or bytes, or None if there is no reply."""
+    if reply is None or (sends is None and isinstance(reply, _RAW_TYPES)):
         return reply
     codec = ws.settings.codec
     return codec.dumps(reply) if sends is None else sends.dumps(codec, reply)
@@ -77,7 +77,7 @@ def encode_reply(ws: WebSocket, sends: Optional[Schema], reply: Any) -> Any:
 def annotated_schema(annotation: Any) -> Optional[Schema]:
     """Return the schema that an annotation declares: a ``types.Type``, a union or a list of them.
 
-    :raises ConfigurationError: for the name of a type inside of another annotation, which nobody can resolve.
+    :raises ConfigurationError: for the name of a type inside another annotation, which cannot be resolved.
     """
     choices = union_members(annotation)
     items = [item for choice in choices for item in typing.get_args(choice)]

@@ -1,4 +1,4 @@
-"""From a path to the route that serves it: API Star's routes, matched as API Star matches them."""
+"""The routers: finding the route of a path, with the same matches as API Star."""
 
 import copy
 import math
@@ -28,21 +28,21 @@ from apistar_ws.exceptions import UpgradeRequired
 from apistar_ws.injection.arguments import PARAMETER
 from apistar_ws.injection.signatures import describe_handler, handler_signature
 
-#: Paths whose match is remembered, the least recently used forgotten first.
+#: The number of paths whose match is cached; the least recently used are dropped first.
 CACHE_SIZE = 4096
-#: Characters of a path that is remembered: a client chooses its paths, and could fill the memory with them.
-LONGEST_REMEMBERED = 256
-#: Steps that matching a path may take: beyond, it is found nowhere. A path within it takes some milliseconds at most.
-MOST_STEPS = 1_000_000
-#: One segment of a URL that is nothing but a parameter.
-SEGMENT = re.compile('{[^}+]+}')
+#: The maximum characters of a cached path, since clients choose the paths and could fill the memory.
+_MAX_CACHED_PATH = 256
+#: The maximum steps to match a path, some milliseconds; a path that takes more is not found.
+MAX_STEPS = 1_000_000
+#: A segment of a URL that consists of one parameter.
+_SEGMENT = re.compile('{[^}+]+}')
 
 Target = TypeVar('Target')
-MatchedParams = Dict[str, Any]
+_MatchedParams = Dict[str, Any]
 
 
 class NamedRoute(NamedTuple):
-    """A route with its whole URL and its whole name, those of each ``Include`` around it in front."""
+    """A route with its full URL and name, prefixed with those of each ``Include`` around it."""
 
     url: str
     name: str
@@ -52,31 +52,33 @@ class NamedRoute(NamedTuple):
 def split_routes(
     routes: Sequence[Any], is_websocket: Callable[[Route], bool], url: str = '', name: str = ''
 ) -> Tuple[List[Any], List[NamedRoute]]:
-    """Return the routes for HTTP, nested as they were, and those for WebSockets, in a list.
+    """Return the routes for HTTP, nested as before, and the routes for WebSockets, as a flat list.
 
-    :param routes: routes, and ``Include`` around them; they are left as they are.
-    :param is_websocket: tells which routes are for WebSockets.
-    :raises ConfigurationError: for what API Star would leave out without a word.
+    :param routes: routes, and ``Include`` around them; they are not changed.
+    :param is_websocket: returns whether a route is for WebSockets.
+    :param url: the prefix of the URLs.
+    :param name: the prefix of the names.
+    :raises ConfigurationError: for an item that API Star would omit silently.
     """
     http: List[Any] = []
     websockets: List[NamedRoute] = []
     for item in routes:
         if isinstance(item, Include):
             inner_http, inner = split_routes(item.routes, is_websocket, url + item.url, name + item.name + ':')
-            http.append(include_of(item, inner_http) if inner else item)
+            http.append(_reduced_include(item, inner_http) if inner else item)
             websockets += inner
         elif isinstance(item, Route) and is_websocket(item):
             websockets.append(NamedRoute(url + item.url, name + item.name, item))
         else:
-            refuse_no_route(item)
+            _refuse_misplaced(item)
             http.append(item)
     return http, websockets
 
 
-def refuse_no_route(item: Any) -> None:
-    """Refuse a handler or a list among the routes, which API Star would leave out: its path would not be found.
+def _refuse_misplaced(item: Any) -> None:
+    """Refuse a handler or a list among the routes, which API Star would omit: its path would not be found.
 
-    :raises ConfigurationError: saying what to do.
+    :raises ConfigurationError: saying how to correct it.
     """
     if isinstance(item, Route) or not (callable(item) or isinstance(item, (list, tuple))):
         return
@@ -88,32 +90,32 @@ def refuse_no_route(item: Any) -> None:
     )
 
 
-def include_of(include: Include, routes: List[Any]) -> Include:
-    """Return ``include`` with only ``routes`` in it and in its part of the schema."""
+def _reduced_include(include: Include, routes: List[Any]) -> Include:
+    """Return a copy of ``include`` with only ``routes``, also in its part of the schema."""
     reduced = copy.copy(include)
     reduced.routes = routes
     reduced.section = include.generate_section(routes, include.name)
     return reduced
 
 
-class Segments(Generic[Target]):
-    """A node of the tree of URLs that consist of fixed segments and one-segment parameters."""
+class _Segments(Generic[Target]):
+    """A node in the tree of URLs that consist of fixed segments and parameters of one segment."""
 
     def __init__(self) -> None:
-        self.fixed: Dict[str, 'Segments[Target]'] = {}
-        self.parameter: Optional[Tuple[str, type, 'Segments[Target]']] = None
+        self.fixed: Dict[str, '_Segments[Target]'] = {}
+        self.parameter: Optional[Tuple[str, type, '_Segments[Target]']] = None
         self.target: Optional[Target] = None
-        #: Whether other kinds of URLs pass here, so that only the whole map of rules can tell.
+        #: Whether other kinds of URLs also pass this node, so that the map of rules has to match.
         self.ambiguous = False
 
     def add(self, parts: Sequence[str], converters: Dict[str, type], target: Target) -> None:
-        """Add a URL, split at its slashes."""
+        """Add the target of a URL, which is split at its slashes."""
         if not parts:
             self.ambiguous = self.ambiguous or self.target is not None
             self.target = target
         elif not set('{<') & set(parts[0]):
-            self.fixed.setdefault(parts[0], Segments()).add(parts[1:], converters, target)
-        elif SEGMENT.fullmatch(parts[0]) and converters.get(parts[0][1:-1], str) in (str, int):
+            self.fixed.setdefault(parts[0], _Segments()).add(parts[1:], converters, target)
+        elif _SEGMENT.fullmatch(parts[0]) and converters.get(parts[0][1:-1], str) in (str, int):
             self._add_parameter(parts, converters, target)
         else:
             self.ambiguous = True
@@ -122,16 +124,16 @@ class Segments(Generic[Target]):
         name = parts[0][1:-1]
         kind = converters.get(name, str)
         if self.parameter is None:
-            self.parameter = (name, kind, Segments())
+            self.parameter = (name, kind, _Segments())
         if self.parameter[:2] != (name, kind):
             self.ambiguous = True
         else:
             self.parameter[2].add(parts[1:], converters, target)
 
-    def match(self, parts: Sequence[str]) -> Optional[Tuple[Target, MatchedParams]]:
-        """Return the target of a path and its parameters, or None if only the whole map can tell."""
+    def match(self, parts: Sequence[str]) -> Optional[Tuple[Target, _MatchedParams]]:
+        """Return the target of a path and its parameters, or None if the map of rules has to match it."""
         node = self
-        params: MatchedParams = {}
+        params: _MatchedParams = {}
         for part in parts:
             if node.ambiguous:
                 return None
@@ -152,90 +154,90 @@ class Segments(Generic[Target]):
         return node.target, params
 
 
-class Ambiguity(NamedTuple):
-    """Where a URL has several parameters between two slashes, so that a path can be taken apart in many ways."""
+class _Ambiguity(NamedTuple):
+    """A part of a URL with several parameters between two slashes, so that a path can match in many ways."""
 
     parameters: int
-    #: What stands between them; an empty text where one follows another.
+    #: The texts between them, empty if one follows another directly.
     separators: Tuple[str, ...]
-    #: Whether one of them may hold slashes.
+    #: Whether one of them may contain slashes.
     spans_slashes: bool
 
     def steps(self, path: str) -> int:
-        """Return an upper bound of the steps that a regular expression takes for ``path``."""
+        """Return an upper bound for the steps in which a regular expression matches ``path``."""
         return max(self._steps_of(part) for part in ([path] if self.spans_slashes else path.split('/')))
 
     def _steps_of(self, part: str) -> int:
-        # Occurrences may overlap, so that of the rarest of its characters is counted.
-        places = sum(min(map(part.count, separator)) if separator else len(part) for separator in self.separators)
-        return len(part) * math.comb(places, self.parameters - 1)
+        # Occurrences of a separator may overlap, so its rarest character is counted.
+        splits = sum(min(map(part.count, separator)) if separator else len(part) for separator in self.separators)
+        return len(part) * math.comb(splits, self.parameters - 1)
 
 
-def ambiguities(url: str) -> Iterator[Ambiguity]:
-    """Yield where a path can be taken apart in many ways by ``url``."""
+def ambiguities(url: str) -> Iterator[_Ambiguity]:
+    """Yield the parts of ``url`` that a path can match in many ways."""
     parts = [url] if '{+' in url else url.split('/')
     for part in parts:
         names = PARAMETER.findall(part)
         if len(names) > 1:
             between = tuple(dict.fromkeys(PARAMETER.sub('\0', part).split('\0')[1:-1]))
-            yield Ambiguity(len(names), between, len(parts) == 1)
+            yield _Ambiguity(len(names), between, len(parts) == 1)
 
 
 class Budget:
-    """Refuses paths that would take too many steps to match, as a hostile client makes them.
+    """A limit for the steps to match a path, against hostile clients.
 
-    :param urls: those of the routes.
+    :param urls: the URLs of the routes.
     """
 
     def __init__(self, urls: Iterable[str]) -> None:
         self._ambiguities = [found for url in urls for found in ambiguities(url)]
 
     def refuse_costly(self, path: str) -> None:
-        """Refuse ``path`` if matching it takes too long.
+        """Refuse ``path`` if matching it takes too many steps.
 
         :raises NotFound: API Star's.
         """
-        if any(ambiguity.steps(path) > MOST_STEPS for ambiguity in self._ambiguities):
+        if any(ambiguity.steps(path) > MAX_STEPS for ambiguity in self._ambiguities):
             raise exceptions.NotFound()
 
 
 class WebSocketRouter(Generic[Target]):
-    """Finds what serves a path, with API Star's conversions, redirects and errors.
+    """Finds the target of a path, with API Star's conversions, redirects and errors.
 
-    :param targets: URL, name, handler and target of each route, in their order.
+    :param targets: URL, name, handler and target of each route, in order.
     """
 
     def __init__(self, targets: Sequence[Tuple[str, str, Any, Target]]) -> None:
-        rules: List[TargetRule] = []
-        self._segments: Segments[Target] = Segments()
-        # Of empty segments, which API Star redirects, only the whole map can tell.
+        rules: List[_TargetRule] = []
+        self._segments: _Segments[Target] = _Segments()
+        # API Star redirects empty segments, which only the map of rules does.
         self._segments.ambiguous = any('//' in url for url, _, _, _ in targets)
-        #: What the routes lead to, in their order.
+        #: The targets of the routes, in order.
         self.targets = [target for _, _, _, target in targets]
         self.names = {name for _, name, _, _ in targets}
         for url, name, handler, target in targets:
-            converters = path_converters(handler)
+            converters = _path_converters(handler)
             self._segments.add(url.split('/'), converters, target)
-            rule = TargetRule(rule_url(url, converters), endpoint=name)
+            rule = _TargetRule(_rule_url(url, converters), endpoint=name)
             rule.target = target
             rules.append(rule)
         self._adapter = werkzeug.routing.Map(rules).bind('')
         self._budget = Budget(url for url, _, _, _ in targets)
-        self.remembered = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
+        self.cached_lookup = lru_cache(maxsize=CACHE_SIZE)(self._lookup)
 
-    def lookup(self, path: str) -> Tuple[Target, MatchedParams]:
+    def lookup(self, path: str) -> Tuple[Target, _MatchedParams]:
         """Return the target of a path and its parameters.
 
         :raises NotFound: API Star's, if there is none.
-        :raises Found: API Star's, where to go instead.
+        :raises Found: API Star's, with the path to redirect to.
         """
-        return self.remembered(path) if len(path) <= LONGEST_REMEMBERED else self._lookup(path)
+        return self.cached_lookup(path) if len(path) <= _MAX_CACHED_PATH else self._lookup(path)
 
-    def _lookup(self, path: str) -> Tuple[Target, MatchedParams]:
+    def _lookup(self, path: str) -> Tuple[Target, _MatchedParams]:
         return self._segments.match(path.split('/')) or self._match(path)
 
-    def _match(self, path: str) -> Tuple[Target, MatchedParams]:
-        refuse_relative(path)
+    def _match(self, path: str) -> Tuple[Target, _MatchedParams]:
+        _refuse_relative(path)
         self._budget.refuse_costly(path)
         try:
             rule, params = self._adapter.match(path, 'GET', return_rule=True)
@@ -247,7 +249,7 @@ class WebSocketRouter(Generic[Target]):
         return target, dict(params)
 
     def serves(self, path: str) -> bool:
-        """Return whether a WebSocket may be opened on ``path``."""
+        """Return whether ``path`` has a WebSocket route."""
         try:
             self.lookup(path)
         except exceptions.HTTPException:
@@ -266,14 +268,14 @@ class WebSocketRouter(Generic[Target]):
 
 
 class Found(exceptions.Found):  # type: ignore[misc]
-    """A redirect to a route that nearly matches, without the root path, of which a router knows nothing."""
+    """A redirect to a route that nearly matches; its location does not have the root path yet."""
 
 
-def refuse_relative(path: str) -> None:
-    """Refuse a path with an empty leading segment, or with no slash in front.
+def _refuse_relative(path: str) -> None:
+    """Refuse a path that begins with two slashes or with none.
 
-    werkzeug's map strips leading slashes, while ``http.Path`` keeps them: a guard that asks what a path starts with
-    would be walked past.
+    werkzeug's map strips leading slashes, while ``http.Path`` keeps them: a guard that checks the beginning of a path
+    would be bypassed.
 
     :raises NotFound: API Star's.
     """
@@ -281,24 +283,24 @@ def refuse_relative(path: str) -> None:
         raise exceptions.NotFound()
 
 
-class TargetRule(werkzeug.routing.Rule):
-    """A rule of werkzeug's that knows what it leads to; several may have one name."""
+class _TargetRule(werkzeug.routing.Rule):
+    """A rule of werkzeug with its target; several rules may have the same name."""
 
     target: Any = None
 
 
-def path_converters(handler: Any) -> Dict[str, type]:
-    """Return the annotations of a handler's arguments, which say how the path parameters are converted."""
+def _path_converters(handler: Any) -> Dict[str, type]:
+    """Return the annotations of a handler's arguments, by which path parameters are converted."""
     return {parameter.name: parameter.annotation for parameter in handler_signature(handler).parameters.values()}
 
 
 def url_pattern(url: str, handler: Any) -> str:
-    """Return what ``url`` matches, whatever its parameters are called."""
-    return re.sub(':[^>]*>', '>', rule_url(url, path_converters(handler)))
+    """Return ``url`` without the names of its parameters: equal for URLs that match the same paths."""
+    return re.sub(':[^>]*>', '>', _rule_url(url, _path_converters(handler)))
 
 
-def rule_url(url: str, converters: Dict[str, type]) -> str:
-    """Return ``url`` as API Star's router would write it for werkzeug."""
+def _rule_url(url: str, converters: Dict[str, type]) -> str:
+    """Return ``url`` in werkzeug's syntax, as API Star's router writes it."""
 
     def placeholder(match: 're.Match[str]') -> str:
         parameter = match[1]
@@ -311,7 +313,7 @@ def rule_url(url: str, converters: Dict[str, type]) -> str:
 
 
 class Router(HTTPRouter):  # type: ignore[misc]
-    """API Star's router for HTTP, which knows where only a WebSocket is served.
+    """API Star's router for HTTP, which answers 426 where only a WebSocket is served.
 
     :param routes: the routes for HTTP.
     """
@@ -327,7 +329,7 @@ class Router(HTTPRouter):  # type: ignore[misc]
 
         :raises UpgradeRequired: where only a WebSocket is served.
         """
-        refuse_relative(path)
+        _refuse_relative(path)
         self._budget.refuse_costly(path)
         try:
             return super().lookup(path, method)

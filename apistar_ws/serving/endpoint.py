@@ -19,7 +19,7 @@ from apistar_ws.log import RouteLog
 from apistar_ws.messages.schema import Schema
 from apistar_ws.origins import describe_origins
 from apistar_ws.routing.decorators import bare_handler, declaration_for, require_coroutine_function
-from apistar_ws.routing.replies import Returned
+from apistar_ws.routing.replies import ReturnedValues
 from apistar_ws.settings import Settings
 from apistar_ws.types import Scope
 
@@ -47,10 +47,10 @@ class Endpoint:
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
         require_object(self.handler)
-        self.handler, receives, sends = declaration.serving(self.handler)
+        self.handler, receives, sends = declaration.typed_handler(self.handler)
         require_coroutine_function(self.handler, 'Route(%r)' % url)
         #: Sends the values that the handler returns.
-        self.returned = Returned(self.handler, sends)
+        self.returned = ReturnedValues(self.handler, sends)
         #: Makes the WebSocket for a connection.
         self.make = maker(receives, sends)
         self.arguments = Arguments(self.handler, injector, url, self.connect)

@@ -86,7 +86,7 @@ class Lifecycle:
                 handling = endpoint.handler(**arguments)
                 del arguments, message  # Otherwise kept as long as the connection.
                 if (returned := await handling) is not None:
-                    await endpoint.returned.take(ws, returned)
+                    await endpoint.returned.handle(ws, returned)
         except BaseException as exc:
             await self._end(ws, endpoint, hooks, state, deciding_exception(exc))
         else:

@@ -6,7 +6,7 @@ from apistar.server.router import Router as HTTPRouter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apistar_ws.routing.router import CACHE_SIZE, MOST_STEPS, Budget, Router, WebSocketRouter, ambiguities, split_routes
+from apistar_ws.routing.router import CACHE_SIZE, MAX_STEPS, Budget, Router, WebSocketRouter, ambiguities, split_routes
 
 ANNOTATIONS = {'n': int, 'x': float}
 
@@ -157,13 +157,13 @@ def test_what_was_looked_up_is_remembered_up_to_a_bound():
         router.lookup('/chat/%d' % i)
         with pytest.raises(exceptions.NotFound):
             router.lookup('/nope/%d' % i)
-    assert router.remembered.cache_info().currsize == CACHE_SIZE
+    assert router.cached_lookup.cache_info().currsize == CACHE_SIZE
 
 
 def test_a_long_path_is_found_and_not_remembered():
     router = router_of('/chat/{room}')
     assert router.lookup('/chat/' + 'x' * 300) == ('/chat/{room}', {'room': 'x' * 300})
-    assert router.remembered.cache_info().currsize == 0
+    assert router.cached_lookup.cache_info().currsize == 0
 
 
 def test_names_lead_back_to_paths():
@@ -263,7 +263,7 @@ class TestHostilePaths:
             budget.refuse_costly(hostile[:size])
         except exceptions.NotFound:
             return
-        assert max(found.steps(hostile[:size]) for found in ambiguities(url)) <= MOST_STEPS
+        assert max(found.steps(hostile[:size]) for found in ambiguities(url)) <= MAX_STEPS
 
     @pytest.mark.parametrize('url', ['/', '/a', '/{a}', '/{a}/{b}', '/x-{a}/{b}-y', '/{+path}'])
     def test_other_urls_have_no_bound(self, url):
