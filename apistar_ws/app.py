@@ -22,7 +22,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 from apistar_ws.connection.handshake import printable, with_root_path
 from apistar_ws.connection.websocket import WebSocket
 from apistar_ws.exceptions import ServiceUnavailable, WebSocketDisconnect
-from apistar_ws.injection.arguments import asks_for_websocket, components_over_websocket
+from apistar_ws.injection.arguments import asks_for_websocket, components_needing_websocket
 from apistar_ws.injection.components import HANDSHAKE_COMPONENTS, REQUEST_COMPONENTS, WebSocketComponent
 from apistar_ws.injection.injector import ASyncInjector, require_hook, require_known_hooks
 from apistar_ws.injection.resources import Resource, close_in_turn, close_rest, opened_in
@@ -98,7 +98,7 @@ class ASyncApp(apistar.ASyncApp):  # type: ignore[misc]
     ) -> None:
         components = list(components or [])
         require_components(components)
-        needs_websocket = components_over_websocket([WebSocketComponent(), *components])
+        needs_websocket = components_needing_websocket([WebSocketComponent(), *components])
         http_routes, named_routes = split_routes(list(routes), lambda route: is_websocket_route(route, needs_websocket))
         self._doc_urls = {
             'schema_url': neighbour(schema_url) if websocket_schema_url == DEFAULT_URL else websocket_schema_url,

@@ -25,51 +25,51 @@ from apistar.server.components import Component
 from apistar.server.core import Route
 
 from apistar_ws.connection.websocket import WebSocket, connection_of
-from apistar_ws.injection.injector import ASyncInjector, forget_if_many, identities, require_hook
-from apistar_ws.injection.parameters import made_once
+from apistar_ws.injection.injector import ASyncInjector, clear_if_full, identities, require_hook
+from apistar_ws.injection.parameters import specialize_steps
 from apistar_ws.injection.resources import OpenedResources, close_all, close_rest
 from apistar_ws.injection.signatures import describe_handler, handler_signature, in_order, plain_parameter
 from apistar_ws.injection.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
 from apistar_ws.messages.validation import is_message_type
 
-#: What takes the whole body of a request, of which a handshake has none.
-BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
-PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
-#: What is meant by an argument of such a name, if a handler forgets to annotate it.
-MEANT = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
+#: Annotations for the body of a request, which a handshake does not have.
+_BODY_ANNOTATIONS = (http.Body, http.RequestData, validation.ValidatedRequestData)
+_PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
+#: The annotation that an argument of this name probably lacks.
+_EXPECTED_ANNOTATIONS = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
 PARAMETER = re.compile('{([^}]*)}')
 
 
-class Plan(NamedTuple):
-    """What runs before a handler, and where its arguments are in the state after that."""
+class _Plan(NamedTuple):
+    """The steps before a handler, and the keys of its arguments in the state after them."""
 
     run: Run
     keywords: Keywords
-    #: Likewise for what is deferred.
+    #: The same for the deferred arguments.
     run_deferred: Run
     deferred_keywords: Keywords
 
 
 class Deferred:
-    """Arguments that a handler resolves by itself, as often as it likes; they are closed each time.
+    """Arguments that a handler resolves itself, repeatedly; their resources are closed each time.
 
-    A handler has an argument that is annotated with a subclass, which says what the arguments are.
+    A handler has an argument that is annotated with a subclass, whose ``parameters`` are the arguments.
 
-    :param plan: the steps that supply them, and what depends on them.
-    :param state: what the connection has already.
+    :param plan: the plan of the handler, with the steps that supply them.
+    :param state: the injector's state of the connection.
     """
 
     parameters: Sequence[inspect.Parameter] = ()
 
-    def __init__(self, plan: Plan, state: State) -> None:
+    def __init__(self, plan: _Plan, state: State) -> None:
         self._plan = plan
         self._state = state
 
     @contextlib.asynccontextmanager
     async def resolved(self) -> AsyncIterator[Dict[str, Any]]:
-        """Supply the arguments for the length of a block; what was opened for them is closed after it.
+        """Supply the arguments for a ``with`` block; their resources are closed after it.
 
-        :raises Exception: what supplying or closing them raises.
+        :raises Exception: an exception while they are supplied or closed.
         """
         opened = OpenedResources()
         state = {**self._state, OpenedResources.__name__.lower(): opened}
@@ -78,7 +78,7 @@ class Deferred:
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
-            # What has ended the handler decides, and not what fails after it.
+            # The exception that ended the handler counts, not a later failure.
             await close_rest(opened, connection_of(state['websocket']).as_disconnect(exc))
             raise
         with connection_of(state['websocket']).own_ending().postponed():
@@ -86,7 +86,7 @@ class Deferred:
 
 
 def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
-    """Return whether ``handler`` asks for the channel, itself or through one of ``components``."""
+    """Return whether ``handler`` has a WebSocket argument, directly or through one of ``components``."""
     try:
         parameters = handler_signature(handler).parameters.values()
     except ConfigurationError:
@@ -97,8 +97,8 @@ def asks_for_websocket(handler: Any, components: Iterable[Component]) -> bool:
     )
 
 
-def components_over_websocket(components: Sequence[Component]) -> List[Component]:
-    """Return those of ``components`` that need the channel, themselves or through each other."""
+def components_needing_websocket(components: Sequence[Component]) -> List[Component]:
+    """Return those of ``components`` that need a WebSocket, directly or through each other."""
     found: List[Component] = []
     remaining = list(components)
     while True:
@@ -109,10 +109,10 @@ def components_over_websocket(components: Sequence[Component]) -> List[Component
         remaining = [component for component in remaining if component not in more]
 
 
-def url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
+def _url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
     """Return the path and query fields of a handler at ``url``, as API Star's ``Route`` finds them.
 
-    :raises ConfigurationError: for a URL that cannot be, or a path parameter of a type that it cannot hold.
+    :raises ConfigurationError: for a malformed URL, or a path parameter of a type that is not possible in a path.
     """
     names = path_names(url)
     if len(names) > len(set(names)) or not all(map(str.isidentifier, names)) or set('{}') & set(PARAMETER.sub('', url)):
@@ -121,12 +121,11 @@ def url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
             % (url, name)
         )
 
-    def handler() -> None:
-        """Stands for the handler, with its resolved signature."""
+    def handler() -> None: ...  # Only its signature is read.
 
     handler.__signature__ = signature  # type: ignore[attr-defined]
     for parameter in signature.parameters.values():
-        if parameter.name in names and parameter.annotation not in PATH_ANNOTATIONS:
+        if parameter.name in names and parameter.annotation not in _PATH_ANNOTATIONS:
             raise ConfigurationError(
                 'The path parameter %s of %s is annotated with %r: a path holds str, int or float.'
                 % (parameter.name, name, parameter.annotation)
@@ -140,32 +139,32 @@ def path_names(url: str) -> List[str]:
     return [name.lstrip('+') for name in PARAMETER.findall(url)]
 
 
-def is_converted(parameter: inspect.Parameter, url: str) -> bool:
-    """Return whether the router has given ``parameter`` its type, so that no validation of it can fail."""
+def _is_converted(parameter: inspect.Parameter, url: str) -> bool:
+    """Return whether the router has converted ``parameter``, so that it needs no validation."""
     kinds = (str, parameter.empty) if '{+%s}' % parameter.name in url else (str, int, parameter.empty)
     return parameter.name in path_names(url) and parameter.annotation in kinds
 
 
-def is_websocket_of_users(annotation: Any) -> bool:
-    """Return whether an argument is a WebSocket of a class of the user's own."""
+def _is_websocket_subclass(annotation: Any) -> bool:
+    """Return whether an annotation is a subclass of ``WebSocket``, which a component of the user supplies."""
     return isinstance(annotation, type) and issubclass(annotation, WebSocket) and annotation is not WebSocket
 
 
-def is_deferred(parameter: inspect.Parameter) -> bool:
-    """Return whether ``parameter`` stands for arguments that the handler resolves by itself."""
+def _is_deferred(parameter: inspect.Parameter) -> bool:
+    """Return whether ``parameter`` is for arguments that the handler resolves itself."""
     return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Deferred)
 
 
 class Arguments:
-    """Supplies the arguments of one WebSocket handler: hooks first, then components, as API Star would.
+    """Supplies the arguments of one WebSocket handler, in API Star's order: first hooks, then components.
 
-    Made when the application is built; what cannot be supplied is refused there.
+    Made when the application is built, which refuses handlers with arguments that cannot be supplied.
 
     :param handler: the handler, as the user wrote it.
-    :param injector: resolves what it asks for.
-    :param url: the whole URL of its route, with the prefix of each ``Include`` around it.
-    :param connect: whether it is connected before it runs.
-    :raises ConfigurationError: for an argument that no component supplies, or that a WebSocket cannot.
+    :param injector: resolves its arguments.
+    :param url: the full URL of its route, with the prefix of each ``Include`` around it.
+    :param connect: whether the connection is accepted before the handler runs.
+    :raises ConfigurationError: for an argument that no component supplies, or that a handshake does not have.
     """
 
     def __init__(self, handler: Any, injector: ASyncInjector, url: str, connect: bool = True) -> None:
@@ -173,9 +172,9 @@ class Arguments:
         self._title = 'arguments of %s at %s' % (self._name, url)
         self._connect = connect
         self._injector = injector
-        self._plans: Dict[Any, Plan] = {}
+        self._plans: Dict[Any, _Plan] = {}
         signature = handler_signature(handler, injector.components)
-        fields = url_fields(url, signature, self._name)
+        fields = _url_fields(url, signature, self._name)
         self._path_fields = [field for field in fields if field.location == 'path']
         self._query_fields = [field for field in fields if field.location == 'query']
         #: Names of the query parameters that the handler declares.
@@ -184,32 +183,32 @@ class Arguments:
         self._refuse_bodies(parameters)
         self._refuse_positional(parameters)
         self._refuse_unknown(parameters, url)
-        #: Names of the arguments that the router has converted, so that nothing can fail.
-        self.from_path = tuple(parameter.name for parameter in parameters if is_converted(parameter, url))
-        #: Names of the arguments that are the channel.
+        #: Names of the arguments that the router has converted.
+        self.from_path = tuple(parameter.name for parameter in parameters if _is_converted(parameter, url))
+        #: Names of the arguments that are the WebSocket.
         self.websockets = tuple(parameter.name for parameter in parameters if parameter.annotation is WebSocket)
-        self._not_asked_for = tuple(name for name in path_names(url) if name not in self.from_path)
-        self._deferred = next((parameter for parameter in parameters if is_deferred(parameter)), None)
+        self._unused_path_params = tuple(name for name in path_names(url) if name not in self.from_path)
+        self._deferred = next((parameter for parameter in parameters if _is_deferred(parameter)), None)
         given = {*self.from_path, *self.websockets}
         self._injected = [
             parameter for parameter in parameters if parameter.name not in given and parameter is not self._deferred
         ]
-        #: Whether components have to be run for an argument.
+        #: Whether an argument has to be supplied by components.
         self.injects = bool(self._injected) or self._deferred is not None
 
     def given(self, ws: Any, path_params: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return the arguments that need no injection: the channel, and the parameters that the router converted."""
+        """Return the arguments that need no injection: the WebSocket, and the parameters that the router converted."""
         arguments = {**path_params}
-        for name in self._not_asked_for:
+        for name in self._unused_path_params:
             del arguments[name]
         for name in self.websockets:
             arguments[name] = ws
         return arguments
 
     def prepare(self, on_request: Sequence[Callable[..., Any]]) -> None:
-        """Resolve what the hooks and the handler ask for.
+        """Plan the arguments of the hooks and the handler.
 
-        :raises ConfigurationError: for what no component supplies.
+        :raises ConfigurationError: for an argument that no component supplies.
         """
         try:
             self.plan(on_request)
@@ -219,12 +218,12 @@ class Arguments:
             if not suppliers or not str(exc).startswith('No component able'):
                 raise
             raise ConfigurationError('%s Add %s to components.' % (exc, suppliers)) from None
-        self._refuse_own_connections()
+        self._refuse_other_connections()
 
-    def _refuse_own_connections(self) -> None:
-        """Refuse what would receive the handshake, which the application has received: it would wait for ever."""
-        steps, keywords = self._steps((), [*self._injected, *self._later()])
-        websockets = {item.name for item in self._injected if is_websocket_of_users(item.annotation)}
+    def _refuse_other_connections(self) -> None:
+        """Refuse components and handlers that would wait for ever for the handshake, which was received already."""
+        steps, keywords = self._steps((), [*self._injected, *self._deferred_parameters()])
+        websockets = {item.name for item in self._injected if _is_websocket_subclass(item.annotation)}
         made = {key for name, key in keywords if name in websockets}
         for step in steps:
             keys = {key for _, key in step.kwargs}
@@ -242,8 +241,8 @@ class Arguments:
                 'ws.connect() and ws.receive().' % (self._name, received[0])
             )
 
-    def _later(self) -> List[inspect.Parameter]:
-        """Return the arguments that the handler resolves by itself."""
+    def _deferred_parameters(self) -> List[inspect.Parameter]:
+        """Return the arguments that the handler resolves itself."""
         later = () if self._deferred is None else self._deferred.annotation.parameters
         return [plain_parameter(item, self._injector.components) for item in later]
 
@@ -255,7 +254,7 @@ class Arguments:
             if not any(component.can_handle_parameter(parameter) for component in components)
         ]
 
-    def resolved(self, plan: Plan, state: State) -> Dict[str, Any]:
+    def resolved(self, plan: _Plan, state: State) -> Dict[str, Any]:
         """Return the arguments that components supply, once ``plan`` has run."""
         arguments = {name: state[key] for name, key in plan.keywords}
         if self._deferred is not None:
@@ -265,7 +264,7 @@ class Arguments:
     def _refuse_bodies(self, parameters: Iterable[inspect.Parameter]) -> None:
         for parameter in parameters:
             annotation = parameter.annotation
-            if annotation in BODY_ANNOTATIONS or is_message_type(annotation):
+            if annotation in _BODY_ANNOTATIONS or is_message_type(annotation):
                 raise ConfigurationError(
                     'The handler %s asks for the body of a request with its argument %s. A handshake has none: '
                     'take it from the WebSocket, by ws.receive().' % (self._name, parameter.name)
@@ -285,45 +284,45 @@ class Arguments:
                 )
 
     def _refuse_unknown(self, parameters: Iterable[inspect.Parameter], url: str) -> None:
-        """Refuse what would be taken for a query parameter, and is not meant for one."""
+        """Refuse arguments that would be query parameters by mistake."""
         unasked = set(path_names(url)) - {parameter.name for parameter in parameters}
         for parameter in parameters:
-            if parameter.annotation not in PATH_ANNOTATIONS or parameter.default is not parameter.empty:
+            if parameter.annotation not in _PATH_ANNOTATIONS or parameter.default is not parameter.empty:
                 continue
             if parameter.name in path_names(url):
                 continue
-            if parameter.annotation is parameter.empty and parameter.name in MEANT:
+            if parameter.annotation is parameter.empty and parameter.name in _EXPECTED_ANNOTATIONS:
                 raise ConfigurationError(
                     'The argument %s of %s has no annotation, and would be taken for a query parameter: write '
-                    '%s: %s.' % (parameter.name, self._name, parameter.name, MEANT[parameter.name])
+                    '%s: %s.' % (parameter.name, self._name, parameter.name, _EXPECTED_ANNOTATIONS[parameter.name])
                 )
             meant = difflib.get_close_matches(parameter.name, unasked, 1)
             if meant:
                 raise ConfigurationError(
                     'The argument %s of %s would be taken for a query parameter, and nothing takes {%s} of the URL %r: '
-                    'give both one name.' % (parameter.name, self._name, meant[0], url)
+                    'use the same name for both.' % (parameter.name, self._name, meant[0], url)
                 )
 
-    def plan(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
-        """Return what runs before the handler, with these hooks; it is made once."""
+    def plan(self, on_request: Sequence[Callable[..., Any]]) -> _Plan:
+        """Return the plan of the handler after these hooks, which is made once."""
         key = identities(on_request)
         if key not in self._plans:
-            forget_if_many(self._plans)
+            clear_if_full(self._plans)
             self._plans[key] = self._resolve(on_request)
         return self._plans[key]
 
-    def _resolve(self, on_request: Sequence[Callable[..., Any]]) -> Plan:
-        # They may have come after the application was built.
+    def _resolve(self, on_request: Sequence[Callable[..., Any]]) -> _Plan:
+        # Hooks may have been added after the application was built.
         for hook in on_request:
             require_hook(hook)
 
         if self._deferred is None:
             steps, keywords = self._steps(on_request, self._injected)
-            return Plan(compiled_steps(steps, self._title), keywords, compiled_steps([]), ())
-        return self._resolve_deferred(on_request, self._later())
+            return _Plan(compiled_steps(steps, self._title), keywords, compiled_steps([]), ())
+        return self._resolve_deferred(on_request, self._deferred_parameters())
 
-    def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> Plan:
-        """Tell apart what is resolved once, and what each time: the arguments of ``later``, and what needs them."""
+    def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> _Plan:
+        """Return a plan that supplies the arguments ``later``, and those that depend on them, separately each time."""
         steps, keywords = self._steps((), [*self._injected, *later])
         each_time = {key for name, key in keywords if name in {parameter.name for parameter in later}}
         for step in steps:
@@ -332,7 +331,7 @@ class Arguments:
         keys = dict(keywords)
         first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
         known = each_time | {step.output for step in first}
-        return Plan(
+        return _Plan(
             compiled_steps([*first, *[step for step in steps if step.output not in known]], self._title),
             once,
             compiled_steps([step for step in steps if step.output in each_time], self._title + ' per message'),
@@ -342,13 +341,12 @@ class Arguments:
     def _steps(
         self, hooks: Sequence[Callable[..., Any]], parameters: Sequence[inspect.Parameter]
     ) -> Tuple[List[Step], Keywords]:
-        """Return the steps that run ``hooks`` and supply ``parameters``, and where these are in the state then."""
+        """Return the steps that run ``hooks`` and supply ``parameters``, and the keys of these in the state."""
 
-        async def handler() -> None:
-            """Stands for the handler, with these parameters."""
+        async def handler() -> None: ...  # Only its signature is read.
 
         handler.__signature__ = inspect.Signature(in_order(parameters))  # type: ignore[attr-defined]
         handler.__name__ = self._name
         steps = self._injector.resolve_steps([*hooks, handler], {'websocket': None})
         last = steps.pop()
-        return made_once(steps, last.kwargs, self._path_fields, self._query_fields), last.kwargs
+        return specialize_steps(steps, last.kwargs, self._path_fields, self._query_fields), last.kwargs

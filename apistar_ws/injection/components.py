@@ -1,4 +1,4 @@
-"""What the injector supplies on a handshake: the channel, and API Star's own values of the request."""
+"""The components of a handshake: the WebSocket, and API Star's values of a request."""
 
 from typing import Any, Tuple
 from urllib.parse import SplitResult, urlsplit
@@ -18,14 +18,14 @@ from apistar_ws.types import Unpack
 class WebSocketComponent(Component):  # type: ignore[misc]
     """Supplies ``ws: WebSocket`` and carries the application's settings.
 
-    Give one to the application, ``components=[WebSocketComponent(idle_timeout=60)]``; without one it adds its
-    own with the defaults.
+    Pass one to the application, ``components=[WebSocketComponent(idle_timeout=60)]``; otherwise the application adds
+    one with the default settings.
 
     :param settings: see :class:`apistar_ws.Settings`; a route's decorator overrides them.
-    :raises ConfigurationError: for a setting or a value that is not known.
+    :raises ConfigurationError: for an unknown setting or an invalid value.
     """
 
-    #: An application has one; see ``require_components``.
+    #: The name under which an application may have only one; see ``require_components``.
     given_once = 'WebSocketComponent'
 
     def __init__(self, **settings: 'Unpack[Options]') -> None:
@@ -35,13 +35,13 @@ class WebSocketComponent(Component):  # type: ignore[misc]
     def resolve(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> WebSocket:
         """Return a WebSocket over the scope.
 
-        On a handshake the application supplies the one it made; this is what a hook sees on plain HTTP, where
-        ``ws.scope['type']`` says so and it cannot be connected.
+        On a handshake the application supplies its own. This one is for hooks on plain HTTP: ``ws.scope['type']`` is
+        ``http``, and it cannot be connected.
         """
         return WebSocket(scope, receive, send, self.settings)
 
 
-class HandshakeMethodComponent(Component):  # type: ignore[misc]
+class _HandshakeMethodComponent(Component):  # type: ignore[misc]
     """Supplies ``http.Method``: a handshake is a GET (RFC 6455 section 4.1)."""
 
     def resolve(self) -> http.Method:
@@ -49,16 +49,16 @@ class HandshakeMethodComponent(Component):  # type: ignore[misc]
         return http.Method('GET')
 
 
-class RequestPath(Component):  # type: ignore[misc]
-    """Supplies ``http.Path`` as the routes match it, without the root path, which API Star puts before it."""
+class _RequestPath(Component):  # type: ignore[misc]
+    """Supplies ``http.Path`` as routes match it, without the root path that API Star prefixes."""
 
     def resolve(self, scope: ASGIScope) -> http.Path:
         """Return the path within the application."""
         return http.Path(scope['path'])
 
 
-class RequestURL(Component):  # type: ignore[misc]
-    """Supplies ``http.URL`` over HTTP, as API Star does, with the root path, which it leaves out."""
+class _RequestURL(Component):  # type: ignore[misc]
+    """Supplies ``http.URL`` over HTTP, with the root path that API Star omits."""
 
     def resolve(self, scope: ASGIScope) -> http.URL:
         """Return the URL of the request."""
@@ -66,35 +66,35 @@ class RequestURL(Component):  # type: ignore[misc]
         return http.URL(URLComponent().resolve({**scope, 'path': path}))
 
 
-class HandshakeURL(Component):  # type: ignore[misc]
-    """Supplies ``http.URL`` as the client wrote it, ``ws`` or ``wss``, with its port."""
+class _HandshakeURL(Component):  # type: ignore[misc]
+    """Supplies ``http.URL`` as the client requested it, ``ws`` or ``wss``, with its port."""
 
     def resolve(self, scope: ASGIScope) -> http.URL:
         """Return the URL of the handshake."""
         return http.URL(connection_url(scope))
 
 
-class HandshakeHost(Component):  # type: ignore[misc]
-    """Supplies ``http.Host``, also on a Unix socket, where the server has none."""
+class _HandshakeHost(Component):  # type: ignore[misc]
+    """Supplies ``http.Host``, also on a Unix socket, where the server does not know it."""
 
     def resolve(self, scope: ASGIScope) -> http.Host:
         """Return the host of the URL."""
-        return http.Host(url_components(scope).hostname)
+        return http.Host(_url_components(scope).hostname)
 
 
-class HandshakePort(Component):  # type: ignore[misc]
-    """Supplies ``http.Port``, also on a Unix socket, where the server has none."""
+class _HandshakePort(Component):  # type: ignore[misc]
+    """Supplies ``http.Port``, also on a Unix socket, where the server does not know it."""
 
     def resolve(self, scope: ASGIScope) -> http.Port:
-        """Return the port of the URL, or the scheme's own."""
-        components = url_components(scope)
+        """Return the port of the URL, or the default of the scheme."""
+        components = _url_components(scope)
         return http.Port(components.port or (443 if components.scheme == 'wss' else 80))
 
 
-def url_components(scope: Any) -> SplitResult:
+def _url_components(scope: Any) -> SplitResult:
     """Return the parts of the URL of a handshake.
 
-    :raises BadRequest: for a Host header that is none.
+    :raises BadRequest: for a malformed Host header.
     """
     try:
         components = urlsplit(connection_url(scope))
@@ -104,8 +104,8 @@ def url_components(scope: Any) -> SplitResult:
     return components
 
 
-class HandshakeBody(Component):  # type: ignore[misc]
-    """Supplies ``http.Body``, empty: a handshake has no body, and reading one would swallow messages."""
+class _HandshakeBody(Component):  # type: ignore[misc]
+    """Supplies an empty ``http.Body``: a handshake has none, and reading one would consume messages."""
 
     def resolve(self) -> http.Body:
         """Return no bytes."""
@@ -113,60 +113,61 @@ class HandshakeBody(Component):  # type: ignore[misc]
 
 
 class HeadersComponent(Component):  # type: ignore[misc]
-    """Supplies ``http.Headers``, whatever bytes a client sends, over HTTP too."""
+    """Supplies ``http.Headers``, also over HTTP; it decodes any bytes that a client may send."""
 
     def resolve(self, scope: ASGIScope) -> http.Headers:
         """Return the headers."""
         return http.Headers(decode_headers(scope))
 
 
-class HandshakeQueryString(Component):  # type: ignore[misc]
-    """Supplies ``http.QueryString``, also while a handshake is denied because it does not decode."""
+class _HandshakeQueryString(Component):  # type: ignore[misc]
+    """Supplies ``http.QueryString``, also to hooks of a denial because of undecodable bytes."""
 
     def resolve(self, scope: ASGIScope) -> http.QueryString:
         """Return the query string."""
         return http.QueryString(scope.get('query_string', b'').decode('utf-8', 'replace'))
 
 
-class HandshakePathParams(validation.ValidatePathParamsComponent):  # type: ignore[misc]
-    """Supplies the path parameters for hooks of a denial, where there need not be a route; else see ``Arguments``."""
+class _HandshakePathParams(validation.ValidatePathParamsComponent):  # type: ignore[misc]
+    """Supplies the path parameters to hooks of a denial, which may have no route; otherwise see ``Arguments``."""
 
     def resolve(self, path_params: http.PathParams) -> validation.ValidatedPathParams:
-        """Return the parameters as they are."""
+        """Return the parameters unchanged."""
         return validation.ValidatedPathParams(path_params)
 
 
-class HandshakeValidatedQueryParams(validation.ValidateQueryParamsComponent):  # type: ignore[misc]
-    """Supplies the query parameters for hooks of a denial, where there need not be a route; else see ``Arguments``."""
+class _HandshakeValidatedQueryParams(validation.ValidateQueryParamsComponent):  # type: ignore[misc]
+    """Supplies the query parameters to hooks of a denial, which may have no route; otherwise see ``Arguments``."""
 
     def resolve(self, query_params: http.QueryParams) -> validation.ValidatedQueryParams:
-        """Return the parameters as they are."""
+        """Return the parameters unchanged."""
         return validation.ValidatedQueryParams(query_params)
 
 
-class HandshakeQueryParams(Component):  # type: ignore[misc]
-    """Supplies ``http.QueryParams``, without parsing where there is nothing to parse."""
+class _HandshakeQueryParams(Component):  # type: ignore[misc]
+    """Supplies ``http.QueryParams``; an empty query string is not parsed."""
 
     def resolve(self, scope: ASGIScope) -> http.QueryParams:
         """Return the parameters of the query string."""
         query = scope.get('query_string')
-        return http.QueryParams(query_pairs(query.decode('utf-8', 'replace'))) if query else NO_QUERY_PARAMS
+        return http.QueryParams(query_pairs(query.decode('utf-8', 'replace'))) if query else _NO_QUERY_PARAMS
 
 
-NO_QUERY_PARAMS = http.QueryParams()
+_NO_QUERY_PARAMS = http.QueryParams()
 
-#: In place of API Star's own over HTTP.
-REQUEST_COMPONENTS: Tuple[Component, ...] = (RequestPath(), RequestURL(), HeadersComponent())
+#: Replacements for API Star's components over HTTP.
+REQUEST_COMPONENTS: Tuple[Component, ...] = (_RequestPath(), _RequestURL(), HeadersComponent())
+#: Replacements for API Star's components on a handshake.
 HANDSHAKE_COMPONENTS: Tuple[Component, ...] = (
-    RequestPath(),
-    HandshakeMethodComponent(),
-    HandshakeURL(),
-    HandshakeHost(),
-    HandshakePort(),
-    HandshakeBody(),
+    _RequestPath(),
+    _HandshakeMethodComponent(),
+    _HandshakeURL(),
+    _HandshakeHost(),
+    _HandshakePort(),
+    _HandshakeBody(),
     HeadersComponent(),
-    HandshakeQueryString(),
-    HandshakeQueryParams(),
-    HandshakePathParams(),
-    HandshakeValidatedQueryParams(),
+    _HandshakeQueryString(),
+    _HandshakeQueryParams(),
+    _HandshakePathParams(),
+    _HandshakeValidatedQueryParams(),
 )

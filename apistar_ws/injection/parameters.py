@@ -1,4 +1,4 @@
-"""API Star's own values of a handshake, supplied by what is made once for a route and not for each connection."""
+"""API Star's parameters of a handshake, with validators that are made once per route."""
 
 import inspect
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -15,25 +15,26 @@ from apistar_ws.injection.steps import Keywords, Step
 from apistar_ws.types import Scope
 
 
-class Boolean(validators.Boolean):  # type: ignore[misc]
-    """API Star's, which reads ``value`` for ``values`` where a text may be null, and fails with an AttributeError."""
+class _Boolean(validators.Boolean):  # type: ignore[misc]
+    """API Star's ``Boolean``, with the attribute ``value`` that it reads instead of ``values`` if null is allowed."""
 
     value = validators.Boolean.values
 
 
+#: The validators for annotations of path and query parameters.
 PRIMITIVES: Dict[Any, Any] = {
     inspect.Parameter.empty: validators.Any,
     str: validators.String,
     int: validators.Integer,
     float: validators.Number,
-    bool: Boolean,
+    bool: _Boolean,
 }
-#: Values of these types pass API Star's validator for the same annotation unchanged.
-UNCHANGED = (str, int, bool)
+#: Types whose values API Star's validator for the same annotation returns unchanged.
+_UNCHANGED = (str, int, bool)
 
 
-class URLParams:
-    """Validates parameters of a URL as API Star does, with the validator made once.
+class _URLParams:
+    """Validates URL parameters like API Star, with a validator that is made once.
 
     :param fields: the path or query fields of the route.
     """
@@ -47,9 +48,9 @@ class URLParams:
         )
 
     def _schema(self, schema: Any) -> Any:
-        """Return what validates a field: its schema, with the mended Boolean for API Star's."""
+        """Return the validator of a field: its schema, with the fixed Boolean instead of API Star's."""
         if type(schema) is validators.Boolean and schema.allow_null:
-            return Boolean(default=schema.default, allow_null=True)
+            return _Boolean(default=schema.default, allow_null=True)
         return schema or validators.Any()
 
     def _validate(self, params: Any) -> Any:
@@ -59,8 +60,8 @@ class URLParams:
             raise self.error(exc.detail) from None
 
 
-class PathParams(URLParams):
-    """Validates the parameters of a path; all of them are required."""
+class PathParams(_URLParams):
+    """Validates the path parameters, which are all required."""
 
     error = NotFound
 
@@ -72,7 +73,7 @@ class PathParams(URLParams):
         return self._validate(path_params)
 
 
-class QueryParams(URLParams):
+class QueryParams(_URLParams):
     """Validates the query parameters."""
 
     error = BadRequest
@@ -86,7 +87,7 @@ class QueryParams(URLParams):
 
 
 class PrimitiveParam:
-    """Supplies one argument that is a path or query parameter as API Star does, with the validator made once.
+    """Supplies one path or query parameter like API Star, with a validator that is made once.
 
     :param parameter: the argument.
     """
@@ -111,7 +112,7 @@ class PrimitiveParam:
         in_path = self._name in path_params
         params = path_params if in_path else query_params
         value = params.get(self._name)
-        if type(value) is self._annotation and self._annotation in UNCHANGED:
+        if type(value) is self._annotation and self._annotation in _UNCHANGED:
             return value
         try:
             return self._validator.validate(params, allow_coerce=True).get(self._name, self._default)
@@ -119,10 +120,10 @@ class PrimitiveParam:
             raise (NotFound if in_path else BadRequest)(exc.detail) from None
 
 
-class HeaderParam:
-    """Supplies one header as API Star does.
+class _HeaderParam:
+    """Supplies one header like API Star.
 
-    :param parameter: the argument, which has the name of the header.
+    :param parameter: the argument, named after the header.
     """
 
     def __init__(self, parameter: inspect.Parameter) -> None:
@@ -132,33 +133,34 @@ class HeaderParam:
         """Return the first header of that name, or None."""
         wanted = self._name
         for name, value in scope['headers']:
-            # In lower case, says ASGI; not everybody who writes a scope by hand does.
+            # ASGI requires lower case; scopes written by hand may differ.
             if name == wanted or name.lower() == wanted:
                 return http.Header(decode_value(value))
         return None
 
 
-def cookie_header(scope: Scope) -> Optional[http.Header]:
-    """Return the ``Cookie`` fields of a handshake as one, or None."""
+def _cookie_header(scope: Scope) -> Optional[http.Header]:
+    """Return the joined ``Cookie`` fields of a handshake, or None."""
     found = [value for name, value in scope['headers'] if name == b'cookie' or name.lower() == b'cookie']
     return http.Header(decode_cookies(found)) if found else None
 
 
-def made_once(
+def specialize_steps(
     steps: Sequence[Step], keywords: Keywords, path_fields: Sequence[Any], query_fields: Sequence[Any]
 ) -> List[Step]:
-    """Return ``steps`` with what API Star makes for each request made here.
+    """Return ``steps`` specialized for one route: with validators made once, and single headers read directly.
 
-    :param keywords: what is asked for after the steps.
+    :param steps: API Star's steps.
+    :param keywords: the arguments that are needed after the steps.
     :param path_fields: the path fields of the route.
     :param query_fields: its query fields.
     """
     path_params, query_params = PathParams(path_fields), QueryParams(query_fields)
-    return [with_validator(step, path_params, query_params) for step in with_single_headers(steps, keywords)]
+    return [_with_validator(step, path_params, query_params) for step in _with_single_headers(steps, keywords)]
 
 
-def with_validator(step: Step, path_params: PathParams, query_params: QueryParams) -> Step:
-    """Return ``step`` with the validator that API Star would make for each request."""
+def _with_validator(step: Step, path_params: PathParams, query_params: QueryParams) -> Step:
+    """Return ``step`` with a validator that is made once, and not for each request as by API Star."""
     component = getattr(step.func, '__self__', None)
     if isinstance(component, validation.ValidatePathParamsComponent):
         return step._replace(func=path_params.resolve, kwargs=(('path_params', 'path_params'),))
@@ -169,23 +171,23 @@ def with_validator(step: Step, path_params: PathParams, query_params: QueryParam
     return step
 
 
-def with_single_headers(steps: Sequence[Step], keywords: Keywords) -> List[Step]:
-    """Return ``steps`` without API Star's ``Headers`` of all headers, where only single ones are asked for."""
-    others = [step.kwargs for step in steps if not calls(HeaderComponent, step)]
+def _with_single_headers(steps: Sequence[Step], keywords: Keywords) -> List[Step]:
+    """Return ``steps`` without the step for all headers, if only single ones are needed."""
+    others = [step.kwargs for step in steps if not _calls(HeaderComponent, step)]
     asked = {key for kwargs in [*others, keywords] for _, key in kwargs}
-    unasked = [step for step in steps if calls(HeadersComponent, step) and step.output not in asked]
-    return [single_header(step) for step in steps if step not in unasked] if unasked else list(steps)
+    unasked = [step for step in steps if _calls(HeadersComponent, step) and step.output not in asked]
+    return [_single_header(step) for step in steps if step not in unasked] if unasked else list(steps)
 
 
-def single_header(step: Step) -> Step:
-    """Return ``step`` with one header in place of API Star's ``Headers``, if that is what it takes."""
-    if not calls(HeaderComponent, step):
+def _single_header(step: Step) -> Step:
+    """Return ``step``, reading its header from the scope if it is one for a single header."""
+    if not _calls(HeaderComponent, step):
         return step
     parameter = step.consts['parameter']
-    resolve = cookie_header if parameter.name.lower() == 'cookie' else HeaderParam(parameter).resolve
+    resolve = _cookie_header if parameter.name.lower() == 'cookie' else _HeaderParam(parameter).resolve
     return step._replace(func=resolve, kwargs=(('scope', 'scope'),), consts={})
 
 
-def calls(component: Any, step: Step) -> bool:
-    """Return whether a step calls this component, and none that a user has put in its place."""
+def _calls(component: Any, step: Step) -> bool:
+    """Return whether a step calls this component, and not a subclass that a user has given instead."""
     return type(getattr(step.func, '__self__', None)) is component

@@ -1,4 +1,4 @@
-"""Components that yield: what they supply is closed when the connection, or over HTTP the request, has ended."""
+"""Components that yield: resources that are closed at the end of the connection, or over HTTP of the request."""
 
 import collections.abc
 import contextlib
@@ -12,14 +12,15 @@ from apistar.server.asgi import ASGIScope
 from apistar.server.components import Component
 
 from apistar_ws.exceptions import leaf_exceptions
-from apistar_ws.injection.signatures import describe_handler, handler_signature, readable
+from apistar_ws.injection.signatures import describe_handler, handler_signature, with_resolved_annotations
 from apistar_ws.interruption import ends_from_outside
 
 logger = logging.getLogger('apistar_ws')
 
-#: Where the resources of a connection or request are, in its scope.
+#: The key of the open resources in the scope of a connection or request.
 OPENED = 'apistar_ws.opened'
-YIELDS = (
+#: Generic types that annotate the ``resolve`` of a component that yields.
+_YIELDS = (
     collections.abc.Iterator,
     collections.abc.Iterable,
     collections.abc.Generator,
@@ -28,41 +29,40 @@ YIELDS = (
     collections.abc.AsyncGenerator,
 )
 
+#: Called with a failure, and the function that failed.
+_OnFailure = Callable[[BaseException, Any], None]
 
-#: What is told of a failure, and of the function that has failed.
-Note = Callable[[BaseException, Any], None]
 
-
-class Opened(NamedTuple):
-    """A resource that was opened, and the component that closes it."""
+class _OpenedResource(NamedTuple):
+    """An open resource: the ``resolve`` of its component, and the context manager that closes it."""
 
     resolve: Callable[..., Any]
     context: Any
 
     async def close(self, exc: Optional[BaseException]) -> bool:
-        """Resume the component behind its ``yield``, with ``exc`` raised there if there is one.
+        """Resume the component after its ``yield``, which raises ``exc`` if there is one.
 
         :return: whether the component has caught ``exc``.
-        :raises BaseException: what the component raises, if that is another one than ``exc``.
+        :raises BaseException: an exception of the component other than ``exc``.
         """
-        told = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
-        ended = self.context.__exit__ if hasattr(self.context, '__exit__') else self.context.__aexit__
+        exc_info = (None, None, None) if exc is None else (type(exc), exc, exc.__traceback__)
+        leave = self.context.__exit__ if hasattr(self.context, '__exit__') else self.context.__aexit__
         try:
-            result = ended(*told)
+            result = leave(*exc_info)
             return bool(await result if inspect.isawaitable(result) else result)
         except BaseException as failure:
-            # A task group makes a group of what passes through it.
+            # A task group raises an exception group.
             if any(leaf is not exc for leaf in leaf_exceptions(failure)):
                 raise
             return False
 
 
-class OpenedResources(List[Opened]):
+class OpenedResources(List[_OpenedResource]):
     """The resources of one connection or request, in the order in which they were opened."""
 
 
 class OpenedResourcesComponent(Component):  # type: ignore[misc]
-    """Supplies the list that a resource is added to."""
+    """Supplies the list of open resources."""
 
     def resolve(self, scope: ASGIScope) -> OpenedResources:
         """Return the list of this connection or request."""
@@ -71,16 +71,17 @@ class OpenedResourcesComponent(Component):  # type: ignore[misc]
 
 
 class Resource(Component):  # type: ignore[misc]
-    """Stands for a component whose ``resolve`` yields: supplies what it yields, and notes that it has to be closed.
+    """Replaces a component whose ``resolve`` yields: supplies the yielded value, and adds it to the open resources.
 
     :param component: the component.
-    :param components: all of the application.
+    :param components: all components of the application.
+    :raises ConfigurationError: for a component without a return annotation.
     """
 
     def __init__(self, component: Component, components: Sequence[Component] = ()) -> None:
         self._component = component
         signature = handler_signature(component.resolve, components)
-        self._supplies = yielded(signature.return_annotation)
+        self._supplies = _supplied_type(signature.return_annotation)
         overrides = type(component).can_handle_parameter is not Component.can_handle_parameter
         if signature.return_annotation is signature.empty and not overrides:
             raise ConfigurationError(
@@ -89,39 +90,39 @@ class Resource(Component):  # type: ignore[misc]
             )
         self.can_handle_parameter = component.can_handle_parameter if overrides else self._can_handle
         self.identity = component.identity
-        self.resolve = opener(component.resolve, signature)
+        self.resolve = _open_function(component.resolve, signature)
 
     def _can_handle(self, parameter: inspect.Parameter) -> bool:
         return parameter.annotation is self._supplies
 
 
-class Readable(Component):  # type: ignore[misc]
-    """Stands for a component whose annotations are strings, and has them resolved.
+class _ResolvedComponent(Component):  # type: ignore[misc]
+    """Replaces a component whose annotations are strings, with annotations that are resolved.
 
     :param component: the component.
-    :param components: all of the application.
+    :param components: all components of the application.
     """
 
     def __init__(self, component: Component, components: Sequence[Component] = ()) -> None:
         for name in ('can_handle_parameter', 'identity'):
             if getattr(type(component), name) is not getattr(Component, name):
                 setattr(self, name, getattr(component, name))
-        self.resolve = readable(component.resolve, components)
+        self.resolve = with_resolved_annotations(component.resolve, components)
 
 
-def opener(resolve: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
-    """Return the function that opens a resource, for the injector: it asks for the list of them too."""
+def _open_function(resolve: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """Return the function that opens a resource; the injector also gives it the list of open resources."""
 
     def open_now(apistar_ws_opened: OpenedResources, **arguments: Any) -> Any:
         context = contextlib.contextmanager(resolve)(**arguments)
         value = context.__enter__()
-        apistar_ws_opened.append(Opened(resolve, context))
+        apistar_ws_opened.append(_OpenedResource(resolve, context))
         return value
 
     async def open_async(apistar_ws_opened: OpenedResources, **arguments: Any) -> Any:
         context = contextlib.asynccontextmanager(resolve)(**arguments)
         value = await context.__aenter__()
-        apistar_ws_opened.append(Opened(resolve, context))
+        apistar_ws_opened.append(_OpenedResource(resolve, context))
         return value
 
     asks: Any = open_async if inspect.isasyncgenfunction(resolve) else open_now
@@ -133,29 +134,30 @@ def opener(resolve: Callable[..., Any], signature: inspect.Signature) -> Callabl
     return asks  # type: ignore[no-any-return]
 
 
-def yielded(annotation: Any) -> Any:
-    """Return what a component supplies that is annotated ``Iterator[S]``, ``AsyncIterator[S]``, or ``S`` itself."""
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in YIELDS else annotation
+def _supplied_type(annotation: Any) -> Any:
+    """Return ``S`` for the annotations ``Iterator[S]``, ``AsyncIterator[S]`` and ``S`` of a component."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in _YIELDS else annotation
 
 
 def with_resources(components: Iterable[Component]) -> List[Component]:
-    """Return ``components`` with what stands for those that yield, or have strings for annotations, in their place."""
+    """Return ``components`` with replacements for those that yield or whose annotations are strings."""
     components = list(components)
-    found = [stand_in_for(component, components) for component in components]
+    found = [_replacement_for(component, components) for component in components]
     kinds = {type(component) for component in found}
     if Resource in kinds and OpenedResourcesComponent not in kinds:
         found.append(OpenedResourcesComponent())
     return found
 
 
-def stand_in_for(component: Component, components: Sequence[Component]) -> Component:
-    """Return ``component``, or what API Star's injector can use in its place."""
-    if is_resource(component):
+def _replacement_for(component: Component, components: Sequence[Component]) -> Component:
+    """Return ``component``, or a replacement that API Star's injector can use."""
+    if _is_resource(component):
         return Resource(component, components)
-    return component if readable(component.resolve) == component.resolve else Readable(component, components)
+    is_resolved = with_resolved_annotations(component.resolve) == component.resolve
+    return component if is_resolved else _ResolvedComponent(component, components)
 
 
-def is_resource(component: Component) -> bool:
+def _is_resource(component: Component) -> bool:
     """Return whether the ``resolve`` of ``component`` yields."""
     resolve = component.resolve
     return inspect.isgeneratorfunction(resolve) or inspect.isasyncgenfunction(resolve)
@@ -167,25 +169,26 @@ def opened_in(scope: Dict[str, Any]) -> OpenedResources:
     return opened
 
 
-async def close_in_turn(opened: OpenedResources, exc: Optional[BaseException], note: Note) -> None:
-    """Close ``opened``, the last one first, with ``exc`` if that has ended what they were for.
+async def close_in_turn(opened: OpenedResources, exc: Optional[BaseException], on_failure: _OnFailure) -> None:
+    """Close ``opened``, the last one first, with ``exc`` if the handler raised it.
 
-    :param note: is told of a failure.
-    :raises BaseException: that failure; the others are still open then.
+    :param on_failure: called with a failure.
+    :raises BaseException: the failure; the remaining resources stay open.
     """
     while opened:
         resource = opened.pop()
         try:
             await resource.close(exc)
         except BaseException as failure:
-            note(failure, resource.resolve)
+            on_failure(failure, resource.resolve)
             raise
 
 
 async def unwind(opened: OpenedResources, exc: Optional[BaseException]) -> Optional[BaseException]:
-    """Close ``opened``, the last one first, each with what the one after it has made of ``exc``, and return the rest.
+    """Close ``opened``, the last one first, and return the exception that is left.
 
-    A task group or a time limit inside a resource turns its own cancellation into what has failed.
+    Each resource may catch or replace ``exc``, like nested ``with`` blocks: a task group or a time limit in a resource
+    converts its own cancellation into the failure.
     """
     while opened:
         try:
@@ -196,23 +199,23 @@ async def unwind(opened: OpenedResources, exc: Optional[BaseException]) -> Optio
     return exc
 
 
-async def close_all(opened: OpenedResources, note: Note) -> None:
-    """Close ``opened`` after a success; if one fails, the others are closed with its failure.
+async def close_all(opened: OpenedResources, on_failure: _OnFailure) -> None:
+    """Close ``opened`` after a success; if one fails, close the others with its failure.
 
-    :param note: is told of the failure.
-    :raises BaseException: that failure.
+    :param on_failure: called with the failure.
+    :raises BaseException: the failure.
     """
     try:
-        await close_in_turn(opened, None, note)
+        await close_in_turn(opened, None, on_failure)
     except BaseException as failure:
         await close_rest(opened, failure)
         raise
 
 
 async def close_rest(opened: OpenedResources, exc: Optional[BaseException]) -> None:
-    """Close ``opened``, the last one first, with ``exc``, each whatever becomes of the others; a failure is logged.
+    """Close all of ``opened``, the last one first, with ``exc``; failures are logged and do not stop the rest.
 
-    :raises BaseException: what ends this task from outside meanwhile.
+    :raises BaseException: an exception that ends this task from outside.
     """
     stop: Optional[BaseException] = None
     while opened:

@@ -1,4 +1,4 @@
-"""What a function asks for, as API Star understands it, and its name in a sentence."""
+"""Signatures of handlers and components, as API Star understands them."""
 
 import inspect
 from typing import Any, Callable, Iterable, List, Sequence
@@ -10,15 +10,15 @@ from apistar_ws.messages.schema import union_members
 
 
 def describe_handler(handler: Any) -> str:
-    """Return the name of a handler for an error: its module and qualified name."""
+    """Return the module and qualified name of a handler, for error messages."""
     return '%s.%s' % (getattr(handler, '__module__', '?'), getattr(handler, '__qualname__', repr(handler)))
 
 
 def handler_signature(handler: Any, components: Sequence[Component] = ()) -> inspect.Signature:
     """Return the signature of ``handler`` as API Star understands it.
 
-    Annotations that are strings are resolved; ``Optional[X]`` and ``X | None`` become ``X`` with a default of
-    None, unless one of ``components`` supplies exactly that.
+    Annotations that are strings are resolved; ``Optional[X]`` and ``X | None`` become ``X`` with a default of None,
+    unless one of ``components`` supplies that union.
 
     :raises ConfigurationError: for a name that the module of the handler does not have.
     """
@@ -42,9 +42,9 @@ def resolved_signature(handler: Any) -> inspect.Signature:
 
 
 def in_order(parameters: Iterable[inspect.Parameter]) -> List[inspect.Parameter]:
-    """Return parameters in an order that a signature allows, those with a default by keyword only.
+    """Return parameters in an order that a signature allows, with defaults made keyword-only.
 
-    API Star gives every argument by its name, so that their order does not matter.
+    API Star passes all arguments by name, so the order does not matter.
     """
     given = [
         parameter.replace(kind=parameter.KEYWORD_ONLY)
@@ -56,7 +56,7 @@ def in_order(parameters: Iterable[inspect.Parameter]) -> List[inspect.Parameter]
 
 
 def plain_parameter(parameter: inspect.Parameter, components: Sequence[Component] = ()) -> inspect.Parameter:
-    """Return ``parameter`` with ``Optional[X]`` replaced by ``X`` and a default of None, unless that is supplied."""
+    """Return ``parameter`` with ``X`` and a default of None for ``Optional[X]``, unless a component supplies that."""
     if isinstance(parameter.annotation, type):
         return parameter
     # API Star compares by identity, and an equal union may be another object.
@@ -73,10 +73,10 @@ def plain_parameter(parameter: inspect.Parameter, components: Sequence[Component
     return parameter.replace(annotation=choices[0], default=default)
 
 
-def readable(func: Callable[..., Any], components: Sequence[Component] = ()) -> Callable[..., Any]:
-    """Return ``func``, or one that does the same and has its annotations resolved, where they are strings.
+def with_resolved_annotations(func: Callable[..., Any], components: Sequence[Component] = ()) -> Callable[..., Any]:
+    """Return ``func``, or a wrapper with resolved annotations if they are strings.
 
-    API Star reads annotations as they are, and finds no component for a string (PEP 563).
+    API Star does not resolve annotations, and finds no component for a string (PEP 563).
 
     :raises ConfigurationError: for a name that the module of ``func`` does not have.
     """
@@ -91,8 +91,8 @@ def readable(func: Callable[..., Any], components: Sequence[Component] = ()) -> 
     async def call_async(**arguments: Any) -> Any:
         return await func(**arguments)
 
-    stand_in: Any = call_async if inspect.iscoroutinefunction(func) else call
-    stand_in.__signature__ = handler_signature(func, components)
-    stand_in.__name__ = getattr(func, '__name__', type(func).__name__)
-    stand_in.__qualname__, stand_in.__module__ = getattr(func, '__qualname__', stand_in.__name__), func.__module__
-    return stand_in  # type: ignore[no-any-return]
+    wrapper: Any = call_async if inspect.iscoroutinefunction(func) else call
+    wrapper.__signature__ = handler_signature(func, components)
+    wrapper.__name__ = getattr(func, '__name__', type(func).__name__)
+    wrapper.__qualname__, wrapper.__module__ = getattr(func, '__qualname__', wrapper.__name__), func.__module__
+    return wrapper  # type: ignore[no-any-return]

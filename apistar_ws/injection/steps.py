@@ -1,7 +1,7 @@
-"""The steps by which the injector supplies what functions ask for, as one function that is written for them.
+"""The steps of the injector, compiled to one function.
 
-API Star goes through a list for every connection: it looks up each argument by its name, and keeps each result under
-another. What the list says is known when it is made, so that it can be written down as Python.
+API Star interprets a list of steps for every connection: for each it looks up the arguments and stores the result in a
+dictionary. The list is known when the application is built, so it can be generated as Python code.
 """
 
 import inspect
@@ -15,56 +15,57 @@ from apistar_ws.injection.signatures import describe_handler
 logger = logging.getLogger('apistar_ws')
 
 State = Dict[str, Any]
-#: Runs steps: given the functions that were asked for, as they are bound now, and the state.
+#: Runs steps, given the functions to call, bound to their current objects, and the state.
 Run = Callable[[Sequence[Callable[..., Any]], State], Awaitable[Any]]
-#: The name of each argument, and where its value is in the state.
+#: The name of each argument, and the key of its value in the state.
 Keywords = Tuple[Tuple[str, str], ...]
 
-#: Where the state has the exception that was raised last, and the hook or component that raised it.
+#: The key in the state of the exception that was raised last, and the hook or component that raised it.
 FAILED = 'apistar_ws.failed'
 
-#: The hooks that are known to return what is discarded.
-DISCARDING: 'weakref.WeakSet[Any]' = weakref.WeakSet()
+#: Hooks with a warning in the log that their return value was discarded.
+_WARNED_HOOKS: 'weakref.WeakSet[Any]' = weakref.WeakSet()
 
 
 class Step(NamedTuple):
-    """One call that the injector makes, and where its arguments and its result are in the state."""
+    """One call of the injector, with the keys of its arguments and its result in the state."""
 
     func: Callable[..., Any]
     is_async: bool
     kwargs: Keywords
     consts: Dict[str, Any]
     output: str
-    #: Whether it is one of the functions that were asked for.
+    #: Whether it is one of the functions to call, and not a component.
     set_return: bool
 
 
 def compiled_steps(steps: Sequence[Step], title: str = 'steps') -> Run:
-    """Return the function that runs ``steps`` one after the other, and returns the value of the last.
+    """Return a function that runs ``steps`` in order, and returns the value of the last one.
 
-    Where a step calls one of the functions that were asked for, it calls that of those it is given.
+    Steps that do not call a component call the functions that are passed to it.
 
-    :param title: what the steps are for, which a traceback shows.
+    :param steps: the steps.
+    :param title: the purpose of the steps, which a traceback shows.
     """
-    return Writer().write(steps, title) if steps else run_nothing
+    return _Writer().write(steps, title) if steps else _run_nothing
 
 
-async def run_nothing(funcs: Sequence[Callable[..., Any]], state: State) -> None:
-    """Stand for the function where there are no steps."""
+async def _run_nothing(funcs: Sequence[Callable[..., Any]], state: State) -> None:
+    pass  # There are no steps.
 
 
-class Writer:
-    """Writes the function for a list of steps."""
+class _Writer:
+    """Generates the function for a list of steps."""
 
     def __init__(self) -> None:
         self._names: Dict[str, Any] = {
             'isawaitable': inspect.isawaitable,
             'note_failure': note_failure,
-            'note_discarded': note_discarded,
+            'note_discarded': _note_discarded,
         }
         #: The variable that has the value of a key of the state.
         self._variables: Dict[str, str] = {}
-        #: What each step calls.
+        #: The expression of the function that each step calls.
         self._called: List[str] = []
 
     def write(self, steps: Sequence[Step], title: str) -> Run:
@@ -95,7 +96,7 @@ class Writer:
         if step.is_async:
             lines.append('result = await result')
         if step.set_return:
-            # A hook may be an object with an async __call__, which nobody can see before the call.
+            # A hook may be an object with an async __call__, which shows only after the call.
             lines.append('if result is not None and isawaitable(result): result = await result')
             if getattr(step.func, '__name__', '') == 'on_request':
                 lines.append('if result is not None: note_discarded(%s, result)' % called)
@@ -113,11 +114,11 @@ class Writer:
         return name
 
 
-def note_discarded(hook: Callable[..., Any], value: Any) -> None:
-    """Log, once for each hook, that what it returned was discarded: it may be meant to refuse somebody."""
+def _note_discarded(hook: Callable[..., Any], value: Any) -> None:
+    """Log once for each hook that its return value was discarded: it may be meant to refuse the request."""
     function = getattr(hook, '__func__', hook)
-    if function not in DISCARDING:
-        DISCARDING.add(function)
+    if function not in _WARNED_HOOKS:
+        _WARNED_HOOKS.add(function)
         logger.warning(
             'The event hook %s returned %s, which was discarded, and the request goes on: raise an HTTPException, such '
             'as Forbidden(), to refuse it.' % (describe_handler(function), type(value).__name__)
@@ -125,6 +126,6 @@ def note_discarded(hook: Callable[..., Any], value: Any) -> None:
 
 
 def note_failure(state: State, exc: BaseException, func: Any) -> None:
-    """Note which function has raised ``exc``, for the log."""
+    """Note which function raised ``exc``, for the log."""
     if state.get(FAILED, (None,))[0] is not exc:
         state[FAILED] = (exc, func)

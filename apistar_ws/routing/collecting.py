@@ -14,7 +14,7 @@ from typing import (
 import apistar
 from apistar.exceptions import ConfigurationError
 
-from apistar_ws.injection.signatures import describe_handler, readable
+from apistar_ws.injection.signatures import describe_handler, with_resolved_annotations
 from apistar_ws.routing.decorators import is_decorated, wrapped_chain
 
 
@@ -33,7 +33,7 @@ class Route(apistar.Route):  # type: ignore[misc]
 
     def generate_link(self, url: str, method: str, handler: Any, name: str) -> Any:
         """Return the description of the route in the schema; called by API Star."""
-        return super().generate_link(url, method, readable(handler), name)
+        return super().generate_link(url, method, with_resolved_annotations(handler), name)
 
 
 class _UnroutableMethod(str):

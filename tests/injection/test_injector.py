@@ -11,7 +11,7 @@ from apistar.server.validation import VALIDATION_COMPONENTS
 
 from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
 from apistar_ws.app import INITIAL_COMPONENTS
-from apistar_ws.injection.arguments import Arguments, asks_for_websocket, components_over_websocket
+from apistar_ws.injection.arguments import Arguments, asks_for_websocket, components_needing_websocket
 from apistar_ws.injection.injector import ASyncInjector
 from apistar_ws.injection.signatures import handler_signature
 from tests.injection.supply import supply
@@ -64,7 +64,7 @@ class TestSignature:
 
 def test_components_that_need_the_channel_are_found_through_each_other():
     session, user = SessionComponent(), UserComponent()
-    assert components_over_websocket([user, session, VALIDATION_COMPONENTS[0]]) == [session, user]
+    assert components_needing_websocket([user, session, VALIDATION_COMPONENTS[0]]) == [session, user]
 
     async def handler(user: User):
         """Need the channel through two components."""
