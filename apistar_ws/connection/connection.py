@@ -23,7 +23,7 @@ logger = logging.getLogger('apistar_ws')
 
 #: Iterations of the event loop until everything that the server has received of a client reaches the application.
 SETTLING_ITERATIONS = 10
-#: Seconds that a handshake may take before it is worth checking whether the client is still there.
+#: Seconds after which a handshake checks that the client has not left.
 SLOW_HANDSHAKE = 0.001
 #: Seconds in which messages before a clean close are delivered, where the route has no ``backlog_timeout``.
 _BACKLOG_TIMEOUT = 20.0
@@ -279,7 +279,7 @@ class Connection:
     # Errors
 
     def disconnect_error(self) -> WebSocketDisconnect:
-        """Return the exception for a caller whose connection is over, and note that this task knows."""
+        """Return the exception for a call on a connection that is over, and note that this task has got it."""
         if self.ending is NO_ENDING and self.owner is asyncio.current_task():
             # Most connections end like this, and need nothing of their own.
             self.ending = KNOWN_ENDING
@@ -348,7 +348,7 @@ class Connection:
         return self.is_receiving or (self.ahead is not None and self.ahead.is_filling)
 
     def read_ahead(self) -> None:
-        """Receive in place of a handler that does not, to notice a disconnect."""
+        """Receive while the handler does not, to notice a disconnect."""
         if self.ahead is None:
             self.is_unfinished = True
             # The handler last received after the last check, if it has received at all.

@@ -1,4 +1,4 @@
-"""Receiving in place of a handler that does not, to notice a disconnect."""
+"""Receiving while the handler does not, to notice a disconnect."""
 
 import asyncio
 import logging
@@ -75,9 +75,9 @@ class ReadAhead:
         return has_taken and asyncio.get_running_loop().time() - self._started < _JUST_STARTED
 
     def is_read(self, within: float) -> bool:
-        """Return whether the handler can be expected to take the buffered messages: it took one in the last seconds.
+        """Return whether the handler is expected to receive the buffered messages, since it did so recently.
 
-        :param within: the seconds.
+        :param within: the seconds that count as recently.
         """
         if not self._messages or self._last_taken is None:
             return False

@@ -309,7 +309,7 @@ def _server_is_stopping() -> bool:
 
 
 def _cancel_again(connection: Connection) -> None:
-    """Cancel a handler that is still running while the server goes down, and log the third time."""
+    """Cancel a handler that is still running while the server goes down, and log its third cancellation."""
     if connection.interruption.owner is not None and connection.interruption.cancel_again() == 3:
         logger.warning(
             'The handler on %s is still running after two cancellations and blocks the shutdown: '

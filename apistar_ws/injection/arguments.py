@@ -135,7 +135,7 @@ def _url_fields(url: str, signature: inspect.Signature, name: str) -> List[Any]:
 
 
 def path_names(url: str) -> List[str]:
-    """Return the names of the parameters in ``url``, without the ``+`` of those that take several segments."""
+    """Return the names of the parameters in ``url``, without the ``+`` of those that span several segments."""
     return [name.lstrip('+') for name in PARAMETER.findall(url)]
 
 

@@ -77,7 +77,7 @@ def require_hook(hook: Any) -> None:
 
 
 class ASyncInjector(injector.ASyncInjector):  # type: ignore[misc]
-    """API Star's injector, with steps cached for functions, whatever object a method is bound to.
+    """API Star's injector, which caches the steps of a method for all objects that it is bound to.
 
     Event hooks given as classes are instantiated for every request; API Star's own injector caches the steps of each
     instance for ever.

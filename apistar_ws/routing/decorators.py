@@ -218,7 +218,7 @@ def require_coroutine_function(handler: Any, where: str) -> None:
 
 
 def _refuse_interleaved(handler: Any, where: str) -> None:
-    """Refuse a decorator between two of ours: if it is a guard, it would guard only one of the two routes.
+    """Refuse a decorator between two of this package: if it is a guard, it would guard only one of the two routes.
 
     :raises ConfigurationError: naming the handler.
     """
@@ -261,7 +261,7 @@ def wrapped_chain(value: Any) -> Iterator[Any]:
 def declaration_for(handler: Any, url: str) -> Declaration:
     """Return the declaration of the decorator whose route ``handler`` serves at ``url``.
 
-    A route that other code, such as a plug-in, has made from ours may have a prefix in its URL.
+    A route that a plug-in has made from a route of this package may have a prefix in its URL.
 
     :raises ConfigurationError: if no decorator has that URL.
     """

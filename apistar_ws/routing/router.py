@@ -259,7 +259,7 @@ class WebSocketRouter(Generic[Target]):
     def reverse_url(self, name: str, **params: Any) -> str:
         """Return the path of the route of that name.
 
-        :raises NoReverseMatch: API Star's, if no such route takes these parameters.
+        :raises NoReverseMatch: API Star's, if no route has this name and these parameters.
         """
         try:
             return str(self._adapter.build(name, params))
@@ -313,7 +313,7 @@ def _rule_url(url: str, converters: Dict[str, type]) -> str:
 
 
 class Router(HTTPRouter):  # type: ignore[misc]
-    """API Star's router for HTTP, which answers 426 where only a WebSocket is served.
+    """API Star's router for HTTP, which answers 426 on paths with only a WebSocket route.
 
     :param routes: the routes for HTTP.
     """
@@ -327,7 +327,7 @@ class Router(HTTPRouter):  # type: ignore[misc]
     def lookup(self, path: str, method: str) -> Any:
         """Return the route of a request and its path parameters.
 
-        :raises UpgradeRequired: where only a WebSocket is served.
+        :raises UpgradeRequired: if the path only has a WebSocket route.
         """
         _refuse_relative(path)
         self._budget.refuse_costly(path)
