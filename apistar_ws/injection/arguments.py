@@ -243,8 +243,8 @@ class Arguments:
 
     def _deferred_parameters(self) -> List[inspect.Parameter]:
         """Return the arguments that the handler resolves itself."""
-        later = () if self._deferred is None else self._deferred.annotation.parameters
-        return [plain_parameter(item, self._injector.components) for item in later]
+        repeated = () if self._deferred is None else self._deferred.annotation.parameters
+        return [plain_parameter(item, self._injector.components) for item in repeated]
 
     def _unsupplied(self) -> List[inspect.Parameter]:
         components = self._injector.components
@@ -321,21 +321,25 @@ class Arguments:
             return _Plan(compiled_steps(steps, self._title), keywords, compiled_steps([]), ())
         return self._resolve_deferred(on_request, self._deferred_parameters())
 
-    def _resolve_deferred(self, on_request: Sequence[Callable[..., Any]], later: Sequence[inspect.Parameter]) -> _Plan:
-        """Return a plan that supplies the arguments ``later``, and those that depend on them, separately each time."""
-        steps, keywords = self._steps((), [*self._injected, *later])
-        each_time = {key for name, key in keywords if name in {parameter.name for parameter in later}}
+    def _resolve_deferred(
+        self, on_request: Sequence[Callable[..., Any]], repeated: Sequence[inspect.Parameter]
+    ) -> _Plan:
+        """Return a plan that supplies ``repeated``, and the arguments that depend on them, separately each time."""
+        steps, keywords = self._steps((), [*self._injected, *repeated])
+        repeated_keys = {key for name, key in keywords if name in {parameter.name for parameter in repeated}}
         for step in steps:
-            if each_time & {key for _, key in step.kwargs}:
-                each_time.add(step.output)
+            if repeated_keys & {key for _, key in step.kwargs}:
+                repeated_keys.add(step.output)
         keys = dict(keywords)
-        first, once = self._steps(on_request, [item for item in self._injected if keys[item.name] not in each_time])
-        known = each_time | {step.output for step in first}
+        first, first_keywords = self._steps(
+            on_request, [item for item in self._injected if keys[item.name] not in repeated_keys]
+        )
+        known = repeated_keys | {step.output for step in first}
         return _Plan(
             compiled_steps([*first, *[step for step in steps if step.output not in known]], self._title),
-            once,
-            compiled_steps([step for step in steps if step.output in each_time], self._title + ' per message'),
-            tuple((name, key) for name, key in keywords if key in each_time),
+            first_keywords,
+            compiled_steps([step for step in steps if step.output in repeated_keys], self._title + ' per message'),
+            tuple((name, key) for name, key in keywords if key in repeated_keys),
         )
 
     def _steps(

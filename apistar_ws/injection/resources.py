@@ -125,13 +125,13 @@ def _open_function(resolve: Callable[..., Any], signature: inspect.Signature) ->
         apistar_ws_opened.append(_OpenedResource(resolve, context))
         return value
 
-    asks: Any = open_async if inspect.isasyncgenfunction(resolve) else open_now
+    opener: Any = open_async if inspect.isasyncgenfunction(resolve) else open_now
     opened = inspect.Parameter('apistar_ws_opened', inspect.Parameter.KEYWORD_ONLY, annotation=OpenedResources)
-    asks.__signature__ = signature.replace(
+    opener.__signature__ = signature.replace(
         parameters=[*signature.parameters.values(), opened], return_annotation=signature.empty
     )
-    asks.__module__, asks.__qualname__, asks.__name__ = resolve.__module__, resolve.__qualname__, resolve.__name__
-    return asks  # type: ignore[no-any-return]
+    opener.__module__, opener.__qualname__, opener.__name__ = resolve.__module__, resolve.__qualname__, resolve.__name__
+    return opener  # type: ignore[no-any-return]
 
 
 def _supplied_type(annotation: Any) -> Any:

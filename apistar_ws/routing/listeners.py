@@ -83,10 +83,10 @@ def _make_listener(listener: Handler, declaration: Declaration, per_message: Seq
             if reply is not None:
                 await send_data(ws, reply)
 
-    asked_for = resolved_signature(listener)
-    later = _parameters_per_message(asked_for, per_message, describe_handler(listener))
-    now = [item for name, item in asked_for.parameters.items() if name != 'message' and item not in later]
-    _set_signature(handler, listener, [*now, _WEBSOCKET_PARAMETER, *_deferred_parameters(later)])
+    declared = resolved_signature(listener)
+    repeated = _parameters_per_message(declared, per_message, describe_handler(listener))
+    others = [item for name, item in declared.parameters.items() if name != 'message' and item not in repeated]
+    _set_signature(handler, listener, [*others, _WEBSOCKET_PARAMETER, *_deferred_parameter(repeated)])
     return TypedHandler(handler, receives, sends)
 
 
@@ -110,12 +110,12 @@ def _parameters_per_message(
     return [signature.parameters[name] for name in names]
 
 
-def _deferred_parameters(later: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
-    """Return the parameter of the handler that supplies the parameters ``later`` for each message, in a list."""
-    if not later:
+def _deferred_parameter(repeated: Sequence[inspect.Parameter]) -> List[inspect.Parameter]:
+    """Return a list with the parameter of the handler by which it resolves ``repeated``, empty if there are none."""
+    if not repeated:
         return []
-    deferred = type('PerMessage', (Deferred,), {'parameters': tuple(map(_keyword_only, later))})
-    return [inspect.Parameter('apistar_ws_deferred', inspect.Parameter.KEYWORD_ONLY, annotation=deferred)]
+    annotation = type('PerMessage', (Deferred,), {'parameters': tuple(map(_keyword_only, repeated))})
+    return [inspect.Parameter('apistar_ws_deferred', inspect.Parameter.KEYWORD_ONLY, annotation=annotation)]
 
 
 def _received_schema(annotation: Any, listener: str) -> Optional[Schema]:
