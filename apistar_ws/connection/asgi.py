@@ -57,14 +57,9 @@ def _is_longer(data: Data, limit: float) -> bool:
     return len(data) > limit or byte_length(data) > limit
 
 
-def close_message(code: int, reason: str) -> Message:
-    """Return the message that closes a connection."""
-    return {'type': 'websocket.close', 'code': code, 'reason': reason}
-
-
 async def send_close(send: Send, code: int, reason: str) -> None:
     """Send a close; if the server raises, the connection is lost anyway."""
-    message = close_message(code, reason)
+    message = {'type': 'websocket.close', 'code': code, 'reason': reason}
     try:
         await send(message)
     except Exception as exc:

@@ -8,7 +8,7 @@ import logging
 from typing import Any, Callable, Mapping, Optional
 
 from apistar_ws.codes import CloseCode, fit_reason
-from apistar_ws.connection.asgi import broken_limit, close_message, close_with_private_code, is_clean_close, is_shutdown
+from apistar_ws.connection.asgi import broken_limit, close_with_private_code, is_clean_close, is_shutdown
 from apistar_ws.connection.ending import KNOWN_ENDING, NO_ENDING, Ending
 from apistar_ws.connection.handshake import printable
 from apistar_ws.connection.pace import Pace
@@ -224,7 +224,8 @@ class Connection:
             self.own_ending().is_refused = True
         self.change_state(CLOSED, code, reason)
         try:
-            await self.deliver(close_message(code, reason), self.server_send)
+            close = {'type': 'websocket.close', 'code': code, 'reason': reason}
+            await self.deliver(close, self.server_send)
         except WebSocketDisconnect:
             logger.debug('%r: the client left before the close.', self)
         except asyncio.CancelledError:
@@ -322,7 +323,7 @@ class Connection:
             else:
                 self.ending.other_senders -= {task}
         self.sent += 1
-        if self.sent % SENDS_PER_YIELD == 0:
+        if not self.sent & (SENDS_PER_YIELD - 1):
             await asyncio.sleep(0)
 
     @property

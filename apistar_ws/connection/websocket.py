@@ -293,8 +293,8 @@ class WebSocket(Handshake):
             raise connection.state_error(
                 'receive()', 'Another task of the handler is receiving: let one do it for all.'
             )
-        if not connection.received:
-            self._require_loop('receive()')
+        if not connection.received and connection.loop not in (None, asyncio.get_running_loop()):
+            raise _foreign_loop_error('receive()', self)
         connection.is_receiving = True
         try:
             message = await connection.pull()
@@ -371,18 +371,6 @@ class WebSocket(Handshake):
         if inspect.isawaitable(answer):
             await answer
 
-    def _require_loop(self, call: str) -> None:
-        """Refuse a call from another event loop, which could neither be woken nor cancelled.
-
-        Called for the first message only, since it would slow down each one.
-        """
-        loop = self._connection.loop
-        if loop is not None and asyncio.get_running_loop() is not loop:
-            raise RuntimeError(
-                '%s of %r was called outside of its event loop, in another thread for example: use '
-                'asyncio.run_coroutine_threadsafe.' % (call, self)
-            )
-
     def _examine(self, message: Message) -> Data:
         """Return the data of a message; it may be a disconnect, too large or too fast."""
         connection = self._connection
@@ -415,8 +403,8 @@ class WebSocket(Handshake):
         :raises WebSocketStateError: before ``connect`` and after ``close``.
         """
         connection = self._connection
-        if not connection.sent:
-            self._require_loop('send()')
+        if not connection.sent and connection.loop not in (None, asyncio.get_running_loop()):
+            raise _foreign_loop_error('send()', self)
         if connection.sender is not None or type(data) is not str or not data.isascii():
             return await connection.deliver(self._send_message(data), connection.push)
         connection.sender = current_task(connection.loop)
@@ -521,6 +509,17 @@ def typed_websocket_of(
     ws: TypedWebSocket = _new(TypedWebSocket)
     ws._connection, ws._receives, ws._sends = connection, receives, sends
     return ws
+
+
+def _foreign_loop_error(call: str, ws: WebSocket) -> RuntimeError:
+    """Return the error for a call from another event loop, which could neither be woken nor cancelled.
+
+    Checked at the first call only, since each message would pay for it.
+    """
+    return RuntimeError(
+        '%s of %r was called outside of its event loop, in another thread for example: use '
+        'asyncio.run_coroutine_threadsafe.' % (call, ws)
+    )
 
 
 def _require_time(seconds: Any) -> None:
