@@ -15,13 +15,13 @@ from apistar_ws.exceptions import InvalidMessage
 T = TypeVar('T')
 
 #: Calls for the levels of a value that was read: 1024 by orjson, two for each in ``primitive``.
-ROOM = 3000
+_EXTRA_CALLS = 3000
 #: The limit is the process's.
-RAISING = threading.Lock()
-LARGEST = sys.float_info.max
+_LIMIT_LOCK = threading.Lock()
+_MAX_FLOAT = sys.float_info.max
 #: Characters that are shown of the error of a codec.
-MAX_SHOWN = 200
-FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
+_MAX_ERROR = 200
+_FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
 
 class Codec(Protocol):
@@ -45,15 +45,15 @@ def primitive(value: Any) -> Any:
     :raises ValueError: for a key that is NaN or infinite, as the standard codec does.
     """
     if isinstance(value, Mapping):
-        return {key if type(key) is str else json_key(key): primitive(value[key]) for key in value}
+        return {key if type(key) is str else _json_key(key): primitive(value[key]) for key in value}
     if isinstance(value, (list, tuple)):
         return [primitive(item) for item in value]
-    if type(value) in FORMAT_NAMES:
-        return validators.FORMATS[FORMAT_NAMES[type(value)]].to_string(value)
+    if type(value) in _FORMAT_NAMES:
+        return validators.FORMATS[_FORMAT_NAMES[type(value)]].to_string(value)
     return value
 
 
-def json_key(key: Any) -> Any:
+def _json_key(key: Any) -> Any:
     """Return ``key`` as the standard ``json`` module writes it; what it refuses is left for the codec to refuse."""
     if isinstance(key, str):
         return str.__str__(key)
@@ -62,7 +62,7 @@ def json_key(key: Any) -> Any:
     return key
 
 
-def primitive_object(value: Any) -> Any:
+def _primitive_object(value: Any) -> Any:
     """Return an object that JSON does not know as one that it does; the ``default`` of the standard encoder."""
     converted = primitive(value)
     if converted is value:
@@ -70,27 +70,27 @@ def primitive_object(value: Any) -> Any:
     return converted
 
 
-def refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     """Refuse ``NaN`` and the infinities, which Python reads and JSON does not have (RFC 8259 section 6)."""
     raise ValueError('%s is not a JSON value' % name)
 
 
-def finite_float(text: str) -> float:
+def _finite_float(text: str) -> float:
     """Return the number that ``text`` writes, unless it is too large and would become an infinity."""
     value = float(text)
-    if -LARGEST <= value <= LARGEST:
+    if -_MAX_FLOAT <= value <= _MAX_FLOAT:
         return value
     raise ValueError('%s is too large a number' % text)
 
 
-def json_encoder(ensure_ascii: bool) -> Callable[[Any], str]:
+def _json_encoder(ensure_ascii: bool) -> Callable[[Any], str]:
     """Return what writes JSON, compact and without NaN."""
     return json.JSONEncoder(
-        ensure_ascii=ensure_ascii, allow_nan=False, separators=(',', ':'), default=primitive_object
+        ensure_ascii=ensure_ascii, allow_nan=False, separators=(',', ':'), default=_primitive_object
     ).encode
 
 
-def chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Callable[[Any, int], Sequence[str]]:
+def _chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Callable[[Any, int], Sequence[str]]:
     """Return what writes JSON in chunks as ``encode`` does, which makes such an encoder anew for each value.
 
     :param inside: where it notes what it is in the middle of, to find circles; it stays there if it fails.
@@ -99,12 +99,12 @@ def chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Calla
     if make is None:
         return lambda value, level: (encode(value),)
     chunks: Callable[[Any, int], Sequence[str]] = make(
-        inside, primitive_object, encoder.encode_basestring, None, ':', ',', False, False, False
+        inside, _primitive_object, encoder.encode_basestring, None, ':', ',', False, False, False
     )
     return chunks
 
 
-def is_encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     """Return whether UTF-8 can encode ``text``: it cannot where a lone surrogate came in by an escape of JSON."""
     if text.isascii():
         return True
@@ -115,15 +115,15 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def with_room(func: Callable[[Any], T], value: Any) -> T:
+def _with_higher_limit(func: Callable[[Any], T], value: Any) -> T:
     """Return ``func(value)``, with a higher limit of recursion where it takes that: what was read can be sent."""
     try:
         return func(value)
     except RecursionError:
         """It was read with fewer calls around it, or takes more of them to write."""
-    with RAISING:
+    with _LIMIT_LOCK:
         limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(limit + ROOM)
+        sys.setrecursionlimit(limit + _EXTRA_CALLS)
         try:
             return func(value)
         finally:
@@ -137,11 +137,11 @@ class StandardCodec:
     """
 
     def __init__(self) -> None:
-        self._encode = json_encoder(ensure_ascii=False)
+        self._encode = _json_encoder(ensure_ascii=False)
         self._inside: Dict[int, Any] = {}
-        self._chunks = chunk_encoder(self._encode, self._inside)
-        self._escape = json_encoder(ensure_ascii=True)
-        decoder = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite_float)
+        self._chunks = _chunk_encoder(self._encode, self._inside)
+        self._escape = _json_encoder(ensure_ascii=True)
+        decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
         self._decode, self._decode_first = decoder.decode, decoder.raw_decode
 
     def dumps(self, value: Any) -> str:
@@ -149,8 +149,8 @@ class StandardCodec:
         text = self._written(value)
         if text is None:
             # Another thread may have been inside; this one says what is wrong, if something is.
-            text = with_room(self._encode, value)
-        return text if is_encodable(text) else with_room(self._escape, value)
+            text = _with_higher_limit(self._encode, value)
+        return text if _is_encodable(text) else _with_higher_limit(self._escape, value)
 
     dumps_primitives = dumps
 
@@ -184,15 +184,15 @@ class ForeignCodec:
 
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
-        return self.dumps_primitives(with_room(primitive, value))
+        return self.dumps_primitives(_with_higher_limit(primitive, value))
 
     def dumps_primitives(self, value: Any) -> str:
         """Return as JSON text what holds nothing but what JSON knows."""
-        data = with_room(self._codec.dumps, value)
+        data = _with_higher_limit(self._codec.dumps, value)
         return data if isinstance(data, str) else data.decode()
 
 
-class OrjsonCodec(ForeignCodec):
+class _OrjsonCodec(ForeignCodec):
     """orjson, which asks for what it does not know, so that nothing has to be copied beforehand."""
 
     def __init__(self, orjson: Any) -> None:
@@ -206,9 +206,9 @@ class OrjsonCodec(ForeignCodec):
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
         try:
-            text: str = self._dumps(value, primitive_object, self._option).decode()
+            text: str = self._dumps(value, _primitive_object, self._option).decode()
         except TypeError as exc:
-            if is_too_deep(exc):
+            if _is_too_deep(exc):
                 return STANDARD_CODEC.dumps(value)
             # It holds a key that is no text, or what is not JSON.
         else:
@@ -220,13 +220,13 @@ class OrjsonCodec(ForeignCodec):
         try:
             text: str = self._codec.dumps(value).decode()  # type: ignore[union-attr]
         except TypeError as exc:
-            if is_too_deep(exc):
+            if _is_too_deep(exc):
                 return STANDARD_CODEC.dumps(value)
             raise
         return text
 
 
-def is_too_deep(exc: TypeError) -> bool:
+def _is_too_deep(exc: TypeError) -> bool:
     """Return whether orjson could not write a value because of its depth: it reads 1024 levels, and writes 254."""
     return 'Recursion limit' in str(exc)
 
@@ -243,7 +243,7 @@ def json_codec(codec: Any) -> JSONCodec:
     if codec is json or isinstance(codec, StandardCodec):
         return STANDARD_CODEC
     if getattr(codec, '__name__', '') == 'orjson':
-        return OrjsonCodec(codec)
+        return _OrjsonCodec(codec)
     if callable(getattr(codec, 'dumps', None)) and callable(getattr(codec, 'loads', None)):
         return ForeignCodec(codec)
     raise ConfigurationError('json=%r needs the methods dumps(value) and loads(data).' % (codec,))
@@ -258,4 +258,4 @@ def decode_json(codec: JSONCodec, data: Union[str, bytes]) -> Any:
         return codec.loads(data)
     except (ValueError, RecursionError) as exc:
         # An error may show all of what the client sent.
-        raise InvalidMessage('Malformed JSON. %.*s' % (MAX_SHOWN, exc), reason='Malformed JSON') from None
+        raise InvalidMessage('Malformed JSON. %.*s' % (_MAX_ERROR, exc), reason='Malformed JSON') from None

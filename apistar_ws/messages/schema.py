@@ -11,16 +11,16 @@ from apistar.exceptions import ConfigurationError, ValidationError
 
 from apistar_ws.exceptions import InvalidMessage
 from apistar_ws.messages.codecs import JSONCodec
-from apistar_ws.messages.compiler import Check, NotCompilable, Refused, compiled
+from apistar_ws.messages.compiler import Check, NotCompilable, Refused, compile_check
 from apistar_ws.messages.validation import INVALID, bounded, checker, is_failed_uniqueness, is_message_type
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
 #: Types of single messages that are remembered.
-MAX_SCHEMAS = 256
+_MAX_SCHEMAS = 256
 #: What a list of values is annotated with.
-LISTS = (list, tuple, set, frozenset, collections.abc.Sequence)
-UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
+_LIST_TYPES = (list, tuple, set, frozenset, collections.abc.Sequence)
+_UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
 
 
 class Schema:
@@ -38,20 +38,22 @@ class Schema:
         declared = members if len(members) > 1 else declared
         self.declared = declared
         self._is_compiled = is_compiled
-        self._validate = validate_by_type(declared) if isinstance(declared, (list, tuple)) else validate_one(declared)
+        self._validate = (
+            _validator_by_type(declared) if isinstance(declared, (list, tuple)) else _validator_of(declared)
+        )
 
     @classmethod
     def for_one(cls, declared: Any) -> 'Schema':
         """Return the schema for one message: a type has been compiled before, a validator may be new each time."""
-        return remembered_schema(declared) if is_message_type(declared) else cls(declared, is_compiled=False)
+        return _cached_schema(declared) if is_message_type(declared) else cls(declared, is_compiled=False)
 
     @functools.cached_property
     def _check_received(self) -> Check:
-        return quick_check(self.declared, False) if self._is_compiled else refuse_all
+        return _compiled_check(self.declared, False) if self._is_compiled else _refuse_all
 
     @functools.cached_property
     def _check_sent(self) -> Check:
-        return quick_check(self.declared, True) if self._is_compiled else refuse_all
+        return _compiled_check(self.declared, True) if self._is_compiled else _refuse_all
 
     def decode(self, data: Any) -> Any:
         """Return the validated instance for ``data``, a value of JSON.
@@ -70,7 +72,7 @@ class Schema:
             return self._validate(data)
         except ValidationError as exc:
             detail = bounded(exc.detail)
-            raise InvalidMessage(detail, reason=reason_for(detail)) from None
+            raise InvalidMessage(detail, reason=_reason_for(detail)) from None
         except (ValueError, OverflowError, RecursionError):
             # API Star's validators leak these: a date of the 45th, a number beyond a float, nesting without end.
             raise InvalidMessage(INVALID) from None
@@ -110,25 +112,25 @@ class Schema:
         return ' or '.join(getattr(choice, '__name__', type(choice).__name__) for choice in choices)
 
 
-@functools.lru_cache(maxsize=MAX_SCHEMAS)
-def remembered_schema(declared: Any) -> Schema:
+@functools.lru_cache(maxsize=_MAX_SCHEMAS)
+def _cached_schema(declared: Any) -> Schema:
     """Return the schema of a type, made once."""
     return Schema(declared)
 
 
-def quick_check(declared: Any, is_sent: bool) -> Check:
+def _compiled_check(declared: Any, is_sent: bool) -> Check:
     """Return what takes a valid value quickly, and raises for any other; for all where nothing can be compiled."""
     if isinstance(declared, (list, tuple)):
-        return quick_check_by_type(declared, is_sent)
+        return _compiled_check_by_type(declared, is_sent)
     try:
-        return compiled(declared, is_sent)
+        return compile_check(declared, is_sent)
     except NotCompilable:
-        return refuse_all
+        return _refuse_all
 
 
-def quick_check_by_type(declared: Sequence[Any], is_sent: bool) -> Check:
+def _compiled_check_by_type(declared: Sequence[Any], is_sent: bool) -> Check:
     """Return the same for one of several types."""
-    checks = {constant: quick_check(kind, is_sent) for kind in declared for constant in constant_types(kind)}
+    checks = {constant: _compiled_check(kind, is_sent) for kind in declared for constant in _constant_types(kind)}
 
     def check(value: Any) -> Any:
         return checks[value['type']](value)
@@ -136,12 +138,12 @@ def quick_check_by_type(declared: Sequence[Any], is_sent: bool) -> Check:
     return check
 
 
-def refuse_all(value: Any) -> Any:
+def _refuse_all(value: Any) -> Any:
     """Have API Star's validators look at every value."""
     raise Refused
 
 
-def reason_for(detail: Any) -> str:
+def _reason_for(detail: Any) -> str:
     """Return a close reason for a failed validation; which fields failed, where it is more than a sentence."""
     if isinstance(detail, str):
         return detail
@@ -150,34 +152,34 @@ def reason_for(detail: Any) -> str:
 
 def union_members(annotation: Any) -> List[Any]:
     """Return what a union is of, without None, or the annotation itself if it is none."""
-    members = typing.get_args(annotation) if typing.get_origin(annotation) in UNION_TYPES else (annotation,)
+    members = typing.get_args(annotation) if typing.get_origin(annotation) in _UNION_TYPES else (annotation,)
     return [member for member in members if member is not type(None)]
 
 
-def validate_one(declared: Any) -> Callable[[Any], Any]:
+def _validator_of(declared: Any) -> Callable[[Any], Any]:
     """Return what validates a value of one type or validator."""
     if not is_message_type(declared) and not isinstance(declared, validators.Validator):
         raise ConfigurationError(
             '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.%s'
-            % (declared, advice_for(declared))
+            % (declared, _advice_for(declared))
         )
     return checker(declared)
 
 
-def advice_for(annotation: Any) -> str:
+def _advice_for(annotation: Any) -> str:
     """Return what to write for a list in the way of annotations, ``List[Order]``, or nothing."""
     items = typing.get_args(annotation)
-    if typing.get_origin(annotation) not in LISTS or not items:
+    if typing.get_origin(annotation) not in _LIST_TYPES or not items:
         return ''
     name = items[0].__name__ if is_message_type(items[0]) else '...'
     return ' For a message that is a list write validators.Array(items=%s).' % name
 
 
-def validate_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
+def _validator_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
     """Return what validates a value of several types, told apart by their constant ``type`` property."""
     by_type: Dict[str, Any] = {}
     for message_type in declared:
-        for constant in constant_types(message_type):
+        for constant in _constant_types(message_type):
             if constant in by_type:
                 raise ConfigurationError(
                     'The message types %s and %s have the same constant type %r.'
@@ -193,7 +195,7 @@ def validate_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
     return validate
 
 
-def constant_types(message_type: Any) -> Tuple[str, ...]:
+def _constant_types(message_type: Any) -> Tuple[str, ...]:
     """Return the one value that the ``type`` property of ``message_type`` may have."""
     if is_message_type(message_type):
         validator = message_type.validator.properties.get('type')

@@ -15,12 +15,12 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
 from apistar import types, validators
 from apistar.exceptions import ValidationError
 
-#: Where a validator of API Star holds others.
-PARTS = ('items', 'additional_items', 'properties', 'pattern_properties', 'additional_properties', 'definitions')
+#: Attributes of validators that contain other validators.
+_ATTRIBUTES = ('items', 'additional_items', 'properties', 'pattern_properties', 'additional_properties', 'definitions')
 #: Types of values that JSON knows and nobody can change.
 SCALARS = (str, int, float, bool, type(None))
 #: Validators of single values.
-SIMPLE = frozenset(
+_SIMPLE = frozenset(
     (
         validators.String, validators.Date, validators.Time, validators.DateTime, validators.Integer,
         validators.Number, validators.Boolean, validators.Any,
@@ -30,13 +30,13 @@ SIMPLE = frozenset(
 MAX_ERRORS = 100
 MAX_CHARACTERS = 2**14
 #: Classes that are remembered.
-REMEMBERED = 256
+_CACHE_SIZE = 256
 #: The error of a value for which API Star has none, or none that fits.
 INVALID = 'Must be a valid value.'
-EPOCH = datetime.datetime.min
+_EPOCH = datetime.datetime.min
 
-Definitions = Optional[Dict[str, Any]]
-Method = Callable[['Validation', Any, Any, Definitions, bool], Any]
+_Definitions = Optional[Dict[str, Any]]
+_Method = Callable[['Validation', Any, Any, _Definitions, bool], Any]
 
 
 def is_message_type(declared: Any) -> bool:
@@ -44,17 +44,26 @@ def is_message_type(declared: Any) -> bool:
     return isinstance(declared, type) and issubclass(declared, types.Type)
 
 
-def parts_of(validator: Any) -> Iterator[Any]:
-    """Yield the validators and types that a validator holds."""
-    for name in PARTS:
-        part = vars(validator).get(name)
-        parts = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
-        yield from (held for held in parts if hasattr(held, 'validate'))
+def reachable(declared: Any) -> Iterator[Any]:
+    """Yield a type or a validator, and all those that it contains, each once."""
+    seen: Set[int] = set()
+    pending = [declared]
+    while pending:
+        held = pending.pop()
+        if id(held) in seen:
+            continue
+        seen.add(id(held))
+        yield held
+        validator = held.validator if is_message_type(held) else held
+        for name in _ATTRIBUTES if isinstance(validator, validators.Validator) else ():
+            part = vars(validator).get(name)
+            parts = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
+            pending += [child for child in parts if hasattr(child, 'validate')]
 
 
 def checker(declared: Any) -> Callable[[Any], Any]:
     """Return the function that validates a message by a type or a validator."""
-    if method_of(declared) is None:
+    if _method_of(declared) is None:
         validate: Callable[[Any], Any] = declared.validate
         return validate
     return lambda value: Validation().check(declared, value)
@@ -70,24 +79,24 @@ class Validation:
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
-        self._outcomes: Dict[Any, Tuple[Any, Any, Any, Definitions]] = {}
+        self._outcomes: Dict[Any, Tuple[Any, Any, Any, _Definitions]] = {}
         self._identities: Optional[Identities] = None
 
-    def check(self, validator: Any, value: Any, definitions: Definitions = None, allow_coerce: bool = False) -> Any:
+    def check(self, validator: Any, value: Any, definitions: _Definitions = None, allow_coerce: bool = False) -> Any:
         """Return the result of API Star's ``validator.validate``.
 
         :raises ValidationError: API Star's own.
         """
-        if type(validator) in SIMPLE:
+        if type(validator) in _SIMPLE:
             return validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
         if isinstance(validator, validators.Ref):
-            validator = resolved(validator, definitions)
-        method = method_of(validator)
+            validator = _resolved(validator, definitions)
+        method = _method_of(validator)
         if method is None:
             return validator.validate(value, definitions=definitions, allow_coerce=allow_coerce)
         if not self._depth or type(value) in SCALARS:
             return method(self, validator, value, definitions, allow_coerce)
-        key = (id(validator), id(value), allow_coerce, state_of(definitions))
+        key = (id(validator), id(value), allow_coerce, _state_of(definitions))
         if key in self._outcomes:
             return self._repeated(key, definitions)
         try:
@@ -98,12 +107,12 @@ class Validation:
         self._remember(key, value, made, None, definitions)
         return made
 
-    def _remember(self, key: Any, value: Any, made: Any, detail: Any, definitions: Definitions) -> None:
-        defined = dict(definitions or {}) if state_of(definitions) != key[-1] else None
+    def _remember(self, key: Any, value: Any, made: Any, detail: Any, definitions: _Definitions) -> None:
+        defined = dict(definitions or {}) if _state_of(definitions) != key[-1] else None
         # The value is kept: its id would be reused.
         self._outcomes[key] = (value, made, detail, defined)
 
-    def _repeated(self, key: Any, definitions: Definitions) -> Any:
+    def _repeated(self, key: Any, definitions: _Definitions) -> Any:
         """Return the same result or raise the same error again."""
         _, made, detail, defined = self._outcomes[key]
         if definitions is not None:
@@ -118,18 +127,18 @@ class Validation:
         if not depth and self._outcomes:
             self._outcomes.clear()
 
-    def _object(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+    def _object(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
         if value is None and validator.allow_null:
             return None
-        require_object(validator, value)
+        _require_object(validator, value)
         definitions = validator.get_definitions(definitions)
         validated: Dict[Any, Any] = {}
         errors = {key: validator.error_message('invalid_key') for key in value.keys() if not isinstance(key, str)}
-        require_properties(validator, value, errors)
+        _require_properties(validator, value, errors)
         depth = self._depth
         # Several patterns may match one key.
         self._depth += bool(validator.pattern_properties)
-        for key, child in children_of(validator, value, validated, errors):
+        for key, child in _children_of(validator, value, validated, errors):
             try:
                 validated[key] = self.check(child, value[key], definitions, allow_coerce)
             except ValidationError as exc:
@@ -139,15 +148,15 @@ class Validation:
             raise ValidationError(errors)
         return validated
 
-    def _array(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+    def _array(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
         if value is None and validator.allow_null:
             return None
-        require_array(validator, value)
+        _require_array(validator, value)
         definitions = validator.get_definitions(definitions)
         validated = []
         errors: Dict[int, Any] = {}
         seen: Set[int] = set()
-        for position, (item, child) in enumerate(zip(value, item_validators(validator))):
+        for position, (item, child) in enumerate(zip(value, _item_validators(validator))):
             try:
                 if child is not None:
                     item = self.check(child, item, definitions, allow_coerce)
@@ -169,7 +178,7 @@ class Validation:
             validator.error('unique_items')
         seen.add(identity)
 
-    def _union(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+    def _union(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
         if value is None:
             return None if validator.allow_null else validator.error('null')
         depth = self._depth
@@ -185,44 +194,44 @@ class Validation:
         self._leave(depth)
         return validator.error('union')
 
-    def _type(self, declared: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
+    def _type(self, declared: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
         instance = declared.__new__(declared, value, definitions=definitions, allow_coerce=allow_coerce)
         if not isinstance(instance, declared):
             return instance
-        if declared.__init__ is types.Type.__init__ and is_inherited(declared.validator, validators.Object):
-            validated = self._object(declared.validator, fields_of(declared, value), None, False)
+        if declared.__init__ is types.Type.__init__ and _is_inherited(declared.validator, validators.Object):
+            validated = self._object(declared.validator, _fields_of(declared, value), None, False)
             object.__setattr__(instance, '_dict', validated)
             return instance
         # Its __init__ asks the instance for the validator.
-        object.__setattr__(instance, 'validator', bound(declared.validator, self))
+        object.__setattr__(instance, 'validator', _bound(declared.validator, self))
         instance.__init__(value, definitions=definitions, allow_coerce=allow_coerce)
         object.__delattr__(instance, 'validator')
         return instance
 
-    def _foreign(self, validator: Any, value: Any, definitions: Definitions, allow_coerce: bool) -> Any:
-        return bound(validator, self).validate(value, definitions=definitions, allow_coerce=allow_coerce)
+    def _foreign(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
+        return _bound(validator, self).validate(value, definitions=definitions, allow_coerce=allow_coerce)
 
 
 #: The checks of validators that hold others.
-METHODS: Dict[Any, Method] = {
+_METHODS: Dict[Any, _Method] = {
     validators.Object: Validation._object,
     validators.Array: Validation._array,
     validators.Union: Validation._union,
 }
 
 
-def method_of(validator: Any) -> Optional[Method]:
+def _method_of(validator: Any) -> Optional[_Method]:
     """Return the method that checks values for a validator or a type, or None if its own ``validate`` is called."""
     if isinstance(validator, type):
-        return method_of_type(validator)
-    for base, method in METHODS.items():
+        return _method_of_type(validator)
+    for base, method in _METHODS.items():
         if isinstance(validator, base):
-            return method if is_inherited(validator, base) else Validation._foreign
+            return method if _is_inherited(validator, base) else Validation._foreign
     return None
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
-def method_of_type(declared: Any) -> Optional[Method]:
+@functools.lru_cache(maxsize=_CACHE_SIZE)
+def _method_of_type(declared: Any) -> Optional[_Method]:
     """Return the method for a class: a type, or another class with a ``validate``."""
     if not is_message_type(declared) or type(declared).__call__ is not type.__call__:
         return None
@@ -230,12 +239,12 @@ def method_of_type(declared: Any) -> Optional[Method]:
     return Validation._type if own is types.Type.validate.__func__ else None
 
 
-def is_inherited(validator: Any, base: Any) -> bool:
+def _is_inherited(validator: Any, base: Any) -> bool:
     """Return whether a validator has the ``validate`` of API Star's ``base``."""
     return type(validator).validate is base.validate and 'validate' not in vars(validator)
 
 
-def fields_of(declared: Any, value: Any) -> Any:
+def _fields_of(declared: Any, value: Any) -> Any:
     """Return the fields from which a type's ``__init__`` makes an instance."""
     if isinstance(value, dict):
         return value
@@ -244,21 +253,21 @@ def fields_of(declared: Any, value: Any) -> Any:
     return {key: getattr(value, key) for key in declared.validator.properties.keys()}
 
 
-def resolved(validator: Any, definitions: Definitions) -> Any:
+def _resolved(validator: Any, definitions: _Definitions) -> Any:
     """Return the target of a reference; the reference itself if it has none, which API Star reports."""
     for _ in definitions or ():
-        if not isinstance(validator, validators.Ref) or not is_inherited(validator, validators.Ref):
+        if not isinstance(validator, validators.Ref) or not _is_inherited(validator, validators.Ref):
             break
         validator = (definitions or {}).get(validator.ref, validator)
     return validator
 
 
-def state_of(definitions: Definitions) -> Tuple[Any, ...]:
+def _state_of(definitions: _Definitions) -> Tuple[Any, ...]:
     """Return the current targets of references: API Star adds to the definitions while it validates."""
     return tuple([(name, id(validator)) for name, validator in definitions.items()]) if definitions else ()
 
 
-def require_object(validator: Any, value: Any) -> None:
+def _require_object(validator: Any, value: Any) -> None:
     """Refuse what is not an object."""
     if value is None:
         validator.error('null')
@@ -266,7 +275,7 @@ def require_object(validator: Any, value: Any) -> None:
         validator.error('type')
 
 
-def require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> None:
+def _require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> None:
     """Refuse too many or too few properties, and note those that are missing."""
     least, most = validator.min_properties, validator.max_properties
     if least is not None and len(value) < least:
@@ -278,7 +287,7 @@ def require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> No
             errors[key] = validator.error_message('required', field_name=key)
 
 
-def children_of(
+def _children_of(
     validator: Any, value: Any, validated: Dict[Any, Any], errors: Dict[Any, Any]
 ) -> Iterator[Tuple[Any, Any]]:
     """Yield the keys whose values have to be checked, each with its validator, in API Star's order.
@@ -305,7 +314,7 @@ def children_of(
         yield from ((key, others) for key in remaining)
 
 
-def require_array(validator: Any, value: Any) -> None:
+def _require_array(validator: Any, value: Any) -> None:
     """Refuse what is not an array, or has too many or too few items."""
     if value is None:
         validator.error('null')
@@ -323,7 +332,7 @@ def require_array(validator: Any, value: Any) -> None:
         validator.error('additional_items')
 
 
-def item_validators(validator: Any) -> Iterator[Any]:
+def _item_validators(validator: Any) -> Iterator[Any]:
     """Return the validators of the items of an array, one after another; None for items that need no check."""
     if not isinstance(validator.items, list):
         return itertools.repeat(validator.items)
@@ -332,7 +341,7 @@ def item_validators(validator: Any) -> Iterator[Any]:
     return itertools.chain(validator.items, itertools.repeat(others))
 
 
-class Bound:
+class _Bound:
     """A stand-in for a validator with a ``validate`` of its own, or for a type's validator, during one message.
 
     It shares the attributes of the validator. ``super().validate`` in the class of the validator is found here.
@@ -340,42 +349,42 @@ class Bound:
 
     __slots__ = ()
     #: Set in the classes of ``BOUND``.
-    method: Method
+    method: _Method
     declared: Any
     validation: Validation
 
-    def validate(self, value: Any, definitions: Definitions = None, allow_coerce: bool = False) -> Any:
+    def validate(self, value: Any, definitions: _Definitions = None, allow_coerce: bool = False) -> Any:
         """Return the validated value."""
         return type(self).method(self.validation, self, value, definitions, allow_coerce)
 
-    def get_definitions(self, definitions: Definitions = None) -> Any:
+    def get_definitions(self, definitions: _Definitions = None) -> Any:
         """Return the definitions, with the declared validator among them in place of this one."""
         return validators.Validator.get_definitions(self.declared, definitions)
 
 
-BOUND = {
-    base: type('Bound%s' % base.__name__, (Bound, base), {'__slots__': ('declared', 'validation'), 'method': method})
-    for base, method in METHODS.items()
+_BOUND_CLASSES = {
+    base: type('Bound%s' % base.__name__, (_Bound, base), {'__slots__': ('declared', 'validation'), 'method': method})
+    for base, method in _METHODS.items()
 }
 
 
-@functools.lru_cache(maxsize=REMEMBERED)
-def bound_class(kind: Any) -> Any:
+@functools.lru_cache(maxsize=_CACHE_SIZE)
+def _bound_class(kind: Any) -> Any:
     """Return the class of stand-ins for a class of validators, or None if there can be none."""
-    base = next((base for base in METHODS if issubclass(kind, base)), None)
+    base = next((base for base in _METHODS if issubclass(kind, base)), None)
     if kind is base or base is None:
-        return BOUND.get(kind)
+        return _BOUND_CLASSES.get(kind)
     try:
-        return type(kind.__name__, (kind, BOUND[base]), {})
+        return type(kind.__name__, (kind, _BOUND_CLASSES[base]), {})
     except Exception:
         # It has slots of its own, or refuses to be subclassed.
         return None
 
 
-def bound(validator: Any, validation: Validation) -> Any:
+def _bound(validator: Any, validation: Validation) -> Any:
     """Return the stand-in for ``validator``, or the validator itself if there can be none."""
     kind: Any = type(validator)
-    kind = bound_class(kind)
+    kind = _bound_class(kind)
     if kind is None:
         return validator
     made = object.__new__(kind)
@@ -402,7 +411,7 @@ class Identities:
         """Return the number of ``value``."""
         if isinstance(value, (list, dict, types.Type)):
             return self._of_container(value)
-        text = text_of(value)
+        text = _text_of(value)
         number = len(self._numbers) + len(self._others)
         return self._others.setdefault(value, number) if text is None else self._numbers.setdefault(text, number)
 
@@ -420,19 +429,19 @@ class Identities:
         return number
 
 
-def text_of(value: Any) -> Optional[str]:
+def _text_of(value: Any) -> Optional[str]:
     """Return a text that equal values have in common, or None for a value that can be hashed itself."""
     if value is True or value is False:
         return str(value)
     # NaN is equal to nothing but itself.
     if isinstance(value, (int, float)) and value == value:
-        return text_of_number(value)
+        return _text_of_number(value)
     if type(value) is datetime.datetime and type(value.tzinfo) is datetime.timezone:
-        return '@%s' % (value.replace(tzinfo=None) - EPOCH - (value.utcoffset() or datetime.timedelta()))
+        return '@%s' % (value.replace(tzinfo=None) - _EPOCH - (value.utcoffset() or datetime.timedelta()))
     return None
 
 
-def text_of_number(value: Any) -> str:
+def _text_of_number(value: Any) -> str:
     """Return a text that equal numbers have in common."""
     try:
         as_float = float(value)
@@ -450,10 +459,10 @@ def is_failed_uniqueness(exc: AssertionError) -> bool:
 
 def bounded(detail: Any) -> Any:
     """Return the first entries of an error detail, in their order, within the limits."""
-    return Excerpt().of(detail) or INVALID
+    return _Excerpt().of(detail) or INVALID
 
 
-class Excerpt:
+class _Excerpt:
     """The first entries of an error detail, within the limits."""
 
     def __init__(self) -> None:

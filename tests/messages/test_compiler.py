@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from apistar_ws import InvalidMessage
 from apistar_ws.messages import compiler as module
 from apistar_ws.messages.codecs import STANDARD_CODEC, json_codec
-from apistar_ws.messages.compiler import Compiler, NotCompilable, Refused, compiled
+from apistar_ws.messages.compiler import Compiler, NotCompilable, Refused, compile_check
 from apistar_ws.messages.schema import Schema
 from tests.sizes import examples
 
@@ -264,20 +264,20 @@ def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_
 )
 def test_what_is_valid_is_taken_at_once(declared, value):
     expected = Schema(declared)._decode_slowly(value)
-    assert described(compiled(declared)(value)) == described(expected)
-    assert STANDARD_CODEC.dumps(compiled(Tree, True)(Tree(name='a'))) == '{"name":"a","trees":[]}'
+    assert described(compile_check(declared)(value)) == described(expected)
+    assert STANDARD_CODEC.dumps(compile_check(Tree, True)(Tree(name='a'))) == '{"name":"a","trees":[]}'
 
 
 def test_sent_dates_need_no_validator():
     """The compiled function returns dates and times as text, from values and from instances."""
     expected = {**EVENT, 'place': {'x': 1, 'y': 2.0}}
-    assert compiled(Event, is_sent=True)(EVENT) == compiled(Event, is_sent=True)(Event(EVENT)) == expected
+    assert compile_check(Event, is_sent=True)(EVENT) == compile_check(Event, is_sent=True)(Event(EVENT)) == expected
 
 
 @pytest.mark.parametrize('value', [{'x': 1.0}, {'x': Colour.RED}, Flag(x=1), None, {'x': -1}, {}, {'x': 1, 2: 3}])
 def test_what_is_not_or_is_seldom_valid_is_refused(value):
     with pytest.raises((Refused, KeyError)):
-        compiled(Point)(value)
+        compile_check(Point)(value)
 
 
 def test_the_source_is_what_the_module_shows():
@@ -394,7 +394,7 @@ class Made(types.Type, metaclass=Meta):
 )
 def test_what_is_not_api_stars_own_is_left_to_it(declared):
     with pytest.raises(NotCompilable):
-        compiled(declared)
+        compile_check(declared)
 
 
 def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_changed():
@@ -503,7 +503,7 @@ def test_unions_in_unions_take_linear_time(monkeypatch, last, is_valid):
     """Each value is looked at a few times, however many unions are around it."""
     monkeypatch.setitem(validators.FORMATS, 'counted', Counting())
     declared = unions_in_unions()
-    check, check_sent = compiled(declared), compiled(declared, True)
+    check, check_sent = compile_check(declared), compile_check(declared, True)
     value = last
     for _ in range(40):
         value = {'a': value, 't': 'text', 'y': 1}
@@ -523,4 +523,4 @@ def test_unions_in_unions_match_api_star(value):
         for data in (value, [value], {'a': value}):
             assert outcome(schema.decode, data) == outcome(schema._decode_slowly, data)
             if declared.is_valid(data):
-                assert compiled(declared, is_sent=True)(data) == declared.validate(data)
+                assert compile_check(declared, is_sent=True)(data) == declared.validate(data)

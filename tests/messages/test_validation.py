@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apistar_ws import InvalidMessage
 from apistar_ws.messages.codecs import STANDARD_CODEC
-from apistar_ws.messages.compiler import NotCompilable, compiled
+from apistar_ws.messages.compiler import NotCompilable, compile_check
 from apistar_ws.messages.schema import Schema
 from apistar_ws.messages.validation import MAX_CHARACTERS, MAX_ERRORS, Identities, Validation, bounded, checker
 from tests.sizes import examples
@@ -411,7 +411,7 @@ def test_own_constructors_match_api_star(part, value):
             expected = outcome(declared.validate, data)
             assert outcome(checker(declared), data) == expected
             with pytest.raises(NotCompilable):
-                compiled(declared)
+                compile_check(declared)
 
 
 def test_attributes_of_own_validators_are_kept():
