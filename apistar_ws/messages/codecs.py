@@ -1,11 +1,11 @@
-"""JSON: what becomes of API Star's types in it, the codecs, and what they refuse."""
+"""JSON codecs, and the conversion of API Star's types to values of JSON."""
 
 import datetime
 import json
 import sys
 import threading
 from json import encoder
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence, TypeVar, Union
+from typing import Any, Callable, Dict, Mapping, Protocol, Sequence, TypeVar, Union
 
 from apistar import validators
 from apistar.exceptions import ConfigurationError
@@ -14,33 +14,33 @@ from apistar_ws.exceptions import InvalidMessage
 
 T = TypeVar('T')
 
-#: Calls for the levels of a value that was read: 1024 by orjson, two for each in ``primitive``.
+#: Nested calls for the deepest value that orjson reads: 1024 levels, with two calls for each in ``primitive``.
 _EXTRA_CALLS = 3000
-#: The limit is the process's.
+#: Held while the recursion limit, which is global, is changed.
 _LIMIT_LOCK = threading.Lock()
 _MAX_FLOAT = sys.float_info.max
-#: Characters that are shown of the error of a codec.
+#: Characters of the error of a codec that are shown.
 _MAX_ERROR = 200
 _FORMAT_NAMES = {datetime.datetime: 'datetime', datetime.date: 'date', datetime.time: 'time'}
 
 
 class Codec(Protocol):
-    """What ``WebSocketComponent(json=...)`` takes: the ``json`` module, ``orjson``, or any object like them.
+    """The argument of ``WebSocketComponent(json=...)``: the ``json`` module, ``orjson``, or an object like them.
 
-    Give an object of your own to change how values become JSON and back.
+    Pass your own object to change how values are encoded and decoded.
     """
 
     def dumps(self, value: Any, /) -> Union[str, bytes]:
         """Return ``value`` as JSON."""
 
     def loads(self, data: Union[str, bytes], /) -> Any:
-        """Return the value of the JSON ``data``; raise ``ValueError`` where it is not JSON."""
+        """Return the value of the JSON ``data``; raise ``ValueError`` if it is not JSON."""
 
 
 def primitive(value: Any) -> Any:
-    """Return ``value`` with API Star's types, dates, times and keys in it turned into what JSON knows.
+    """Return ``value`` with API Star's types, dates, times and keys in it converted to values of JSON.
 
-    Call it before a codec that knows nothing of API Star.
+    Use it with codecs that do not know API Star's types.
 
     :raises ValueError: for a key that is NaN or infinite, as the standard codec does.
     """
@@ -54,7 +54,7 @@ def primitive(value: Any) -> Any:
 
 
 def _json_key(key: Any) -> Any:
-    """Return ``key`` as the standard ``json`` module writes it; what it refuses is left for the codec to refuse."""
+    """Return ``key`` as the standard ``json`` module writes it, or unchanged if it is not a valid key."""
     if isinstance(key, str):
         return str.__str__(key)
     if key is None or isinstance(key, (int, float)):
@@ -63,7 +63,7 @@ def _json_key(key: Any) -> Any:
 
 
 def _primitive_object(value: Any) -> Any:
-    """Return an object that JSON does not know as one that it does; the ``default`` of the standard encoder."""
+    """Convert an object that is not a value of JSON; the ``default`` of the standard encoder."""
     converted = primitive(value)
     if converted is value:
         raise TypeError('Object of type %r is not JSON serializable.' % type(value).__name__)
@@ -71,12 +71,12 @@ def _primitive_object(value: Any) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    """Refuse ``NaN`` and the infinities, which Python reads and JSON does not have (RFC 8259 section 6)."""
+    """Refuse ``NaN`` and the infinities, which Python accepts although they are not JSON (RFC 8259 section 6)."""
     raise ValueError('%s is not a JSON value' % name)
 
 
 def _finite_float(text: str) -> float:
-    """Return the number that ``text`` writes, unless it is too large and would become an infinity."""
+    """Return the number for ``text``, unless it is so large that it would become infinite."""
     value = float(text)
     if -_MAX_FLOAT <= value <= _MAX_FLOAT:
         return value
@@ -84,16 +84,16 @@ def _finite_float(text: str) -> float:
 
 
 def _json_encoder(ensure_ascii: bool) -> Callable[[Any], str]:
-    """Return what writes JSON, compact and without NaN."""
+    """Return the ``encode`` method of a compact encoder that refuses NaN."""
     return json.JSONEncoder(
         ensure_ascii=ensure_ascii, allow_nan=False, separators=(',', ':'), default=_primitive_object
     ).encode
 
 
 def _chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Callable[[Any, int], Sequence[str]]:
-    """Return what writes JSON in chunks as ``encode`` does, which makes such an encoder anew for each value.
+    """Return an encoder that returns chunks of JSON. It is made once, while ``encode`` makes one for each value.
 
-    :param inside: where it notes what it is in the middle of, to find circles; it stays there if it fails.
+    :param inside: the objects that are being encoded, by id, to find circular references; not emptied on errors.
     """
     make: Any = vars(encoder)['c_make_encoder']
     if make is None:
@@ -105,7 +105,7 @@ def _chunk_encoder(encode: Callable[[Any], str], inside: Dict[int, Any]) -> Call
 
 
 def _is_encodable(text: str) -> bool:
-    """Return whether UTF-8 can encode ``text``: it cannot where a lone surrogate came in by an escape of JSON."""
+    """Return whether UTF-8 can encode ``text``, which may have a lone surrogate from an escape sequence of JSON."""
     if text.isascii():
         return True
     try:
@@ -116,11 +116,11 @@ def _is_encodable(text: str) -> bool:
 
 
 def _with_higher_limit(func: Callable[[Any], T], value: Any) -> T:
-    """Return ``func(value)``, with a higher limit of recursion where it takes that: what was read can be sent."""
+    """Return ``func(value)``, with a higher recursion limit if necessary: any value that was read can be written."""
     try:
         return func(value)
     except RecursionError:
-        """It was read with fewer calls around it, or takes more of them to write."""
+        """It was read at a lower call depth, or needs more calls to write than to read."""
     with _LIMIT_LOCK:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(limit + _EXTRA_CALLS)
@@ -131,7 +131,7 @@ def _with_higher_limit(func: Callable[[Any], T], value: Any) -> T:
 
 
 class StandardCodec:
-    """JSON by the standard library, written as API Star writes it: compact, in UTF-8, without NaN.
+    """The standard library's JSON, as API Star writes it: compact, in UTF-8, without NaN.
 
     The default of ``WebSocketComponent(json=...)``.
     """
@@ -146,36 +146,33 @@ class StandardCodec:
 
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
-        text = self._written(value)
+        text = None
+        try:
+            text = ''.join(self._chunks(value, 0))
+        except Exception:
+            self._inside.clear()
         if text is None:
-            # Another thread may have been inside; this one says what is wrong, if something is.
+            # Another thread may be encoding the same object; if it is not JSON, this encoder raises the error.
             text = _with_higher_limit(self._encode, value)
         return text if _is_encodable(text) else _with_higher_limit(self._escape, value)
 
     dumps_primitives = dumps
 
-    def _written(self, value: Any) -> Optional[str]:
-        try:
-            return ''.join(self._chunks(value, 0))
-        except Exception:
-            self._inside.clear()
-            return None
-
     def loads(self, data: Union[str, bytes]) -> Any:
-        """Return the value of the JSON ``data``; raise ``ValueError`` where it is not JSON."""
+        """Return the value of the JSON ``data``; raise ``ValueError`` if it is not JSON."""
         text = data if isinstance(data, str) else data.decode()
         try:
             value, end = self._decode_first(text)
         except ValueError:
             end = -1
-        # Otherwise there is space around it, or it is not JSON.
+        # Otherwise there is whitespace around it, or it is not JSON.
         return value if end == len(text) else self._decode(text)
 
 
 class ForeignCodec:
-    """Lets a codec that knows nothing of API Star's types stand where :class:`StandardCodec` does.
+    """Adapts a codec that does not know API Star's types to the methods of :class:`StandardCodec`.
 
-    Made by the settings for what ``WebSocketComponent(json=...)`` was given.
+    :param codec: the argument of ``WebSocketComponent(json=...)``.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -187,18 +184,18 @@ class ForeignCodec:
         return self.dumps_primitives(_with_higher_limit(primitive, value))
 
     def dumps_primitives(self, value: Any) -> str:
-        """Return as JSON text what holds nothing but what JSON knows."""
+        """Return as JSON text a value that consists of values of JSON."""
         data = _with_higher_limit(self._codec.dumps, value)
         return data if isinstance(data, str) else data.decode()
 
 
 class _OrjsonCodec(ForeignCodec):
-    """orjson, which asks for what it does not know, so that nothing has to be copied beforehand."""
+    """orjson, which converts API Star's types by a callback, so that values need not be copied."""
 
     def __init__(self, orjson: Any) -> None:
         super().__init__(orjson)
         self._dumps = orjson.dumps
-        # What it would write by itself, and otherwise than it is written of a copy.
+        # Types that orjson would write differently from ``primitive``.
         self._option = (
             orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
         )
@@ -206,29 +203,23 @@ class _OrjsonCodec(ForeignCodec):
     def dumps(self, value: Any) -> str:
         """Return ``value`` as JSON text."""
         try:
-            text: str = self._dumps(value, _primitive_object, self._option).decode()
-        except TypeError as exc:
-            if _is_too_deep(exc):
-                return STANDARD_CODEC.dumps(value)
-            # It holds a key that is no text, or what is not JSON.
+            data: bytes = self._dumps(value, _primitive_object, self._option)
+        except TypeError:
+            """It is too deep, has a key that is not text, or is not JSON."""
         else:
-            return text
+            return data.decode()
         return super().dumps(value)
 
     def dumps_primitives(self, value: Any) -> str:
-        """Return as JSON text what holds nothing but what JSON knows."""
+        """Return as JSON text a value that consists of values of JSON."""
         try:
-            text: str = self._codec.dumps(value).decode()  # type: ignore[union-attr]
+            data: bytes = self._dumps(value)
         except TypeError as exc:
-            if _is_too_deep(exc):
+            # orjson reads 1024 levels, and writes 254.
+            if 'Recursion limit' in str(exc):
                 return STANDARD_CODEC.dumps(value)
             raise
-        return text
-
-
-def _is_too_deep(exc: TypeError) -> bool:
-    """Return whether orjson could not write a value because of its depth: it reads 1024 levels, and writes 254."""
-    return 'Recursion limit' in str(exc)
+        return data.decode()
 
 
 JSONCodec = Union[StandardCodec, ForeignCodec]
@@ -236,7 +227,7 @@ STANDARD_CODEC = StandardCodec()
 
 
 def json_codec(codec: Any) -> JSONCodec:
-    """Return the codec that stands behind ``WebSocketComponent(json=codec)``.
+    """Return the codec for ``WebSocketComponent(json=codec)``.
 
     :raises ConfigurationError: if it lacks ``dumps`` or ``loads``.
     """
@@ -252,10 +243,10 @@ def json_codec(codec: Any) -> JSONCodec:
 def decode_json(codec: JSONCodec, data: Union[str, bytes]) -> Any:
     """Return the value of the JSON ``data``.
 
-    :raises InvalidMessage: where it is not JSON, with API Star's detail: what was expected, and the position.
+    :raises InvalidMessage: if it is not JSON, with API Star's detail: the expected token and its position.
     """
     try:
         return codec.loads(data)
     except (ValueError, RecursionError) as exc:
-        # An error may show all of what the client sent.
+        # The error may contain the whole message.
         raise InvalidMessage('Malformed JSON. %.*s' % (_MAX_ERROR, exc), reason='Malformed JSON') from None

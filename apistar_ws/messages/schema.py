@@ -1,4 +1,4 @@
-"""What a message is: the types of API Star that a route declares for it, and an error for what is none of them."""
+"""Declared message types: decode received messages, and encode sent ones."""
 
 import collections.abc
 import functools
@@ -16,21 +16,21 @@ from apistar_ws.messages.validation import INVALID, bounded, checker, is_failed_
 
 MessageType = Union[Type[types.Type], validators.Validator, Sequence[Type[types.Type]]]
 
-#: Types of single messages that are remembered.
+#: Cached schemas of types of single messages.
 _MAX_SCHEMAS = 256
-#: What a list of values is annotated with.
+#: Annotations of lists.
 _LIST_TYPES = (list, tuple, set, frozenset, collections.abc.Sequence)
 _UNION_TYPES = (Union, getattr(python_types, 'UnionType', Union))
 
 
 class Schema:
-    """A declared message type: one ``types.Type``, a validator, or several types told apart by ``type``.
+    """A declared message type: a ``types.Type``, a validator, or several types distinguished by ``type``.
 
-    Made once per route, at decoration; :meth:`for_one` makes it for a single message.
+    Made once per route, at decoration; :meth:`for_one` makes one for a single message.
 
     :param declared: the declaration.
-    :param is_compiled: whether it is worth it to compile it, when the first message has come.
-    :raises ConfigurationError: if the declaration is none of these.
+    :param is_compiled: whether to compile it at the first message.
+    :raises ConfigurationError: for any other declaration.
     """
 
     def __init__(self, declared: MessageType, is_compiled: bool = True) -> None:
@@ -44,7 +44,7 @@ class Schema:
 
     @classmethod
     def for_one(cls, declared: Any) -> 'Schema':
-        """Return the schema for one message: a type has been compiled before, a validator may be new each time."""
+        """Return the schema for a single message. Types are cached; validators, which may be new each time, are not."""
         return _cached_schema(declared) if is_message_type(declared) else cls(declared, is_compiled=False)
 
     @functools.cached_property
@@ -58,23 +58,23 @@ class Schema:
     def decode(self, data: Any) -> Any:
         """Return the validated instance for ``data``, a value of JSON.
 
-        :raises InvalidMessage: with API Star's error detail, field by field.
+        :raises InvalidMessage: with API Star's error detail for each field.
         """
         try:
             return self._check_received(data)
         except Exception:
-            """What it does not take is not valid, or seldom is."""
+            """It is not valid, or valid in a rare way."""
         return self._decode_slowly(data)
 
     def _decode_slowly(self, data: Any) -> Any:
-        """Return what API Star's validators make of ``data``, or say what they say of it."""
+        """Return the result of API Star's validators, or raise their error."""
         try:
             return self._validate(data)
         except ValidationError as exc:
             detail = bounded(exc.detail)
             raise InvalidMessage(detail, reason=_reason_for(detail)) from None
         except (ValueError, OverflowError, RecursionError):
-            # API Star's validators leak these: a date of the 45th, a number beyond a float, nesting without end.
+            # API Star's validators raise these too: for a 45th of May, a number too large for a float, or deep nesting.
             raise InvalidMessage(INVALID) from None
         except AssertionError as exc:
             if not is_failed_uniqueness(exc):
@@ -82,29 +82,28 @@ class Schema:
             raise InvalidMessage(INVALID) from None
 
     def dumps(self, codec: JSONCodec, value: Any) -> str:
-        """Return ``value`` validated, as the JSON text that ``codec`` makes of it.
+        """Validate ``value`` and return it as JSON text.
 
-        :raises ValidationError: as :meth:`encode` does; and what the codec raises for what is not JSON.
+        :raises ValidationError: as :meth:`encode` does; the codec may raise other errors for values that are not JSON.
         """
         try:
             primitives = self._check_sent(value)
         except Exception:
-            """As in decode."""
+            """It is not valid, or valid in a rare way."""
         else:
             return codec.dumps_primitives(primitives)
         return codec.dumps(self.encode(value))
 
     def encode(self, value: Any) -> Any:
-        """Return ``value`` validated, ready for the codec.
+        """Validate ``value`` and return it for the codec.
 
-        :raises ValidationError: API Star's own, if the program sends what it did not declare; it says what that was.
+        :raises ValidationError: API Star's own, if the program sends a value that is not as declared.
         """
-        given = dict(value) if isinstance(value, types.Type) else value
         try:
-            return self._validate(given)
+            return self._validate(dict(value) if isinstance(value, types.Type) else value)
         except ValidationError as exc:
             kind = type(value).__name__
-            exc.args = ('What is sent (%s) is not %s, as declared: %s' % (kind, self._name(), bounded(exc.detail)),)
+            exc.args = ('The sent value (%s) is not %s, as declared: %s' % (kind, self._name(), bounded(exc.detail)),)
             raise
 
     def _name(self) -> str:
@@ -114,12 +113,11 @@ class Schema:
 
 @functools.lru_cache(maxsize=_MAX_SCHEMAS)
 def _cached_schema(declared: Any) -> Schema:
-    """Return the schema of a type, made once."""
     return Schema(declared)
 
 
 def _compiled_check(declared: Any, is_sent: bool) -> Check:
-    """Return what takes a valid value quickly, and raises for any other; for all where nothing can be compiled."""
+    """Return the compiled function for a declaration, or one that refuses every value."""
     if isinstance(declared, (list, tuple)):
         return _compiled_check_by_type(declared, is_sent)
     try:
@@ -129,7 +127,6 @@ def _compiled_check(declared: Any, is_sent: bool) -> Check:
 
 
 def _compiled_check_by_type(declared: Sequence[Any], is_sent: bool) -> Check:
-    """Return the same for one of several types."""
     checks = {constant: _compiled_check(kind, is_sent) for kind in declared for constant in _constant_types(kind)}
 
     def check(value: Any) -> Any:
@@ -139,35 +136,35 @@ def _compiled_check_by_type(declared: Sequence[Any], is_sent: bool) -> Check:
 
 
 def _refuse_all(value: Any) -> Any:
-    """Have API Star's validators look at every value."""
+    """Refuse every value, so that API Star's validators check it."""
     raise Refused
 
 
 def _reason_for(detail: Any) -> str:
-    """Return a close reason for a failed validation; which fields failed, where it is more than a sentence."""
+    """Return a close reason for an error detail: the sentence, or the names of the invalid fields."""
     if isinstance(detail, str):
         return detail
     return 'Invalid message: %s' % ', '.join(str(key) for key in detail)
 
 
 def union_members(annotation: Any) -> List[Any]:
-    """Return what a union is of, without None, or the annotation itself if it is none."""
+    """Return the types of a union without None; for any other annotation return the annotation."""
     members = typing.get_args(annotation) if typing.get_origin(annotation) in _UNION_TYPES else (annotation,)
     return [member for member in members if member is not type(None)]
 
 
 def _validator_of(declared: Any) -> Callable[[Any], Any]:
-    """Return what validates a value of one type or validator."""
+    """Return the function that validates a value of a type or a validator."""
     if not is_message_type(declared) and not isinstance(declared, validators.Validator):
         raise ConfigurationError(
-            '%r is no message type: give a types.Type, a validator of apistar.validators, or a list of types.Types.%s'
+            '%r is not a message type: use a types.Type, a validator of apistar.validators, or a list of types.Types.%s'
             % (declared, _advice_for(declared))
         )
     return checker(declared)
 
 
 def _advice_for(annotation: Any) -> str:
-    """Return what to write for a list in the way of annotations, ``List[Order]``, or nothing."""
+    """Return the correct declaration for an annotation of a list, such as ``List[Order]``, or an empty string."""
     items = typing.get_args(annotation)
     if typing.get_origin(annotation) not in _LIST_TYPES or not items:
         return ''
@@ -176,7 +173,7 @@ def _advice_for(annotation: Any) -> str:
 
 
 def _validator_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
-    """Return what validates a value of several types, told apart by their constant ``type`` property."""
+    """Return the function that validates a value of several types, chosen by their constant ``type`` property."""
     by_type: Dict[str, Any] = {}
     for message_type in declared:
         for constant in _constant_types(message_type):
@@ -196,7 +193,7 @@ def _validator_by_type(declared: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _constant_types(message_type: Any) -> Tuple[str, ...]:
-    """Return the one value that the ``type`` property of ``message_type`` may have."""
+    """Return the constant value of the ``type`` property, in a tuple."""
     if is_message_type(message_type):
         validator = message_type.validator.properties.get('type')
         enum = getattr(validator, 'enum', None)

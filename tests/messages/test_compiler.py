@@ -404,7 +404,7 @@ def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_cha
     assert Schema(Point).dumps(STANDARD_CODEC, point) == '{"x":"changed","y":null}'
     event = Event(EVENT)
     event.tags.append(5)
-    with pytest.raises(ValidationError, match='What is sent .Event. is not Event, as declared: .*Must be a string'):
+    with pytest.raises(ValidationError, match='The sent value .Event. is not Event, as declared: .*Must be a string'):
         Schema(Event).dumps(STANDARD_CODEC, event)
 
 

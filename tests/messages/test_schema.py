@@ -107,11 +107,11 @@ def test_what_was_not_declared_cannot_be_sent():
         (
             Order,
             {'count': 1},
-            r"^What is sent \(dict\) is not Order, as declared: \{'item': 'The \"item\" field is required.'\}$",
+            r"^The sent value \(dict\) is not Order, as declared: \{'item': 'The \"item\" field is required.'\}$",
         ),
-        (Order, 5, r'^What is sent \(int\) is not Order, as declared: Must be an object.$'),
-        ([Joined, Left], Order(item='tea'), r'^What is sent \(Order\) is not Joined or Left, as declared: '),
-        (validators.Integer(), 'a', r'^What is sent \(str\) is not Integer, as declared: '),
+        (Order, 5, r'^The sent value \(int\) is not Order, as declared: Must be an object.$'),
+        ([Joined, Left], Order(item='tea'), r'^The sent value \(Order\) is not Joined or Left, as declared: '),
+        (validators.Integer(), 'a', r'^The sent value \(str\) is not Integer, as declared: '),
     ]:
         with pytest.raises(ValidationError, match=text):
             Schema(declared).encode(value)
@@ -120,7 +120,7 @@ def test_what_was_not_declared_cannot_be_sent():
 @pytest.mark.parametrize(
     'declared, problem',
     [
-        (str, "^<class 'str'> is no message type: give a types.Type, a validator of apistar.validators, or a list"),
+        (str, "^<class 'str'> is not a message type: use a types.Type, a validator of apistar.validators, or a list"),
         ([Order], 'each needs a constant type property'),
         ([Untyped], 'each needs a constant type property'),
         ([Left, validators.String()], 'each needs a constant type property'),

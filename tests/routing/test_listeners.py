@@ -76,12 +76,12 @@ class TestDeclared:
 
         where, _, problem = str(info.value).partition('<locals>.orders: ')
         assert where.startswith("%s('/'): %s= of %s." % (decorator.__name__, argument, __name__))
-        assert problem.startswith('%r is no message type: give a types.Type, ' % kind)
+        assert problem.startswith('%r is not a message type: use a types.Type, ' % kind)
         assert problem.endswith(' For a message that is a list write validators.Array(items=%s).' % advised)
 
     def test_other_annotations_have_no_advice(self):
         """What is no list may be meant in many ways."""
-        with pytest.raises(ConfigurationError, match=r'is no message type: .* or a list of types\.Types\.$'):
+        with pytest.raises(ConfigurationError, match=r'is not a message type: .* or a list of types\.Types\.$'):
 
             @websocket_listener('/', receives=Iterator[Order])
             async def orders(message):
