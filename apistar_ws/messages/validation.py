@@ -1,8 +1,8 @@
-"""Check messages as API Star's validators do, with the same results and errors, in time linear in their size.
+"""Validate messages with API Star's results and errors, in time linear in their size.
 
 API Star's own functions are not linear: an ``Object`` with ``pattern_properties`` builds a set of all keys for each
 key, ``unique_items`` relies on hashes that a client can choose, and a union of objects that refer to each other checks
-the same value again and again. :class:`Validation` makes the same checks without that; API Star is not changed.
+the same value again and again. :class:`Validation` makes the same checks in linear time. API Star is not patched.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from apistar.exceptions import ValidationError
 
 #: Attributes of validators that contain other validators.
 _ATTRIBUTES = ('items', 'additional_items', 'properties', 'pattern_properties', 'additional_properties', 'definitions')
-#: Types of values that JSON knows and nobody can change.
+#: Immutable types of values of JSON.
 SCALARS = (str, int, float, bool, type(None))
 #: Validators of single values.
 _SIMPLE = frozenset(
@@ -26,12 +26,12 @@ _SIMPLE = frozenset(
         validators.Number, validators.Boolean, validators.Any,
     )
 )  # fmt: skip
-#: Limits of an error detail: its entries, and the characters of its keys and sentences together.
+#: Limits of an error detail: entries, and characters of all keys and sentences.
 MAX_ERRORS = 100
 MAX_CHARACTERS = 2**14
-#: Classes that are remembered.
+#: Classes in each cache.
 _CACHE_SIZE = 256
-#: The error of a value for which API Star has none, or none that fits.
+#: The error for a value with which API Star fails, or whose error is too long.
 INVALID = 'Must be a valid value.'
 _EPOCH = datetime.datetime.min
 
@@ -72,14 +72,14 @@ def checker(declared: Any) -> Callable[[Any], Any]:
 class Validation:
     """The validation of one message.
 
-    Inside a validator that may check a value more than once, outcomes are remembered by validator and value.
+    Inside validators that may check a value more than once, results and errors are cached by validator and value.
 
     :param depth: the number of such validators around the value.
     """
 
     def __init__(self, depth: int = 0) -> None:
         self._depth = depth
-        self._outcomes: Dict[Any, Tuple[Any, Any, Any, _Definitions]] = {}
+        self._cache: Dict[Any, Tuple[Any, Any, Any, _Definitions]] = {}
         self._identities: Optional[Identities] = None
 
     def check(self, validator: Any, value: Any, definitions: _Definitions = None, allow_coerce: bool = False) -> Any:
@@ -97,24 +97,24 @@ class Validation:
         if not self._depth or type(value) in SCALARS:
             return method(self, validator, value, definitions, allow_coerce)
         key = (id(validator), id(value), allow_coerce, _state_of(definitions))
-        if key in self._outcomes:
-            return self._repeated(key, definitions)
+        if key in self._cache:
+            return self._cached(key, definitions)
         try:
             made = method(self, validator, value, definitions, allow_coerce)
         except ValidationError as exc:
-            self._remember(key, value, None, exc.detail, definitions)
+            self._store(key, value, None, exc.detail, definitions)
             raise
-        self._remember(key, value, made, None, definitions)
+        self._store(key, value, made, None, definitions)
         return made
 
-    def _remember(self, key: Any, value: Any, made: Any, detail: Any, definitions: _Definitions) -> None:
+    def _store(self, key: Any, value: Any, made: Any, detail: Any, definitions: _Definitions) -> None:
         defined = dict(definitions or {}) if _state_of(definitions) != key[-1] else None
-        # The value is kept: its id would be reused.
-        self._outcomes[key] = (value, made, detail, defined)
+        # The value is kept, since its id would be reused.
+        self._cache[key] = (value, made, detail, defined)
 
-    def _repeated(self, key: Any, definitions: _Definitions) -> Any:
-        """Return the same result or raise the same error again."""
-        _, made, detail, defined = self._outcomes[key]
+    def _cached(self, key: Any, definitions: _Definitions) -> Any:
+        """Return the cached result, or raise the cached error."""
+        _, made, detail, defined = self._cache[key]
         if definitions is not None:
             definitions.update(defined or {})
         if detail is not None:
@@ -122,10 +122,10 @@ class Validation:
         return made
 
     def _leave(self, depth: int) -> None:
-        """Forget the outcomes, unless a value may be checked again."""
+        """Restore the depth, and clear the cache if no value can be checked again."""
         self._depth = depth
-        if not depth and self._outcomes:
-            self._outcomes.clear()
+        if not depth and self._cache:
+            self._cache.clear()
 
     def _object(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
         if value is None and validator.allow_null:
@@ -202,17 +202,17 @@ class Validation:
             validated = self._object(declared.validator, _fields_of(declared, value), None, False)
             object.__setattr__(instance, '_dict', validated)
             return instance
-        # Its __init__ asks the instance for the validator.
-        object.__setattr__(instance, 'validator', _bound(declared.validator, self))
+        # Its __init__ reads the validator from the instance.
+        object.__setattr__(instance, 'validator', _proxy_of(declared.validator, self))
         instance.__init__(value, definitions=definitions, allow_coerce=allow_coerce)
         object.__delattr__(instance, 'validator')
         return instance
 
-    def _foreign(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
-        return _bound(validator, self).validate(value, definitions=definitions, allow_coerce=allow_coerce)
+    def _overridden(self, validator: Any, value: Any, definitions: _Definitions, allow_coerce: bool) -> Any:
+        return _proxy_of(validator, self).validate(value, definitions=definitions, allow_coerce=allow_coerce)
 
 
-#: The checks of validators that hold others.
+#: The methods for validators that contain others.
 _METHODS: Dict[Any, _Method] = {
     validators.Object: Validation._object,
     validators.Array: Validation._array,
@@ -221,18 +221,18 @@ _METHODS: Dict[Any, _Method] = {
 
 
 def _method_of(validator: Any) -> Optional[_Method]:
-    """Return the method that checks values for a validator or a type, or None if its own ``validate`` is called."""
+    """Return the method for a validator or a type, or None to call its own ``validate``."""
     if isinstance(validator, type):
         return _method_of_type(validator)
     for base, method in _METHODS.items():
         if isinstance(validator, base):
-            return method if _is_inherited(validator, base) else Validation._foreign
+            return method if _is_inherited(validator, base) else Validation._overridden
     return None
 
 
 @functools.lru_cache(maxsize=_CACHE_SIZE)
 def _method_of_type(declared: Any) -> Optional[_Method]:
-    """Return the method for a class: a type, or another class with a ``validate``."""
+    """Return the method for a class: a type, or another class with a ``validate`` method."""
     if not is_message_type(declared) or type(declared).__call__ is not type.__call__:
         return None
     own = getattr(declared.validate, '__func__', None)
@@ -240,12 +240,12 @@ def _method_of_type(declared: Any) -> Optional[_Method]:
 
 
 def _is_inherited(validator: Any, base: Any) -> bool:
-    """Return whether a validator has the ``validate`` of API Star's ``base``."""
+    """Return whether a validator does not override the ``validate`` of API Star's ``base``."""
     return type(validator).validate is base.validate and 'validate' not in vars(validator)
 
 
 def _fields_of(declared: Any, value: Any) -> Any:
-    """Return the fields from which a type's ``__init__`` makes an instance."""
+    """Return the fields of the instance that a type's ``__init__`` makes."""
     if isinstance(value, dict):
         return value
     if value is None or isinstance(value, (bool, int, float, str, list)):
@@ -254,7 +254,7 @@ def _fields_of(declared: Any, value: Any) -> Any:
 
 
 def _resolved(validator: Any, definitions: _Definitions) -> Any:
-    """Return the target of a reference; the reference itself if it has none, which API Star reports."""
+    """Return the target of a reference, or the reference itself if there is none, which API Star reports."""
     for _ in definitions or ():
         if not isinstance(validator, validators.Ref) or not _is_inherited(validator, validators.Ref):
             break
@@ -263,12 +263,11 @@ def _resolved(validator: Any, definitions: _Definitions) -> Any:
 
 
 def _state_of(definitions: _Definitions) -> Tuple[Any, ...]:
-    """Return the current targets of references: API Star adds to the definitions while it validates."""
+    """Return the current targets of all references; API Star adds some during validation."""
     return tuple([(name, id(validator)) for name, validator in definitions.items()]) if definitions else ()
 
 
 def _require_object(validator: Any, value: Any) -> None:
-    """Refuse what is not an object."""
     if value is None:
         validator.error('null')
     if not isinstance(value, (dict, Mapping)):
@@ -276,7 +275,7 @@ def _require_object(validator: Any, value: Any) -> None:
 
 
 def _require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> None:
-    """Refuse too many or too few properties, and note those that are missing."""
+    """Check the number of properties, and add errors for missing ones."""
     least, most = validator.min_properties, validator.max_properties
     if least is not None and len(value) < least:
         validator.error('empty' if least == 1 else 'min_properties')
@@ -290,10 +289,10 @@ def _require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> N
 def _children_of(
     validator: Any, value: Any, validated: Dict[Any, Any], errors: Dict[Any, Any]
 ) -> Iterator[Tuple[Any, Any]]:
-    """Yield the keys whose values have to be checked, each with its validator, in API Star's order.
+    """Yield the keys whose values must be checked, with their validators, in API Star's order.
 
-    :param validated: the results for the keys so far; keys that need no check are added.
-    :param errors: the errors for the keys so far.
+    :param validated: the results by key; those that need no check are added here.
+    :param errors: the errors by key; those for properties that are not allowed are added here.
     """
     for key, child in validator.properties.items():
         if key in value:
@@ -315,7 +314,6 @@ def _children_of(
 
 
 def _require_array(validator: Any, value: Any) -> None:
-    """Refuse what is not an array, or has too many or too few items."""
     if value is None:
         validator.error('null')
     if not isinstance(value, list):
@@ -333,22 +331,22 @@ def _require_array(validator: Any, value: Any) -> None:
 
 
 def _item_validators(validator: Any) -> Iterator[Any]:
-    """Return the validators of the items of an array, one after another; None for items that need no check."""
+    """Return an iterator over the validators of the items of an array, None for items that need no check."""
     if not isinstance(validator.items, list):
         return itertools.repeat(validator.items)
-    # API Star takes no types.Type here.
+    # API Star ignores a types.Type here.
     others = validator.additional_items if isinstance(validator.additional_items, validators.Validator) else None
     return itertools.chain(validator.items, itertools.repeat(others))
 
 
-class _Bound:
-    """A stand-in for a validator with a ``validate`` of its own, or for a type's validator, during one message.
+class _Proxy:
+    """A proxy for a validator that overrides ``validate``, or for the validator of a type, during one message.
 
-    It shares the attributes of the validator. ``super().validate`` in the class of the validator is found here.
+    It shares the attributes of the validator. Calls of ``super().validate`` in the validator's class end here.
     """
 
     __slots__ = ()
-    #: Set in the classes of ``BOUND``.
+    #: Set by ``_PROXY_CLASSES`` and ``_bound``.
     method: _Method
     declared: Any
     validation: Validation
@@ -358,33 +356,33 @@ class _Bound:
         return type(self).method(self.validation, self, value, definitions, allow_coerce)
 
     def get_definitions(self, definitions: _Definitions = None) -> Any:
-        """Return the definitions, with the declared validator among them in place of this one."""
+        """Return the definitions, which contain the declared validator instead of this one."""
         return validators.Validator.get_definitions(self.declared, definitions)
 
 
-_BOUND_CLASSES = {
-    base: type('Bound%s' % base.__name__, (_Bound, base), {'__slots__': ('declared', 'validation'), 'method': method})
+_PROXY_CLASSES = {
+    base: type('Proxy%s' % base.__name__, (_Proxy, base), {'__slots__': ('declared', 'validation'), 'method': method})
     for base, method in _METHODS.items()
 }
 
 
 @functools.lru_cache(maxsize=_CACHE_SIZE)
-def _bound_class(kind: Any) -> Any:
-    """Return the class of stand-ins for a class of validators, or None if there can be none."""
+def _proxy_class(kind: Any) -> Any:
+    """Return the class of proxies for a class of validators, or None if none can be made."""
     base = next((base for base in _METHODS if issubclass(kind, base)), None)
     if kind is base or base is None:
-        return _BOUND_CLASSES.get(kind)
+        return _PROXY_CLASSES.get(kind)
     try:
-        return type(kind.__name__, (kind, _BOUND_CLASSES[base]), {})
+        return type(kind.__name__, (kind, _PROXY_CLASSES[base]), {})
     except Exception:
-        # It has slots of its own, or refuses to be subclassed.
+        # It has slots, or cannot be subclassed.
         return None
 
 
-def _bound(validator: Any, validation: Validation) -> Any:
-    """Return the stand-in for ``validator``, or the validator itself if there can be none."""
+def _proxy_of(validator: Any, validation: Validation) -> Any:
+    """Return a proxy for ``validator``, or the validator itself if none can be made."""
     kind: Any = type(validator)
-    kind = _bound_class(kind)
+    kind = _proxy_class(kind)
     if kind is None:
         return validator
     made = object.__new__(kind)
@@ -395,16 +393,16 @@ def _bound(validator: Any, validation: Validation) -> Any:
 
 
 class Identities:
-    """A number for each value: the same for values that are equal to API Star.
+    """Numbers that identify values: equal for values that API Star considers equal.
 
-    Only text is hashed, with Python's secret, so that no client can choose values that share a hash.
+    Only text is hashed, with Python's secret seed, so that a client cannot choose values with the same hash.
     """
 
     def __init__(self) -> None:
         self._numbers: Dict[str, int] = {}
-        #: The numbers of texts, and of values that are not JSON.
+        #: The numbers of values that are not JSON.
         self._others: Dict[Any, int] = {}
-        #: The numbers of lists, objects and instances by id; each is kept, or its id would be reused.
+        #: Lists, objects and instances with their numbers, by id; they are kept, since their ids would be reused.
         self._known: Dict[int, Tuple[Any, int]] = {}
 
     def of(self, value: Any) -> int:
@@ -430,10 +428,10 @@ class Identities:
 
 
 def _text_of(value: Any) -> Optional[str]:
-    """Return a text that equal values have in common, or None for a value that can be hashed itself."""
+    """Return the same text for equal values, or None for a value that can be hashed directly."""
     if value is True or value is False:
         return str(value)
-    # NaN is equal to nothing but itself.
+    # NaN is not equal to itself.
     if isinstance(value, (int, float)) and value == value:
         return _text_of_number(value)
     if type(value) is datetime.datetime and type(value.tzinfo) is datetime.timezone:
@@ -442,7 +440,6 @@ def _text_of(value: Any) -> Optional[str]:
 
 
 def _text_of_number(value: Any) -> str:
-    """Return a text that equal numbers have in common."""
     try:
         as_float = float(value)
     except OverflowError:
@@ -452,25 +449,25 @@ def _text_of_number(value: Any) -> str:
 
 
 def is_failed_uniqueness(exc: AssertionError) -> bool:
-    """Return whether API Star could not compare items of an array, in a ``validate`` that is not replaced."""
+    """Return whether API Star failed to compare items of an array, in a ``validate`` that is not replaced."""
     *_, (frame, _) = traceback.walk_tb(exc.__traceback__)
     return frame.f_code is validators.Uniqueness.make_hashable.__code__
 
 
 def bounded(detail: Any) -> Any:
-    """Return the first entries of an error detail, in their order, within the limits."""
+    """Return the first entries of an error detail, within the limits."""
     return _Excerpt().of(detail) or INVALID
 
 
 class _Excerpt:
-    """The first entries of an error detail, within the limits."""
+    """The remaining entries and characters of an error detail."""
 
     def __init__(self) -> None:
         self._entries = MAX_ERRORS
         self._characters = MAX_CHARACTERS
 
     def of(self, detail: Any) -> Any:
-        """Return the first entries of ``detail``, as far as there is room."""
+        """Return the first entries of ``detail`` that fit."""
         if not isinstance(detail, dict):
             return self._sentence(detail)
         made = {}

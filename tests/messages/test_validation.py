@@ -615,7 +615,7 @@ def test_outcomes_are_forgotten_where_they_are_not_needed():
     """Nothing is kept of the items of an array of unions."""
     validation = Validation()
     validation.check(validators.Array(items=validators.Union([validators.Integer(), validators.Object()])), [{}, {}])
-    assert not validation._outcomes
+    assert not validation._cache
 
 
 def detail_of(declared, data):
