@@ -94,7 +94,6 @@ def describe(
 def _describe_route(
     id: str, endpoint: Endpoint, declaration: Declaration, components: Sequence[Any], hooks: List[Any], schemas: Schemas
 ) -> Description:
-    """Return the description of one route."""
     handler = bare_handler(endpoint.route.handler)
     typed = declaration.typed_handler(handler)
     signature = handler_signature(handler)
@@ -118,7 +117,6 @@ def _returned_type(annotation: Any) -> Any:
 
 
 def _messages(schema: Optional[Schema], annotation: Any, schemas: Schemas) -> List[MessageDescription]:
-    """Return the messages of one direction."""
     if schema is None:
         return [_PRIMITIVE[annotation] if isinstance(annotation, type) and annotation in _PRIMITIVE else _UNTYPED]
     declared = schema.declared if isinstance(schema.declared, (list, tuple)) else [schema.declared]
@@ -166,7 +164,6 @@ def document(described: Sequence[Description], schemas: Schemas, has_limits: boo
 
 
 def _channel(item: Description, has_limits: bool) -> JSON:
-    """Return the channel of a route: its address, its messages, its handshake."""
     in_path = [argument for argument in item.arguments if argument.place == 'path']
     made: JSON = {
         # In AsyncAPI a path parameter has no plus.
@@ -198,7 +195,6 @@ def _messages_by_key(item: Description) -> Dict[str, MessageDescription]:
 
 
 def _message(message: MessageDescription) -> JSON:
-    """Return one message of a channel."""
     made: JSON = {'name': message.name, 'title': message.title, 'contentType': message.content_type}
     if message.payload:
         made['payload'] = message.payload

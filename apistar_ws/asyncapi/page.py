@@ -64,7 +64,6 @@ def _theme(static_url: Callable[[str], str], here: str) -> List[str]:
 
 @functools.lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
-    """Return the template of the page."""
     environment = jinja2.Environment(autoescape=True)
     return environment.from_string(read_text('templates', 'page.html'))
 

@@ -129,8 +129,4 @@ class Responder:
             return {'accepted': False, 'status': 403, 'body': ''}
         body = b''.join(message.get('body', b'') for message in self._messages[1:])
         text = body[:MAX_BODY].decode('utf-8', 'replace')
-        return {
-            'accepted': False,
-            'status': first['status'],
-            'body': text if len(body) <= MAX_BODY else text + ' …',
-        }
+        return {'accepted': False, 'status': first['status'], 'body': text if len(body) <= MAX_BODY else text + ' …'}

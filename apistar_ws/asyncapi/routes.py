@@ -103,13 +103,11 @@ def _check_urls(urls: DocURLs) -> None:
 
 
 def _serve_document(app: App) -> http.Response:
-    """Serve the AsyncAPI document."""
     content = json.dumps(app.asyncapi, ensure_ascii=False, indent=1).encode()
     return http.Response(content, headers={'Content-Type': MEDIA_TYPE})
 
 
 def _serve_page(app: App) -> http.Response:
-    """Serve the page to try the routes."""
     return page_response(app.websocket_docs.page)
 
 

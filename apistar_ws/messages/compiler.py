@@ -152,7 +152,6 @@ class Compiler:
         return type(validator) not in (validators.Any, validators.Union)
 
     def _check(self, validator: Any, at: str) -> _Lines:
-        """Return the lines for any validator."""
         if is_message_type(validator):
             return self._function_call(validator, at)
         write = _writer_of(validator)
@@ -294,7 +293,6 @@ class Compiler:
         return self._functions[id(declared)]
 
     def _type(self, declared: Any) -> _Lines:
-        """Return the lines of the function for a type."""
         _require_stock(declared)
         kind = self._constant(declared)
         lines = self._object(declared.validator, 'value', declared)

@@ -346,7 +346,7 @@ class _Proxy:
     """
 
     __slots__ = ()
-    #: Set by ``_PROXY_CLASSES`` and ``_bound``.
+    #: Set by ``_PROXY_CLASSES`` and ``_proxy_of``.
     method: _Method
     declared: Any
     validation: Validation

@@ -4,18 +4,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Coroutine,
-    Dict,
-    Iterator,
-    Mapping,
-    Optional,
-    Sequence,
-    TypeVar,
-)
+from typing import Any, Callable, ContextManager, Coroutine, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
 
 import requests
 import urllib3

@@ -55,12 +55,10 @@ def handshake_scope(
 
 
 def _encode_pairs(pairs: Sequence[Tuple[HeaderPart, HeaderPart]]) -> _HeaderPairs:
-    """Return headers as they are in an ASGI scope."""
     return [(_encode_part(name).lower(), _encode_part(value)) for name, value in pairs]
 
 
 def _encode_part(part: HeaderPart) -> bytes:
-    """Return a name or a value of a header in bytes."""
     return part if isinstance(part, bytes) else part.encode('utf-8', 'surrogateescape')
 
 
