@@ -140,7 +140,6 @@ def _typed_message(declared: Any, schemas: Schemas) -> MessageDescription:
     except NoExample:
         return message
     example = value if is_valid and isinstance(value, dict) else None
-    # Not NamedTuple._replace, whose name says that it is private.
     return MessageDescription(*message[:4], json.dumps(value, indent=2, ensure_ascii=False), example)
 
 

@@ -1,4 +1,4 @@
-"""Examples of messages, made from what a route declares."""
+"""Examples of messages, made from declared types."""
 
 import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
@@ -10,7 +10,7 @@ from apistar_ws.asyncapi.jsonschema import is_json, jsonable
 from apistar_ws.messages.codecs import primitive
 from apistar_ws.messages.validation import is_message_type
 
-#: Levels of nesting after which a type that holds itself has no example.
+#: Levels of nesting after which a type that contains itself has no example.
 _MAX_DEPTH = 6
 _TEXT = 'text'
 #: Stands for a text that has to match a pattern; the user of the page replaces it.
@@ -69,7 +69,7 @@ def _make(declared: Any, definitions: Mapping[str, Any], depth: int) -> Any:
     :raises NoExample: if none is found.
     """
     if depth > _MAX_DEPTH:
-        raise NoExample('It holds itself without end.')
+        raise NoExample('It contains itself at every level.')
     if is_message_type(declared):
         return _make_object(declared.validator, {**definitions, declared.__name__: declared}, depth)
     if declared.has_default() and declared.default is not None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import posixpath
 from importlib import resources
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -13,7 +14,6 @@ from markupsafe import Markup
 from apistar_ws.asyncapi.arguments import Argument
 from apistar_ws.asyncapi.document import JSON_TYPE, Description, sample_text
 from apistar_ws.asyncapi.jsonschema import Schemas
-from apistar_ws.asyncapi.urls import asset_url, relative
 
 #: The script and the style of the page.
 ASSETS = ('console.js', 'console.css')
@@ -22,6 +22,17 @@ _CONTENT_TYPES = {'console.js': 'text/javascript; charset=utf-8', 'console.css':
 _THEME = ('apistar/css/bootstrap.min.css', 'apistar/css/base.css')
 #: Only the script of the page may run.
 _POLICY = "script-src 'self'; object-src 'none'; base-uri 'none'"
+
+
+def relative(here: str, url: str) -> str:
+    """Return ``url`` relative to ``here``, so that it is correct behind a proxy that adds a prefix to both."""
+    path = posixpath.relpath(url, posixpath.dirname(here))
+    return path + '/' if url.endswith('/') else path
+
+
+def asset_url(docs_url: str, name: str) -> str:
+    """Return the URL of a script or style of the page."""
+    return '%s/%s' % (docs_url.rstrip('/'), name)
 
 
 def page_response(page: str) -> http.Response:

@@ -10,9 +10,8 @@ from apistar.server.asgi import ASGIScope
 
 from apistar_ws.asyncapi.document import MEDIA_TYPE, Description, describe, document
 from apistar_ws.asyncapi.jsonschema import Schemas
-from apistar_ws.asyncapi.page import ASSETS, asset_response, page_response, render
+from apistar_ws.asyncapi.page import ASSETS, asset_response, asset_url, page_response, relative, render
 from apistar_ws.asyncapi.replay import denial_response
-from apistar_ws.asyncapi.urls import asset_url, relative
 
 
 class DocURLs(NamedTuple):
