@@ -1,4 +1,4 @@
-"""Applications whose documents are looked at: those of the examples, and some at random."""
+"""Applications to describe: those of the examples, and random ones."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ def examples() -> Iterator[Tuple[str, ASyncApp]]:
 
 @st.composite
 def messages(draw: Any) -> Any:
-    """What a route declares: nothing, a type, several, or a validator."""
+    """A declaration of a route: none, a type, several types, or a validator."""
     kind = draw(st.sampled_from(['none', 'type', 'types', 'validator']))
     if kind == 'none':
         return None

@@ -1,4 +1,4 @@
-"""The document of an application: what it says, and where it is."""
+"""The AsyncAPI document of an application, and its URLs."""
 
 import datetime
 import decimal
@@ -50,7 +50,7 @@ class Say(types.Type):
 
 
 class User(str):
-    """Who is logged in."""
+    """The user who is logged in."""
 
 
 class UserComponent(Component):
@@ -88,12 +88,12 @@ async def ticks(start: int) -> AsyncIterator[Say]:
 
 @websocket_route('/secret', documented=False)
 async def secret():
-    """Nobody's business."""
+    """Undocumented."""
 
 
 @websocket_listener('/secret-too', documented=False)
 async def secret_too(message):
-    """Nobody's business."""
+    """Undocumented."""
 
 
 def app(*handlers, **options):
@@ -117,7 +117,8 @@ def described(name, example):
 BID, SAY = described('Bid', {'type': 'bid', 'amount': 1}), described('Say', {'type': 'say', 'text': 'text'})
 
 
-def test_a_route_is_described_with_all_that_it_declares():
+def test_routes_are_described_completely():
+    """The channel has messages, parameters, bindings, subprotocols and close codes."""
     document = app(auction, event_hooks=[Guard]).asyncapi
     assert document['asyncapi'] == '3.1.0' and 'servers' not in document
     assert document['channels'] == {
@@ -171,7 +172,8 @@ def test_a_route_is_described_with_all_that_it_declares():
     assert sorted(document['components']['schemas']) == ['Bid', 'Say']
 
 
-def test_a_listener_replies_and_a_stream_only_sends():
+def test_listeners_reply_and_streams_send():
+    """A listener with a return annotation is one operation with a reply."""
     document = app(echo, deaf, ticks).asyncapi
     assert [
         (name, operation['action'], 'reply' in operation) for name, operation in document['operations'].items()
@@ -192,7 +194,8 @@ def test_a_listener_replies_and_a_stream_only_sends():
     assert document['channels']['ticks']['bindings']['ws']['query']['required'] == ['start']
 
 
-def test_two_messages_of_one_name_and_two_routes_of_one_name_are_told_apart():
+def test_equal_names_get_numbers():
+    """Messages and routes of the same name have different keys."""
     other = type(types.Type)('Bid', (types.Type,), {'count': validators.Integer()})
 
     @websocket_route('/one', name='a:b', receives=Bid, sends=other)
@@ -210,7 +213,9 @@ def test_two_messages_of_one_name_and_two_routes_of_one_name_are_told_apart():
     assert 'examples' not in document['channels']['a.b2']['messages']['Object']
 
 
-def test_a_parameter_of_the_path_may_have_a_default():
+def test_path_parameters_may_have_defaults():
+    """The default is also the example."""
+
     @websocket_route('/pages/{number}')
     async def page(ws: WebSocket, number: int = 7):
         """Not run."""
@@ -219,13 +224,15 @@ def test_a_parameter_of_the_path_may_have_a_default():
     assert parameters == {'number': {'description': 'An integer.', 'default': '7', 'examples': ['7']}}
 
 
-def test_limits_are_public_only_if_they_are_asked_for():
+def test_limits_are_included_on_request():
+    """They are public only with ``websocket_schema_limits=True``."""
     assert 'x-limits' not in app(auction).asyncapi['channels']['auction']
     limits = app(auction, websocket_schema_limits=True).asyncapi['channels']['auction']['x-limits']
     assert (limits['idle_timeout'], limits['max_connections']) == (60, 10_000)
 
 
-def test_it_is_served_with_its_media_type_and_links_to_the_pages():
+def test_document_is_served_with_links():
+    """It has its own media type, and relative links to the pages."""
     served = app(echo)
     response = TestClient(served).get('/schema/websockets/')
     assert response.headers['content-type'] == MEDIA_TYPE == 'application/vnd.aai.asyncapi+json;version=3.1.0'
@@ -249,7 +256,8 @@ def test_it_is_served_with_its_media_type_and_links_to_the_pages():
         ({'websocket_docs_url': None}, ['/schema/websockets/'], {'http': '../../docs/'}),
     ],
 )  # fmt: skip
-def test_both_are_where_those_of_api_star_are_or_where_they_are_put(options, found, links):
+def test_urls_follow_api_star_or_arguments(options, found, links):
+    """The default URLs are derived from those of API Star's documentation."""
     client = TestClient(app(echo, **options))
     places = ['/schema/websockets/', '/docs/websockets/', '/api.websockets.json', '/ws.json', '/try']
     assert sorted(place for place in places if client.get(place).status_code == 200) == sorted(found)
@@ -258,7 +266,8 @@ def test_both_are_where_those_of_api_star_are_or_where_they_are_put(options, fou
         assert client.get(schema).json()['info'].get('x-links', {}) == links
 
 
-def test_an_application_without_a_websocket_has_neither():
+def test_applications_without_websockets_are_undocumented():
+    """They serve neither document nor page."""
     client = TestClient(ASyncApp([Route('/', 'GET', lambda: 'x', name='x')]))
     assert client.get('/schema/websockets/').status_code == client.get('/docs/websockets/').status_code == 404
 
@@ -281,12 +290,15 @@ def test_own_routes_are_served_first():
         {'websocket_schema_url': '/w/', 'websocket_docs_url': '/w/'},
     ],
 )
-def test_a_place_where_something_else_is_described_is_refused(places):
+def test_urls_of_other_pages_are_refused(places):
+    """One of the two pages could never be reached."""
     with pytest.raises(ConfigurationError, match='is already the URL of another page'):
         app(echo, **places)
 
 
-def test_a_route_for_another_method_is_the_users_too(caplog):
+def test_other_methods_remain_available(caplog):
+    """A route of the application for another method is still served."""
+
     def save(page: str):
         return {'page': page}
 
@@ -294,7 +306,9 @@ def test_a_route_for_another_method_is_the_users_too(caplog):
     assert client.post('/docs/websockets/').json() == {'page': 'websockets'}
 
 
-def test_hooks_guard_them_as_they_guard_those_of_api_star():
+def test_hooks_guard_the_documentation():
+    """Event hooks run for document, page and script, as for API Star's own."""
+
     class Closed:
         def on_request(self, path: http.Path):
             assert path.startswith(('/schema', '/docs'))
@@ -316,7 +330,8 @@ def test_hooks_guard_them_as_they_guard_those_of_api_star():
         ('/', '/websockets/'),
     ],
 )
-def test_a_neighbour_has_a_sensible_name(url, beside):
+def test_default_urls_are_derived(url, beside):
+    """The URLs of the WebSocket documentation are below or beside API Star's."""
     assert neighbour(url) == beside
 
 
@@ -325,7 +340,7 @@ def structure():
 
 
 def check(document):
-    """Hold a document against what AsyncAPI 3.1 asks of the parts that it has, and follow its references."""
+    """Check a document against the schema of AsyncAPI 3.1, and follow its references."""
     jsonschema.Draft7Validator(structure()).validate(document)
     json.dumps(document, allow_nan=False)
     for reference in references(document):
@@ -346,17 +361,20 @@ def references(value):
 
 
 @pytest.mark.parametrize('name, application', list(examples()))
-def test_the_documents_of_all_examples_are_valid(name, application):
+def test_documents_of_examples_are_valid(name, application):
+    """All applications in docs/examples are described by valid documents."""
     check(application.asyncapi)
 
 
 @sizes.examples(4, 25, suppress_health_check=list(HealthCheck))
 @given(applications())
-def test_the_documents_of_applications_at_random_are_valid(application):
+def test_documents_of_random_applications_are_valid(application):
+    """Generated applications are described by valid documents."""
     check(application.asyncapi)
 
 
-def test_it_is_written_to_standard_output_for_other_tools():
+def test_schema_command_prints_the_document():
+    """``python -m apistar_ws schema`` writes the document to standard output."""
     command = [sys.executable, '-W', 'ignore', '-m', 'apistar_ws', 'schema', 'chat:app', '--app-dir', 'docs/examples']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     document = json.loads(done.stdout)
@@ -368,13 +386,15 @@ def test_it_is_written_to_standard_output_for_other_tools():
     'name, text',
     [('nowhere:app', 'Could not import module "nowhere"'), ('json:dumps', 'json:dumps is not an apistar_ws.ASyncApp')],
 )
-def test_an_application_that_is_not_there_is_said(name, text, capsys):
+def test_schema_command_reports_missing_applications(name, text, capsys):
+    """The error names the module or the object."""
     with pytest.raises(SystemExit):
         main(['schema', name])
     assert text in capsys.readouterr().err
 
 
-def test_the_command_writes_what_the_application_says(capsys, monkeypatch):
+def test_schema_command_runs_in_process(capsys, monkeypatch):
+    """It prints the same document without a new process."""
     monkeypatch.setattr(sys, 'path', list(sys.path))
     main(['schema', 'chat:app', '--app-dir', str(ROOT / 'docs' / 'examples')])
     assert json.loads(capsys.readouterr().out)['asyncapi'] == '3.1.0'
@@ -388,7 +408,9 @@ class Picky(Component):
         return User()  # pragma: no cover
 
 
-def test_a_component_may_be_picky_about_what_it_is_asked():
+def test_failing_components_are_skipped():
+    """``can_handle_parameter`` may raise for annotations that are not classes."""
+
     @websocket_route('/picky')
     async def picky(ws: WebSocket, user: User):
         """Not run."""
@@ -400,7 +422,9 @@ class Colour(enum.Enum):
     RED = 'red'
 
 
-def test_what_is_not_json_is_left_out():
+def test_values_outside_json_are_omitted():
+    """Defaults and limits that JSON cannot encode are left out."""
+
     @websocket_route('/odd', receives=validators.Number(maximum=float('inf'), minimum=1))
     async def odd(ws: WebSocket, ratio: float = float('inf'), colour: str = Colour.RED, thing: http.Header = object()):
         """Not run."""
@@ -414,10 +438,12 @@ def test_what_is_not_json_is_left_out():
     check(app(odd).asyncapi)
 
 
-def test_a_route_that_cannot_be_described_is_left_out_and_the_others_are_not(caplog):
+def test_failing_routes_are_omitted(caplog):
+    """A route that cannot be described is logged, and the others are described."""
+
     class Own(validators.Validator):
         def __init__(self):
-            """Without what others have."""
+            """Set no attributes."""
 
     @websocket_route('/own', receives=Own())
     async def own(ws: WebSocket):
@@ -427,7 +453,8 @@ def test_a_route_that_cannot_be_described_is_left_out_and_the_others_are_not(cap
     assert "The WebSocket route '/own' cannot be described" in caplog.text
 
 
-def test_routes_have_the_names_of_what_they_are_included_in():
+def test_included_routes_have_qualified_names():
+    """The names of the includes precede the name of the route."""
     routes = [Include('/a', 'rooms', collect_routes(echo)), Include('/b', 'chat', collect_routes(echo))]
     channels = ASyncApp(routes).asyncapi['channels']
     assert {name: channel['address'] for name, channel in channels.items()} == {
@@ -437,7 +464,9 @@ def test_routes_have_the_names_of_what_they_are_included_in():
 
 
 @pytest.mark.parametrize('annotation', [Union[str, bytes], Optional[str], Tuple[str, int], dict])
-def test_a_reply_that_may_be_many_things_is_any_message(annotation):
+def test_ambiguous_replies_are_untyped(annotation):
+    """A return annotation other than text or bytes is any message."""
+
     async def listener(message: str):
         """Not run."""
 
@@ -447,7 +476,8 @@ def test_a_reply_that_may_be_many_things_is_any_message(annotation):
 
 
 @pytest.mark.parametrize('url', ['ws.json', '', '/d/{a}/'])
-def test_a_place_has_to_be_a_path(url):
+def test_urls_have_to_be_paths(url):
+    """A URL that is not a path, or has parameters, is refused."""
     with pytest.raises(ConfigurationError, match='has to be a path, such as /docs/websockets/, without parameters'):
         app(echo, websocket_schema_url=url)
 
@@ -465,7 +495,9 @@ class Strange(types.Type):
 REFERRING = validators.Object(properties={'$ref': validators.String(default='#/nowhere'), 'strange': Strange})
 
 
-def test_what_json_cannot_hold_takes_nothing_down():
+def test_unencodable_values_break_nothing():
+    """Types with values that JSON cannot encode have a document and a page."""
+
     @websocket_route('/strange', receives=Strange, sends=REFERRING)
     async def strange(ws: WebSocket, ratio: float = float('nan'), text: str = '\ud800'):
         """It is not run."""

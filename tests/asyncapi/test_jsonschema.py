@@ -1,4 +1,4 @@
-"""API Star's validators as JSON Schema, one by one, and held against each other."""
+"""JSON Schemas of API Star's validators, which accept the same values."""
 
 import datetime
 import json
@@ -95,7 +95,8 @@ def test_a_validator_is_described(declared, schema):
     assert schemas.components == {}
 
 
-def test_types_are_components_that_refer_to_each_other():
+def test_types_refer_to_each_other():
+    """The schema of a type is a component, and properties refer to it."""
     schemas = Schemas()
     assert schemas.of(Basket) == schemas.of(Basket) == {'$ref': '#/components/schemas/Basket'}
     assert schemas.components == {
@@ -116,13 +117,15 @@ def test_types_are_components_that_refer_to_each_other():
     }
 
 
-def test_two_types_of_one_name_are_two_components():
+def test_equal_names_are_two_components():
+    """Two types of the same name have different schemas."""
     schemas = Schemas()
     other = type(types.Type)('Item', (types.Type,), {'count': validators.Integer()})
     assert [schemas.of(kind)['$ref'][-5:] for kind in (Item, other, Item)] == ['/Item', 'Item2', '/Item']
 
 
-def test_what_refers_to_itself_is_described_once():
+def test_recursive_types_are_described_once():
+    """A type that refers to itself has one schema."""
     tree = validators.Object(
         {'children': validators.Array(items=validators.Ref('Tree')), 'parent': validators.Ref('Tree', allow_null=True)},
         def_name='Tree',
@@ -133,7 +136,8 @@ def test_what_refers_to_itself_is_described_once():
     assert schemas.components == {'Tree': {'type': 'object', 'properties': properties}}
 
 
-def test_definitions_of_a_validator_are_known_in_it():
+def test_definitions_are_resolved():
+    """A reference in a validator is resolved by its definitions."""
     schemas = Schemas()
     declared = validators.Array(items=validators.Ref('n'), definitions={'n': validators.Integer()})
     assert schemas.of(declared) == {'type': 'array', 'items': {'type': 'integer'}}
@@ -149,7 +153,8 @@ VALUES = st.recursive(
 @sizes.examples(10, 100)
 @given(VALIDATORS, VALUES)
 @example(validators.Date(), '2026-01-31')
-def test_what_a_schema_accepts_and_what_its_validator_accepts_is_the_same(declared, value):
+def test_schemas_accept_the_same_values(declared, value):
+    """A schema and its validator accept the same values."""
     schema = Schemas().of(declared)
     jsonschema.Draft7Validator.check_schema(schema)
     try:

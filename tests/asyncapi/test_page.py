@@ -1,4 +1,4 @@
-"""The page to try every WebSocket route: what is served, and how it works in a real browser."""
+"""The page to try the WebSocket routes, over HTTP and in a browser."""
 
 import gzip
 import json
@@ -95,7 +95,8 @@ def app(**options):
     return ASyncApp(handlers, event_hooks=hooks, websocket_docs_explain=True, **options)
 
 
-def test_the_page_is_rendered_by_the_server_and_everything_in_it_is_text():
+def test_page_is_rendered_as_text():
+    """Docstrings are escaped, and every route has a console."""
     response = TestClient(app()).get(PAGE)
     assert response.headers['content-type'] == 'text/html; charset=utf-8'
     assert "script-src 'self'" in response.headers['content-security-policy']
@@ -108,7 +109,8 @@ def test_the_page_is_rendered_by_the_server_and_everything_in_it_is_text():
     assert [href for href in ('apistar/css/base.css', 'console.css', 'console.js') if href not in page] == []
 
 
-def test_a_console_knows_the_schemas_that_it_needs_and_no_others():
+def test_consoles_have_referenced_schemas():
+    """A console has the schemas that its messages refer to, and no others."""
     components = {
         'A': {'items': [{'$ref': '#/components/schemas/B'}]},
         'B': {'x': {'$ref': '#/components/schemas/A'}},
@@ -118,13 +120,15 @@ def test_a_console_knows_the_schemas_that_it_needs_and_no_others():
     assert _referenced([{'type': 'string'}], components) == {}
 
 
-def test_what_is_embedded_cannot_end_its_element():
+def test_embedded_json_is_escaped():
+    """Embedded JSON cannot close its script element."""
     text = _script_json({'a': '</script><b>&amp;'})
     assert '<' not in text and '&' not in text
     assert json.loads(text) == {'a': '</script><b>&amp;'}
 
 
-def test_script_and_style_are_small_and_served_with_their_types():
+def test_assets_are_small():
+    """Script and style are served with their media types, and stay small."""
     client = TestClient(app())
     kinds = {'console.js': 'text/javascript; charset=utf-8', 'console.css': 'text/css; charset=utf-8'}
     size = 0
@@ -136,7 +140,9 @@ def test_script_and_style_are_small_and_served_with_their_types():
 
 
 @pytest.mark.parametrize('url', [PAGE, PAGE + 'console.js', PAGE + 'console.css', '/schema/websockets/', '/schema/'])
-def test_what_a_hook_adds_to_a_response_is_for_one_visitor(url):
+def test_responses_are_not_shared(url):
+    """A header that a hook adds is sent to one client only."""
+
     class Session:
         def on_response(self, response: http.Response, path: http.Path, session: http.QueryParam = None):
             if session:
@@ -147,13 +153,14 @@ def test_what_a_hook_adds_to_a_response_is_for_one_visitor(url):
     assert 'set-cookie' not in client.get(url).headers
 
 
-def test_without_static_files_the_page_has_its_own_style_only():
+def test_page_works_without_static_files():
+    """Without API Star's static files it has only its own style."""
     page = TestClient(app(static_url=None, docs_url=None, websocket_docs_url='/try')).get('/try').text
     assert 'bootstrap' not in page and 'href="try/console.css"' in page
 
 
 def mounted(application, prefix):
-    """Return what a server hands on behind a proxy that serves the application under a prefix."""
+    """Return the application behind a proxy that serves it under a prefix."""
 
     async def serve(scope, receive, send):
         given = scope if scope['type'] == 'lifespan' else {**scope, 'root_path': prefix}
@@ -185,7 +192,8 @@ class TestInABrowser:  # pragma: no cover
         driver.get(server.http_url + PAGE)
         return Page(driver)
 
-    def test_a_route_is_tried_from_its_path_parameter_to_its_close(self, page):
+    def test_route_can_be_tried(self, page):
+        """A route is tried from its path parameter to its close."""
         page.fill('path:item', 'tea pot')
         assert page.value('url') == '/auctions/tea%20pot?page=7'
         page.do('connect')
@@ -207,7 +215,8 @@ class TestInABrowser:  # pragma: no cover
         page.until_state('Closed with 4403, Only bids: The handler raised what is 403 over HTTP: Forbidden.')
         assert page.find('.age').text == ''
 
-    def test_a_denial_is_explained_when_that_is_asked_for(self, page):
+    def test_denials_are_explained(self, page):
+        """The button shows status and body of a denied handshake."""
         page.fill('path:item', 'closed')
         page.do('connect')
         page.until_state('Closed with 1006: The handshake was denied, or the server does not answer.')
@@ -217,7 +226,8 @@ class TestInABrowser:  # pragma: no cover
         page.do('explain')
         page.until_log('would be accepted')
 
-    def test_text_bytes_and_tokens_of_other_routes(self, driver, server):
+    def test_other_messages_and_tokens(self, driver, server):
+        """Text, bytes and tokens are sent and shown."""
         driver.get(server.http_url + PAGE)
         echo, stream, own = Page(driver, 'echo'), Page(driver, 'send_bytes'), Page(driver, 'own')
         echo.do('connect')
@@ -246,14 +256,16 @@ class TestInABrowser:  # pragma: no cover
         page.fill('text', '{"code": "ABC", "owner": "Ann"}')
         assert page.find('.problem').text == ''
 
-    def test_it_is_used_with_the_keyboard(self, page):
+    def test_keyboard_is_enough(self, page):
+        """Enter connects, and every field has a label."""
         field = page.find('[name="path:item"]')
         field.send_keys(Keys.ENTER)
         page.until_state('Connected')
         assert page.run(UNLABELLED) == 0
         assert page.find('.state').get_attribute('role') == 'status'
 
-    def test_nothing_breaks_the_policy_and_little_is_loaded(self, page, server):
+    def test_page_is_small_and_safe(self, page, server):
+        """It loads few files of the same origin, and the security policy is in force."""
         loaded = page.run(
             "return ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind)).map((e) => e.name)"
         )
@@ -266,7 +278,8 @@ class TestInABrowser:  # pragma: no cover
         assert page.run('return window.broken') is None
 
     @pytest.mark.parametrize('width', [390, 768, 1280])
-    def test_it_fits_a_phone_and_a_desktop_in_the_light_and_in_the_dark(self, driver, server, width):
+    def test_layout_fits_screens_and_schemes(self, driver, server, width):
+        """It fits the width of phones and desktops, and has a dark scheme."""
         for scheme, dark in (('light', False), ('dark', True)):
             features = [{'name': 'prefers-color-scheme', 'value': scheme}]
             driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
@@ -277,7 +290,8 @@ class TestInABrowser:  # pragma: no cover
             colour = page.run('return getComputedStyle(document.body).backgroundColor')
             assert (sum(map(int, colour[4:-1].split(','))) < 200) is dark
 
-    def test_behind_a_proxy_with_a_prefix_it_finds_its_way(self, driver):
+    def test_prefix_of_a_proxy_works(self, driver):
+        """Behind a proxy with a prefix it connects, and explains denials."""
         with serving(mounted(app(), '/api')) as server:
             driver.get(server.http_url + '/api' + PAGE)
             page = Page(driver)

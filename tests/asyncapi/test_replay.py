@@ -1,4 +1,4 @@
-"""What a handshake is answered, told on demand: up to the accept, with its hooks, and without its handler."""
+"""Explanations of denials: the response to a handshake, with its hooks and without its handler."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class Guard:
 
 
 class User(str):
-    """Who is logged in."""
+    """The user who is logged in."""
 
 
 class UserComponent(Component):
@@ -89,7 +89,7 @@ def client_of(**options):
 
 
 def ask(client, url, *subprotocols, **options):
-    """Return status and value of the answer to the page of the application itself."""
+    """Return status and JSON of the response to a request by the page."""
     headers = {
         'Origin': 'http://testserver',
         'Content-Type': 'application/json',
@@ -115,7 +115,8 @@ def ask(client, url, *subprotocols, **options):
         ('/rooms/99', {'accepted': True, 'subprotocol': None}),
     ],
 )
-def test_the_answer_is_told_and_no_handler_runs(url, told):
+def test_response_is_returned_without_handler(url, told):
+    """The response is that of the handshake, and no handler runs."""
     assert ask(client_of(), url) == (200, told)
     assert 'handler' not in ran
 
@@ -125,37 +126,43 @@ async def hidden(ws: WebSocket):
     ran.append('handler')  # pragma: no cover
 
 
-def test_an_undocumented_route_is_like_one_that_is_not_there():
+def test_undocumented_routes_are_not_found():
+    """The response is that for an unknown URL."""
     told = {'accepted': False, 'status': 404, 'body': '"Not found"'}
     assert ask(client_of(), '/hidden') == ask(client_of(), '/nowhere') == (200, told)
     assert ran.count('on_request') == 2, 'only those of the two requests'
 
 
-def test_nothing_is_explained_unless_the_application_asks_for_it():
+def test_explanations_are_off_by_default():
+    """Without ``websocket_docs_explain=True`` there is no button and no route."""
     client = client_of(websocket_docs_explain=False)
     assert ask(client, '/rooms/5')[0] == 405
     assert 'data-do="explain"' not in client.get(PAGE).text
 
 
 def test_hooks_run_in_pairs():
+    """Each ``on_request`` is followed by ``on_response``."""
     ask(client_of(), '/rooms/5')
     # Those of the request that asks are around them.
     assert ran == ['on_request', 'on_request', 'on_response 101', 'on_response 200']
 
 
-def test_subprotocols_and_cookies_are_those_of_who_asks_and_no_cookie_comes_back():
+def test_cookies_are_sent_but_not_returned():
+    """The handshake has the cookies of the request; the response sets none."""
     client = client_of()
     assert ask(client, '/rooms/5', 'x', 'a')[1] == {'accepted': True, 'subprotocol': 'a'}
     body = ask(client, '/guarded', headers={'Cookie': 'who=ann'})[1]['body']
     assert json.loads(body)['cookie'] == 'who=ann'
 
 
-def test_a_long_body_is_cut():
+def test_long_bodies_are_cut():
+    """The body of a denial is cut at its limit."""
     body = ask(client_of(), '/long')[1]['body']
     assert (len(body), body[-2:]) == (MAX_BODY + 2, ' …')
 
 
-def test_a_full_route_is_told_and_nobody_takes_a_place():
+def test_replays_do_not_count():
+    """A full route denies the handshake, and a replay does not count as a connection."""
     client = client_of()
     for _ in range(3):
         assert ask(client, '/rooms/5')[1]['accepted']
@@ -166,7 +173,8 @@ def test_a_full_route_is_told_and_nobody_takes_a_place():
 
 
 @pytest.mark.parametrize('origin', ['http://evil.example', 'https://testserver', '', 'null'])
-def test_pages_of_another_origin_are_refused_and_nothing_runs(origin):
+def test_other_origins_are_refused(origin):
+    """Requests of other origins run nothing."""
     status, told = ask(client_of(), '/rooms/5', headers={'Origin': origin})
     assert (status, told) == (403, 'Only for the page of this application')
     assert ran == ['on_request', 'on_response 403']
@@ -185,19 +193,23 @@ def test_pages_of_another_origin_are_refused_and_nothing_runs(origin):
         ('{"url": "/", "subprotocols": ["a b"]}', 'The subprotocols have to be names'),
     ],
 )
-def test_what_cannot_be_meant_is_refused(data, text):
+def test_invalid_bodies_are_refused(data, text):
+    """The response says what is wrong with the body."""
     assert ask(client_of(), '/', data=data) == (400, text)
 
 
-def test_a_form_of_another_page_cannot_ask():
+def test_forms_are_refused():
+    """The content type has to be JSON, which forms cannot send."""
     assert ask(client_of(), '/rooms/5', headers={'Content-Type': 'text/plain'}) == (415, 'Expected application/json')
 
 
-def test_without_the_page_nobody_is_told():
+def test_no_page_no_explanation():
+    """Without the page there is no route."""
     assert client_of(docs_url=None).post(PAGE).status_code == 404
 
 
-async def test_the_client_of_a_replay_has_left_once_it_is_answered():
+async def test_responder_disconnects_after_response():
+    """The disconnect follows the response."""
     answer = Responder()
     assert await answer.receive() == {'type': 'websocket.connect'}
     await answer.send({'type': 'websocket.accept'})
@@ -226,7 +238,8 @@ class UsesDatabase:
         ran.append('open' if database.is_open else 'closed')
 
 
-def test_what_is_open_for_the_request_that_asks_stays_open():
+def test_resources_of_the_request_stay_open():
+    """Resources of the request are not closed by the replay."""
     handlers = collect_routes(room)
     client = TestClient(
         ASyncApp(handlers, event_hooks=[UsesDatabase], components=[DatabaseComponent()], websocket_docs_explain=True)
@@ -236,7 +249,9 @@ def test_what_is_open_for_the_request_that_asks_stays_open():
     assert ran == ['open'] * 4
 
 
-def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
+def test_hanging_hooks_are_cancelled(monkeypatch):
+    """The response is 504, and the hook is cancelled."""
+
     class Hanging:
         async def on_request(self, path: http.Path):
             if path.startswith('/rooms'):
@@ -251,7 +266,8 @@ def test_a_hook_that_hangs_is_ended_and_takes_no_place(monkeypatch):
     assert ran == ['ended']
 
 
-async def test_replays_at_once_need_a_place_and_take_none():
+async def test_concurrent_replays_do_not_count():
+    """Several replays at once all find room on a route for one connection."""
     app = ASyncApp(collect_routes(guarded, room), event_hooks=[Guard], websocket_docs_explain=True)
     endpoint = next(item for item in app.websocket_lifecycle.endpoints if item.url == '/rooms/{number}')
     answers = [Responder() for _ in range(3)]

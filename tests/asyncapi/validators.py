@@ -1,4 +1,4 @@
-"""Validators and types of API Star at random."""
+"""Random validators and types of API Star."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ VALIDATORS = st.recursive(LEAVES, lambda parts: objects(parts) | arrays(parts) |
 
 @st.composite
 def message_types(draw: Any, kind: str = '') -> Any:
-    """A ``types.Type``, with a constant ``type`` if it has to be told apart."""
+    """A ``types.Type``, with a constant ``type`` for lists of types."""
     properties = draw(st.dictionaries(NAMES.filter(lambda name: name not in RESERVED), VALIDATORS, max_size=3))
     constant = {'type': validators.String(enum=[kind])} if kind else {}
     name = draw(st.sampled_from(['Order', 'Note', 'Bid', 'Say']))

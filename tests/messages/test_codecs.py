@@ -1,4 +1,4 @@
-"""JSON by each codec: what it writes, what it reads, and what it refuses."""
+"""The JSON codecs: writing, reading and errors."""
 
 import contextlib
 import dataclasses
@@ -71,25 +71,29 @@ class OneTwoThree:
     ],
 )
 @pytest.mark.parametrize('codec', [json, orjson])
-def test_every_codec_writes_api_stars_types_dates_and_times(codec, value, text):
+def test_api_star_types_are_written(codec, value, text):
+    """Every codec writes API Star's types, dates and times."""
     assert json_codec(codec).dumps(value) == text
 
 
 @pytest.mark.parametrize('codec', [json, orjson])
-def test_every_codec_writes_keys_that_are_no_strings_as_the_standard_json_module_does(codec):
+def test_other_keys_become_text(codec):
+    """Every codec writes keys that are not text as the standard ``json`` module does."""
     value = {0: 'a', True: 'b', None: 'c', 1.50: 'd', 1e100: 'e', Colour.RED: {Number.SEVEN: 'f', False: 'g'}}
     assert json_codec(codec).dumps(value) == json.dumps(value, separators=(',', ':'))
 
 
 @pytest.mark.parametrize('key, error', [(float('nan'), ValueError), (float('inf'), ValueError), ((1, 2), TypeError)])
 @pytest.mark.parametrize('codec', [json, orjson])
-def test_every_codec_refuses_keys_that_the_standard_codec_refuses(codec, key, error):
+def test_invalid_keys_are_refused(codec, key, error):
+    """Every codec refuses the keys that the standard codec refuses."""
     with pytest.raises(error):
         json_codec(codec).dumps({key: 1})
 
 
 @pytest.mark.parametrize('codec', [json, orjson])
-def test_every_codec_writes_the_detail_of_an_invalid_item_of_an_array(codec):
+def test_error_details_are_written(codec):
+    """Every codec writes the error detail of an array, whose keys are numbers."""
     with pytest.raises(InvalidMessage) as info:
         Schema(validators.Array(items=validators.String())).decode([1])
     assert json_codec(codec).dumps(info.value.detail) == '{"0":"Must be a string."}'
@@ -99,29 +103,33 @@ def test_numbers_of_every_kind_are_read():
     assert decode_json(STANDARD_CODEC, '[1, 1.5, -2e3]') == [1, 1.5, -2000.0]
 
 
-def test_a_lone_surrogate_that_came_in_by_an_escape_goes_out_by_one():
+def test_lone_surrogates_are_escaped():
+    """A lone surrogate that was received as an escape is sent as one."""
     assert STANDARD_CODEC.dumps(decode_json(STANDARD_CODEC, '"é\\ud800"')) == '"\\u00e9\\ud800"'
 
 
 @pytest.mark.parametrize('value, error', [(float('nan'), ValueError), (object(), TypeError), ({1, 2}, TypeError)])
-def test_the_standard_codec_refuses_what_json_does_not_have(value, error):
+def test_values_outside_json_are_refused(value, error):
+    """The standard codec refuses NaN, sets and other objects."""
     with pytest.raises(error):
         STANDARD_CODEC.dumps(value)
 
 
-def test_a_codec_of_the_users_own_reads_and_writes():
+def test_own_codecs_are_used():
+    """An object with ``dumps`` and ``loads`` reads and writes the messages."""
     codec = json_codec(OneTwoThree())
     assert (codec.dumps({}), codec.loads('x')) == ('123', 123)
 
 
-def test_what_is_no_codec_is_refused():
+def test_other_objects_are_refused():
     with pytest.raises(ConfigurationError, match='needs the methods dumps'):
         json_codec(object())
 
 
 @pytest.mark.parametrize('data', ['{"a":1}', b'{"a":1}'])
 @pytest.mark.parametrize('codec', [json, orjson])
-def test_json_is_read_from_text_and_from_bytes(codec, data):
+def test_text_and_bytes_are_read(codec, data):
+    """JSON is read from text and from bytes."""
     assert decode_json(json_codec(codec), data) == {'a': 1}
 
 
@@ -135,27 +143,29 @@ def test_json_is_read_from_text_and_from_bytes(codec, data):
         ('[-Infinity]', 'Malformed JSON. -Infinity is not a JSON value'),
     ],
 )
-def test_what_is_not_json_is_named_with_its_position(data, detail):
+def test_malformed_json_has_a_position(data, detail):
+    """The error says what was expected, and where."""
     with pytest.raises(InvalidMessage) as info:
         decode_json(STANDARD_CODEC, data)
     assert (info.value.detail, info.value.reason) == (detail, 'Malformed JSON')
 
 
 def test_long_errors_are_cut():
-    """An error that shows what was received is as long as it need be."""
+    """An error that contains the received text is cut."""
     with pytest.raises(InvalidMessage) as info:
         decode_json(STANDARD_CODEC, '[1.%se999]' % ('1' * 10**5))
     assert 100 < len(info.value.detail) < 300
 
 
 @pytest.mark.parametrize('data', [b'\xff', '[' * 200_000, '1' * 5000])
-def test_hostile_json_is_an_invalid_message_like_any_other(data):
+def test_hostile_json_is_invalid(data):
+    """Invalid UTF-8, deep nesting and huge numbers are invalid messages."""
     with pytest.raises(InvalidMessage, match='^Malformed JSON'):
         decode_json(STANDARD_CODEC, data)
 
 
 class ForeignJSON:
-    """A codec of the user's own, which knows nothing of API Star."""
+    """A codec that does not know API Star's types."""
 
     loads = staticmethod(orjson.loads)
     dumps = staticmethod(json.dumps)
@@ -211,8 +221,8 @@ async def test_deep_messages_are_echoed():
 
 
 @pytest.mark.parametrize('levels', [300, 1000])
-def test_deep_values_may_hold_what_orjson_does_not_know(levels):
-    """Keys that are no text, dates and halves of surrogate pairs are written where orjson stops."""
+def test_deep_values_may_contain_types(levels):
+    """Other keys, dates and lone surrogates are written where orjson cannot."""
     value = {1: datetime.date(2018, 9, 25), 'half': '\ud800'}
     for _ in range(levels):
         value = [value]
@@ -221,14 +231,14 @@ def test_deep_values_may_hold_what_orjson_does_not_know(levels):
 
 
 def test_other_refusals_of_orjson_stay():
-    """What is not JSON is refused as before, declared or not."""
+    """Values that are not JSON are refused, declared or not."""
     for write in (json_codec(orjson).dumps, json_codec(orjson).dumps_primitives):
         with pytest.raises(TypeError, match='not JSON serializable'):
             write([object()])
 
 
 def test_circles_end_without_room_for_them():
-    """A value that holds itself is refused, and the limit of recursion is what it was."""
+    """A value that contains itself is refused, and the recursion limit is restored."""
     circle = []
     circle.append(circle)
     limit = sys.getrecursionlimit()
@@ -261,10 +271,11 @@ class Sibling(Mapping):
         return iter(['a'])
 
     def __len__(self):
-        """Be a mapping; nobody asks here."""
+        """Be a mapping; not called here."""
 
 
-def test_a_circle_is_found_at_once_and_leaves_nothing_behind():
+def test_circular_references_are_refused():
+    """A circular reference is an error, and the next value is written."""
     circle = {'siblings': [Sibling()]}
     circle['self'] = circle
     for _ in range(2):
@@ -276,7 +287,9 @@ def test_a_circle_is_found_at_once_and_leaves_nothing_behind():
     assert STANDARD_CODEC.dumps(circle) == '{"siblings":[{"a":1}]}'
 
 
-def test_who_is_disturbed_while_writing_writes_all_the_same():
+def test_interrupted_writes_succeed():
+    """Another write in the middle of one does not disturb it."""
+
     class Disturbing(Sibling):
         def __getitem__(self, key):
             with contextlib.suppress(TypeError):
@@ -287,19 +300,21 @@ def test_who_is_disturbed_while_writing_writes_all_the_same():
 
 
 class MultiDict(dict):
-    """A dict that holds otherwise than it shows."""
+    """A dict with other values in ``__getitem__`` than in ``items``."""
 
     def __getitem__(self, key):
         return super().__getitem__(key)[0]
 
 
 @pytest.mark.parametrize('codec', [STANDARD_CODEC, json_codec(orjson)])
-def test_a_dict_that_shows_something_else_is_written_as_before(codec):
+def test_dict_subclasses_are_written(codec):
+    """A dict whose items differ from its values is written as by the codec alone."""
     expected = '{"a":[1]}' if codec is STANDARD_CODEC else '{"a":1}'
     assert codec.dumps(MultiDict(a=[1])) == expected
 
 
-def test_json_is_written_without_the_c_accelerator_too(monkeypatch):
+def test_c_accelerator_is_optional(monkeypatch):
+    """JSON is written without the C accelerator too."""
     monkeypatch.setattr('json.encoder.c_make_encoder', None)
     order = Order(item='é')
     assert StandardCodec().dumps([order, 1.5, None]) == STANDARD_CODEC.dumps([order, 1.5, None])
@@ -326,7 +341,8 @@ WRITTEN = st.recursive(
 
 
 @given(WRITTEN)
-def test_orjson_writes_what_it_writes_of_a_copy_that_knows_nothing_of_api_star(value):
+def test_orjson_writes_the_same_json(value):
+    """orjson writes the same with and without conversion beforehand."""
     assert outcome(json_codec(orjson).dumps, value) == outcome(ForeignCodec(orjson).dumps, value)
 
 
@@ -347,7 +363,7 @@ def outcome(function, value):
         ('\ud800', '"\\ud800"', TypeError),
     ],
 )
-def test_what_goes_out_by_orjson_is_as_documented(value, standard, other):
+def test_orjson_output_is_as_documented(value, standard, other):
     assert outcome(STANDARD_CODEC.dumps, value) == standard
     found = outcome(json_codec(orjson).dumps, value)
     assert found == other or issubclass(found, other)
@@ -365,7 +381,7 @@ def test_what_goes_out_by_orjson_is_as_documented(value, standard, other):
         ('{"a": 1, "a": 2}', {'a': 2}, {'a': 2}),
     ],
 )
-def test_what_comes_in_by_orjson_is_as_documented(text, standard, other):
+def test_orjson_input_is_as_documented(text, standard, other):
     def read(codec):
         return outcome(lambda text: decode_json(codec, text), text)
 

@@ -1,4 +1,4 @@
-"""What is compiled gives what API Star's own validators give, and says what they say: for all of them, at random."""
+"""Compiled types have the results and errors of API Star's validators, for random types and values."""
 
 import datetime
 import enum
@@ -68,7 +68,7 @@ Tree.validator.properties['trees'] = validators.Array(items=Tree, default=[])
 
 NOW = datetime.datetime(2026, 11, 27, 12, 30, tzinfo=datetime.timezone.utc)
 EVENT = {'at': '2026-11-27T12:30:00Z', 'on': '2026-11-27', 'place': {'x': 1, 'y': 2}, 'tags': ['a']}
-#: What is seldom valid, of every kind that JSON has or a program may send.
+#: Values that are rarely valid, of all types of JSON, and others that a program may send.
 OTHERS = [
     None, True, False, 0, 1, 7, -3, 1.0, 2.5, -0.0, 10**400, float('inf'), float('nan'), '', 'a', 'AB', 'a' * 9, '5',
     'é', '2026-11-27', '2026-02-30', '12:30', '25:61', '2026-11-27T12:30:00Z', '2026-11-27 12:30', [], [1], ['a', 'a'],
@@ -194,11 +194,10 @@ def instance(declared, value):
 
 
 def outcome(function, *args):
-    """Return what a function makes of a value or says of it, down to the classes and the order of keys."""
+    """Return the result or the error of a function, with the classes and the order of keys."""
     try:
         return described(function(*args))
     except Exception as exc:
-        # How deep is too deep is not for this test.
         return (type(exc), getattr(exc, 'detail', str(exc)))
 
 
@@ -229,7 +228,8 @@ def declared_with_values(draw):
 @example((validators.Array(items=2 * [validators.Integer()]), [[1, 2], [1, 'a']]))
 @example((Shouting(), ['a', 1]))
 @example((Lowering, [{'name': 'A'}, Lowering(name='B')]))
-def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
+def test_received_values_match_api_star(given):
+    """Results and errors for received values are those of API Star's validators."""
     declared, received = given
     schema = Schema(declared)
     for value in received:
@@ -240,7 +240,8 @@ def test_what_is_received_is_what_api_stars_validators_make_of_it(given):
 @given(declared_with_values(), st.sampled_from(CODECS))
 @example((Event, [EVENT, Event(EVENT), {**EVENT, 'at': NOW, 'on': None}, {**EVENT, 'place': Flag(x=1)}]), CODECS[0])
 @example((Point, [Point(x=1), Flag(x=1), {'x': 1.0}]), CODECS[1])
-def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_of_it(given, codec):
+def test_sent_values_match_api_star(given, codec):
+    """The JSON of sent values is that of API Star's results."""
     declared, sent = given
     schema = Schema(declared)
     for value in sent:
@@ -262,7 +263,8 @@ def test_what_is_sent_is_what_the_codec_makes_of_what_api_stars_validators_make_
         (validators.Any(), {'a': object}),
     ],
 )
-def test_what_is_valid_is_taken_at_once(declared, value):
+def test_valid_values_need_no_validator(declared, value):
+    """The compiled function accepts valid values."""
     expected = Schema(declared)._decode_slowly(value)
     assert described(compile_check(declared)(value)) == described(expected)
     assert STANDARD_CODEC.dumps(compile_check(Tree, True)(Tree(name='a'))) == '{"name":"a","trees":[]}'
@@ -275,12 +277,15 @@ def test_sent_dates_need_no_validator():
 
 
 @pytest.mark.parametrize('value', [{'x': 1.0}, {'x': Colour.RED}, Flag(x=1), None, {'x': -1}, {}, {'x': 1, 2: 3}])
-def test_what_is_not_or_is_seldom_valid_is_refused(value):
+def test_invalid_and_rare_values_are_refused(value):
+    """The compiled function raises for invalid values, and for rare valid ones."""
     with pytest.raises((Refused, KeyError)):
         compile_check(Point)(value)
 
 
-def test_the_source_is_what_the_module_shows():
+def test_source_is_as_documented():
+    """The generated source is the one in the docstring of the module."""
+
     class Point(types.Type):
         x = validators.Integer(minimum=0)
 
@@ -308,7 +313,8 @@ def levels(make, count):
         lambda properties: validators.Object(properties=properties),
     ],
 )
-def test_what_is_in_many_places_is_written_once(make):
+def test_repeated_types_are_compiled_once(make):
+    """The size of the source is linear in the number of types."""
     for is_sent in (False, True):
         compiler = Compiler(is_sent)
         compiler.build(levels(make, 40))
@@ -316,12 +322,12 @@ def test_what_is_in_many_places_is_written_once(make):
 
 
 class Loud(types.Type):
-    """A type that shows what it holds in its own way."""
+    """A type that overrides the access to its values."""
 
     name = validators.String()
 
     def __getitem__(self, key):
-        """Show something else; nobody asks for it here."""
+        """Return something else; not called here."""
 
 
 class Clashing(types.Type):
@@ -341,7 +347,7 @@ class Initial(types.Type):
 
     @classmethod
     def has_default(cls):
-        """Have one; nobody asks here."""
+        """Have one; not called here."""
 
 
 def strange(**changes):
@@ -392,14 +398,16 @@ class Made(types.Type, metaclass=Meta):
         nested(300),
     ],
 )
-def test_what_is_not_api_stars_own_is_left_to_it(declared):
+def test_own_validators_are_not_compiled(declared):
+    """Types and validators with other methods than API Star's are not compiled."""
     with pytest.raises(NotCompilable):
         compile_check(declared)
 
 
-def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_changed():
+def test_immutable_instances_are_not_checked():
+    """An instance is checked again only if a value in it can change."""
     point = Point(x=1)
-    # Nobody does this; it shows who looks.
+    # This shows whether the value is checked again.
     point._dict['x'] = 'changed'
     assert Schema(Point).dumps(STANDARD_CODEC, point) == '{"x":"changed","y":null}'
     event = Event(EVENT)
@@ -409,7 +417,9 @@ def test_an_instance_is_sent_without_a_second_look_if_nothing_in_it_can_have_cha
 
 
 @pytest.mark.parametrize('default', [None, 'one', 1.0, NOW])
-def test_an_instance_with_a_default_that_is_not_valid_is_looked_at(default):
+def test_invalid_defaults_are_checked(default):
+    """An instance with an invalid default is checked."""
+
     class Counted(types.Type):
         count = validators.Integer(default=default)
 
@@ -418,11 +428,14 @@ def test_an_instance_with_a_default_that_is_not_valid_is_looked_at(default):
     assert outcome(schema.dumps, STANDARD_CODEC, Counted()) == expected
 
 
-def test_an_instance_of_a_subclass_shows_only_what_is_declared():
+def test_subclass_fields_are_not_sent():
+    """An instance of a subclass is sent with the declared fields."""
     assert Schema(Point).dumps(STANDARD_CODEC, Flag(x=1, is_big=True)) == '{"x":1,"y":null}'
 
 
-def test_formats_are_looked_up_at_the_time(monkeypatch):
+def test_formats_may_be_replaced(monkeypatch):
+    """A format that is registered later is used."""
+
     class EMail:
         def is_native_type(self, value):
             return False
@@ -449,26 +462,29 @@ def test_formats_are_looked_up_at_the_time(monkeypatch):
 @example('2026-13-27T12:30:00Z')
 @example('2026-W48-5T12:30:00Z')
 @example('2026-11-27T24:00:00Z')
-def test_a_date_with_a_time_is_what_api_star_makes_of_it(text):
+def test_timestamps_match_api_star(text):
+    """Texts for dates and times are parsed as by API Star."""
     schema = Schema(validators.Array(items=validators.DateTime()))
     assert outcome(schema.decode, [text]) == outcome(schema._decode_slowly, [text])
 
 
-def test_a_format_that_takes_the_place_of_api_stars_is_asked(monkeypatch):
+def test_datetime_format_may_be_replaced(monkeypatch):
+    """A replacement of API Star's own format is used."""
     schema = Schema(Event)
     monkeypatch.setitem(validators.FORMATS, 'datetime', type('Never', (type(validators.FORMATS['date']),), {})())
     with pytest.raises(InvalidMessage, match='valid date'):
         schema.decode(EVENT)
 
 
-def test_a_default_is_one_object():
+def test_defaults_are_not_copied():
+    """A default is the same object in all instances."""
     schema = Schema(Event)
     value = {key: EVENT[key] for key in ('at', 'on', 'place')}
     assert schema.decode(value).tags is schema.decode(value).tags is Event.validator.properties['tags'].default
 
 
 class Counting:
-    """A format that counts how often a text is looked at."""
+    """A format that counts its calls."""
 
     looked = 0
 
@@ -500,7 +516,7 @@ def unions_in_unions():
 
 @pytest.mark.parametrize('last, is_valid', [({'x': 1}, True), ({'y': 1}, True), ({'y': 'wrong'}, False)])
 def test_unions_in_unions_take_linear_time(monkeypatch, last, is_valid):
-    """Each value is looked at a few times, however many unions are around it."""
+    """Each value is checked a few times, however many unions are around it."""
     monkeypatch.setitem(validators.FORMATS, 'counted', Counting())
     declared = unions_in_unions()
     check, check_sent = compile_check(declared), compile_check(declared, True)

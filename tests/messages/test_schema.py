@@ -1,4 +1,4 @@
-"""Messages of declared types: what is made of them, and what is said of what is none."""
+"""Declared message types: decoding, encoding and errors."""
 
 import datetime
 from typing import Union
@@ -44,7 +44,8 @@ def test_a_validator_makes_values():
     assert Schema(validators.Array(items=validators.Integer())).decode([1, 2]) == [1, 2]
 
 
-def test_a_list_of_types_is_told_apart_by_type():
+def test_lists_are_distinguished_by_type():
+    """The constant ``type`` property decides which type of a list is used."""
     for declared in ([Joined, Left], Union[Joined, Left]):
         told_apart(Schema(declared))
 
@@ -75,7 +76,8 @@ def told_apart(schema):
         (validators.Number(), 10**400, 'Must be a valid value.', 'Must be a valid value.'),
     ],
 )
-def test_an_invalid_message_has_api_stars_detail_field_by_field(declared, data, detail, reason):
+def test_error_details_are_api_stars(declared, data, detail, reason):
+    """An invalid message has API Star's error detail for each field."""
     with pytest.raises(InvalidMessage) as info:
         Schema(declared).decode(data)
     assert (info.value.detail, info.value.reason) == (detail, reason)
@@ -95,14 +97,16 @@ def test_what_is_sent_is_validated(declared, value):
     assert primitive(Schema(declared).encode(value)) == primitive(Schema(declared).encode(primitive(value)))
 
 
-def test_an_error_is_shown_without_the_attempt_before_it():
+def test_errors_have_no_context():
+    """The traceback does not show the attempt before."""
     for fails in (lambda: Schema(Order).dumps(STANDARD_CODEC, {}), lambda: STANDARD_CODEC.dumps([object()])):
         with pytest.raises((ValidationError, TypeError)) as info:
             fails()
         assert info.value.__context__ is None
 
 
-def test_what_was_not_declared_cannot_be_sent():
+def test_undeclared_values_cannot_be_sent():
+    """The error names the type of the value and the declaration."""
     for declared, value, text in [
         (
             Order,
@@ -127,6 +131,7 @@ def test_what_was_not_declared_cannot_be_sent():
         ([Left, Left], "Left and Left have the same constant type 'left'"),
     ],
 )
-def test_what_cannot_be_a_message_type_is_refused(declared, problem):
+def test_other_declarations_are_refused(declared, problem):
+    """The error says which declarations are possible."""
     with pytest.raises(ConfigurationError, match=problem):
         Schema(declared)

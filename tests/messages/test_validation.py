@@ -54,7 +54,7 @@ class Left(types.Type):
 
 
 class TestUniqueItems:
-    """Arrays with ``unique_items``: API Star's own check fails with an AssertionError on all but what JSON knows."""
+    """Arrays with ``unique_items``: API Star's own check fails for values that are not JSON."""
 
     DAY = datetime.date(2020, 1, 1)
     A = {'a': ['2020-01-01']}
@@ -77,7 +77,8 @@ class TestUniqueItems:
         assert [type(holiday) for holiday in holidays] == [Holiday] * 3
         assert holidays[2].at == AT
 
-    def test_items_that_are_equal_have_api_stars_detail(self):
+    def test_equal_items_are_refused(self):
+        """The error detail is API Star's."""
         dates, error = self.array(validators.Date()), 'This item is not unique.'
         assert self.detail(dates, ['2020-01-01', '2020-1-1', 'x']) == {1: error, 2: 'Must be a valid date.'}
         assert self.detail(self.array(Holiday), [{}, {'name': 'holiday'}, {'name': 'x'}]) == {1: error}
@@ -97,18 +98,22 @@ class TestUniqueItems:
             (lambda dates: validators.Object({'a': validators.Ref('d')}, definitions={'d': dates}), A, {'a': [DAY]}),
         ],
     )
-    def test_they_are_decoded_wherever_they_are(self, around, data, value):
+    def test_nested_arrays_are_decoded(self, around, data, value):
+        """Arrays in all kinds of validators are decoded."""
         assert Schema(around(self.array(validators.Date()))).decode(data) == value
 
     @pytest.mark.parametrize('declared', [Calendar, [Calendar, Left]])
-    def test_they_are_decoded_in_a_type_whose_instances_are_of_that_very_type(self, declared):
+    def test_types_keep_their_class(self, declared):
+        """An instance is of the declared class, without more attributes."""
         data = {'type': 'calendar', 'days': ['2020-01-01'], 'holidays': [{'name': 'a'}]}
         calendar = Schema(declared).decode(data)
         assert (type(calendar), calendar.days, calendar.holidays) == (Calendar, [self.DAY], [Holiday(name='a')])
         assert vars(calendar).keys() == {'_dict'}
         assert self.detail(declared, {**data, 'days': ['2020-01-01'] * 2}) == {'days': {1: 'This item is not unique.'}}
 
-    def test_they_are_decoded_in_a_type_within_a_type(self):
+    def test_nested_types_are_decoded(self):
+        """Arrays in types within types are decoded."""
+
         class Year(types.Type):
             calendar = Calendar
             more = validators.Array(items=Calendar)
@@ -118,30 +123,37 @@ class TestUniqueItems:
         assert (type(year.calendar), year.calendar.days, year.more[0].days) == (Calendar, [self.DAY], [self.DAY])
         assert self.detail(Year, {'calendar': 1}).keys() == {'calendar', 'more'}
 
-    def test_they_can_be_sent(self):
+    def test_unique_items_can_be_sent(self):
+        """Instances and values are sent."""
         calendar = Schema(Calendar).decode({'type': 'calendar', 'days': ['2020-01-01']})
         text = '{"type":"calendar","days":["2020-01-01"],"holidays":[]}'
         assert STANDARD_CODEC.dumps(Schema(Calendar).encode(calendar)) == text
         assert STANDARD_CODEC.dumps(Schema([Calendar, Left]).encode({'type': 'calendar', 'days': [self.DAY]})) == text
 
-    def test_each_array_within_an_array_counts_its_own_items(self):
+    def test_nested_arrays_are_independent(self):
+        """Items of different arrays may be equal."""
         tree = self.array(validators.Integer() | validators.Ref('tree'), def_name='tree')
         assert Schema(tree).decode([1, [1, 2], [1]]) == [1, [1, 2], [1]]
         assert self.detail(self.array(self.array(), max_items=1), [[1, 1]]) == {0: {1: 'This item is not unique.'}}
 
-    def test_an_error_of_the_users_own_is_kept(self):
+    def test_own_error_texts_are_kept(self):
+        """A subclass may replace the texts of errors."""
+
         class Days(validators.Array):
             errors = {**validators.Array.errors, 'unique_items': 'Each day once.'}
 
         days = Days(items=validators.Date(), unique_items=True)
         assert self.detail(days, ['2020-01-01', '2020-01-01']) == {1: 'Each day once.'}
 
-    def test_in_a_type_with_a_validation_of_its_own_they_are_an_invalid_message(self):
+    def test_own_validate_fails_safely(self):
+        """In a type that overrides ``validate`` they are an invalid message."""
         data = {'type': 'calendar', 'days': ['2020-01-01']}
         assert self.detail(Cautious, data) == 'Must be a valid value.'
         assert Schema(Cautious).decode({**data, 'days': []}).days == []
 
-    def test_types_that_hold_themselves_are_decoded(self):
+    def test_recursive_types_are_decoded(self):
+        """A type that contains itself is decoded."""
+
         class Node(types.Type):
             days = validators.Array(items=validators.Date(), unique_items=True)
 
@@ -151,7 +163,8 @@ class TestUniqueItems:
         data = {'days': [], 'nodes': [{'days': ['2020-01-01', '2020-01-01']}]}
         assert self.detail(Node, data) == {'nodes': {0: {'days': {1: 'This item is not unique.'}}}}
 
-    def test_a_declaration_that_cannot_be_is_still_an_error_of_the_program(self):
+    def test_invalid_declarations_are_errors(self):
+        """A reference without a definition is an error of the program."""
         with pytest.raises(AssertionError, match='not in definitions'):
             Schema(validators.Array(items=validators.Ref('nowhere'))).decode([1])
 
@@ -171,7 +184,8 @@ class TestUniqueItems:
         st.sampled_from([{}, {'min_items': 1}, {'max_items': 3}, {'allow_null': True}]),
         st.lists(JSON, max_size=4) | JSON,
     )
-    def test_what_api_star_can_compare_gives_its_result_and_its_detail(self, items, additional_items, options, data):
+    def test_results_match_api_star(self, items, additional_items, options, data):
+        """Where API Star can compare the items, results and details are its own."""
         array = self.array(items, additional_items=additional_items, **options)
         outcomes = []
         for validate in (array.validate, checker(array)):
@@ -182,7 +196,8 @@ class TestUniqueItems:
         assert outcomes[0] == outcomes[1]
 
 
-def test_items_that_are_listed_and_no_others_are_unique_too():
+def test_listed_items_are_unique():
+    """Arrays with a list of validators may have ``unique_items``."""
     dates = validators.Array(items=2 * [validators.Date()], additional_items=False, unique_items=True)
     check = checker(dates)
     assert check(['2020-01-01', '2020-01-02'])[1] == datetime.date(2020, 1, 2)
@@ -199,7 +214,7 @@ class Reversed(validators.Array):
 
 
 class Small(validators.Object):
-    """An object with a ``validate`` of its own, which keeps something on itself."""
+    """An object that overrides ``validate``, and has an attribute."""
 
     calls = 0
 
@@ -212,7 +227,7 @@ class Small(validators.Object):
 
 
 class Choice(validators.Union):
-    """A union with a ``validate`` of its own, which says something else."""
+    """A union that overrides ``validate``, with another error."""
 
     def validate(self, value, definitions=None, allow_coerce=False):
         try:
@@ -294,7 +309,7 @@ VALUES = st.recursive(
 
 
 def outcome(validate, value):
-    """Return what is made of a value or said of it, in its order."""
+    """Return the result or the error for a value, with the order of keys."""
     try:
         return shown(validate(value))
     except ValidationError as exc:
@@ -415,7 +430,7 @@ def test_own_constructors_match_api_star(part, value):
 
 
 def test_attributes_of_own_validators_are_kept():
-    """What a validator sets on itself stays there."""
+    """Attributes that a validator sets are kept."""
     small = Small()
     checker(validators.Array(items=small))([{}, {}])
     assert small.calls == 2
@@ -505,7 +520,7 @@ def test_items_with_one_hash_take_linear_time(wrap):
 
 
 def test_no_hash_is_chosen_by_the_client():
-    """What is hashed for lists and numbers is text."""
+    """Lists and numbers are hashed as text."""
     identities = Identities()
     identities.of([1, 2**61, 1e300, [2, {'a': 3}], True])
     assert {type(key) for key in (*identities._numbers, *identities._others)} == {str}
@@ -546,7 +561,7 @@ def test_moments_are_unique_by_the_moment():
 
 
 class Counting(validators.Integer):
-    """A number that counts how often it is asked."""
+    """A number that counts the calls of ``validate``."""
 
     asked = 0
 

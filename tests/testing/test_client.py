@@ -148,7 +148,7 @@ def client():
 
 
 class TestBlocking:
-    def test_messages_go_both_ways_in_the_full_lifecycle(self, client):
+    def test_messages_go_both_ways(self, client):
         with client.websocket_connect('/echo/a?x=5', subprotocols=['a', 'b'], headers={'X-A': 'b'}) as ws:
             assert ws.subprotocol == 'b'
             ws.send('hello')
@@ -158,13 +158,15 @@ class TestBlocking:
             ws.send_json({'a': 1})
             assert ws.receive() == 'a 5 {"a": 1}'
 
-    def test_two_connections_of_one_client_share_an_event_loop(self, client):
+    def test_connections_share_an_event_loop(self, client):
+        """Two connections of a client are open at the same time."""
         with client.websocket_connect('/echo/a') as one, client.websocket_connect('/echo/b') as two:
             two.send('x')
             one.send('y')
             assert (one.receive(), two.receive()) == ('a 0 y', 'b 0 x')
 
-    def test_a_denial_has_status_headers_and_json(self, client):
+    def test_denials_have_status_and_body(self, client):
+        """The error has status, headers and JSON."""
         with pytest.raises(HandshakeDenied) as info:
             with client.websocket_connect('/guarded'):
                 """Not get here."""
@@ -172,13 +174,15 @@ class TestBlocking:
         assert info.value.headers['content-type'] == 'application/json'
         assert str(info.value) == 'The handshake was denied with 403: {"token":"missing"}'
 
-    def test_a_close_before_the_accept_is_a_denial_403(self, client):
+    def test_close_before_accept_is_403(self, client):
+        """A close before the accept is a denial with 403."""
         with pytest.raises(HandshakeDenied) as info:
             with client.websocket_connect('/plain-close'):
                 """Not get here."""
         assert (info.value.status, info.value.body) == (403, b'')
 
-    def test_a_close_has_code_and_reason_every_time_it_is_met(self, client):
+    def test_close_is_raised_each_time(self, client):
+        """Each call after a close raises its code and reason."""
         with client.websocket_connect('/misbehave/close') as ws:
             ws.send('x')
             for _ in range(2):
@@ -187,11 +191,13 @@ class TestBlocking:
                 assert (info.value.code, info.value.reason) == (4001, 'bye')
             assert list(ws) == []
 
-    def test_the_end_of_the_handler_ends_an_iteration(self, client):
+    def test_iteration_ends_with_the_handler(self, client):
+        """Iteration ends when the handler ends."""
         with client.websocket_connect('/guarded', headers={'X-Token': 't'}) as ws:
             assert list(ws) == ['["t",{}]']
 
-    def test_cookies_and_headers_are_those_of_the_client(self, client):
+    def test_client_headers_and_cookies_are_sent(self, client):
+        """Handshakes have the cookies and headers of the client, and may set cookies."""
         client.headers['X-Token'] = 'of the client'
         client.get('/cookies')
         with client.websocket_connect('/guarded') as ws:
@@ -201,7 +207,8 @@ class TestBlocking:
         with client.websocket_connect('ws://testserver/guarded') as ws:
             assert ws.receive_json()[1] == {'http': '1', 'seen': '1'}
 
-    def test_a_wait_that_takes_too_long_says_what_for_and_where_the_handler_was(self, client):
+    def test_timeouts_name_the_handlers_line(self, client):
+        """The error says what was awaited, and which line the handler was at."""
         with pytest.raises(WaitTimeout) as info:
             with client.websocket_connect('/misbehave/sleep', timeout=0.05) as ws:
                 ws.send('x')
@@ -210,55 +217,64 @@ class TestBlocking:
         assert 'The handler was in misbehave, ' in str(info.value)
         assert str(info.value).endswith(': await asyncio.sleep(3600)')
 
-    def test_what_the_handler_raises_is_raised_in_the_test(self, client):
+    def test_handler_exceptions_are_raised(self, client):
+        """An exception of the handler is raised in the test, with its traceback."""
         with pytest.raises(RuntimeError, match='raised late, on x') as info:
             with client.websocket_connect('/misbehave/raise') as ws:
                 ws.send('x')
                 ws.receive()
         assert 'misbehave' in [entry.name for entry in info.traceback]
 
-    def test_what_was_expected_of_the_handler_is_not_raised_again(self, client):
+    def test_expected_exceptions_are_raised_once(self, client):
+        """An exception that the test expected is not raised again at the end."""
         with client.websocket_connect('/misbehave/raise') as ws:
             ws.send('x')
             with pytest.raises(RuntimeError, match='raised late'):
                 ws.receive()
 
-    def test_a_connection_that_is_closed_takes_no_more(self, client):
+    def test_closed_connections_raise(self, client):
+        """Calls on a closed connection raise the close."""
         with client.websocket_connect('/misbehave/close') as ws:
             ws.send('x')
             for call in (ws.receive, lambda: ws.send('y')):
                 with pytest.raises(ConnectionClosed):
                     call()
 
-    def test_an_application_for_wsgi_is_tested_as_by_api_star(self):
+    def test_wsgi_applications_are_supported(self):
+        """The client works as API Star's for a WSGI application."""
         client = TestClient(App([Route('/cookies', 'GET', show_cookies)]))
         assert client.get('/cookies').status_code == 200
         client.close()
 
-    def test_what_the_handler_raises_while_it_is_left_is_raised_too(self, client):
+    def test_cleanup_exceptions_are_raised(self, client):
+        """An exception after the client has left is raised in the test."""
         with pytest.raises(RuntimeError, match='in the clean-up'):
             with client.websocket_connect('/late/raise') as ws:
                 ws.close(4005, 'enough')
         assert seen == [(4005, 'enough')]
 
-    def test_a_handler_that_sends_to_a_client_that_left_sees_the_disconnect(self, client):
+    def test_sends_after_disconnect_fail(self, client):
+        """A handler that sends to a client that has left gets the disconnect."""
         with client.websocket_connect('/late/send'):
             """Leave at once."""
         assert seen == [(1000, '')]
 
-    def test_tasks_left_running_fail_the_test(self, client):
+    def test_leaked_tasks_fail_the_test(self, client):
+        """The error names the task and its line."""
         with pytest.raises(TasksLeft, match=r'The handler left 1 task\(s\) running:\nA task was in forever, .*: await'):
             with client.websocket_connect('/misbehave/leak') as ws:
                 ws.send('x')
                 assert ws.receive() == 'leaked'
 
-    def test_a_handler_that_does_not_end_fails_the_test(self, client):
+    def test_endless_handlers_fail_the_test(self, client):
+        """A handler that does not end is a timeout."""
         with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for the handler to end of /misbehave/stubborn'):
             with client.websocket_connect('/misbehave/stubborn', timeout=0.05) as ws:
                 ws.send('x')
         seen.append('left')
 
-    def test_a_handler_that_blocks_the_event_loop_fails_the_test(self, client, monkeypatch):
+    def test_blocking_handlers_fail_the_test(self, client, monkeypatch):
+        """A handler that blocks the event loop is interrupted."""
         monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
             with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
@@ -280,7 +296,7 @@ async def show_handshake(scope, receive, send):
 
 
 class TestBytesHeaders:
-    """Headers that are given in bytes, which not every text can stand for."""
+    """Headers given in bytes, which text cannot always represent."""
 
     HEADERS = {b'X-Latin': b'Jos\xe9', b'X-\xff': b'name', 'X-Text': 'Jos\xe9'}
     EXPECTED = [(b'x-latin', b'Jos\xe9'), (b'x-text', b'Jos\xc3\xa9'), (b'x-\xff', b'name')]
@@ -311,7 +327,7 @@ class TestBytesHeaders:
 
 
 class TestMistakes:
-    """Mistaken calls of the client, each with a sentence that names what to write."""
+    """Mistaken calls of the client, with errors that show the correct call."""
 
     @pytest.mark.parametrize('use', [lambda ws: ws.receive(), list])
     def test_connection_needs_a_with_block(self, client, use):
@@ -344,7 +360,7 @@ class TestMistakes:
         assert [warning.filename for warning in said] == [__file__] * 2
 
     def test_other_query_parameters_do_not_warn(self, client):
-        """What is declared, or like nothing that is missing, may be meant."""
+        """Names that are declared, or not similar to a missing one, are accepted."""
         for query in ('token=a&x=5', 'token=a&tokn=5', 'unlike=5'):
             with client.websocket_connect('/token?' + query):
                 """Leave at once."""
@@ -391,24 +407,29 @@ class TestStoppedClock:
 
 
 class TestHTTP:
-    def test_what_a_page_raises_is_raised_in_the_test_as_by_api_stars_client(self, client):
+    def test_page_exceptions_are_raised(self, client):
+        """An exception of a page is raised in the test, as by API Star's client."""
         with pytest.raises(RuntimeError, match='on a page'):
             client.get('/failing')
 
-    def test_a_page_that_takes_too_long_fails_the_test(self, client, monkeypatch):
+    def test_slow_pages_fail_the_test(self, client, monkeypatch):
+        """A request has a time limit."""
         monkeypatch.setattr('apistar_ws.testing.client.HTTP_TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='Waited 0.05 seconds for GET /slow'):
             client.get('/slow')
 
-    async def test_it_can_be_called_where_an_event_loop_runs(self, client):
+    async def test_calls_work_in_async_tests(self, client):
+        """The client works while an event loop runs."""
         assert client.get('/cookies').status_code == 200
 
-    async def test_it_can_be_called_where_an_event_loop_has_come_meanwhile(self, client):
+    async def test_connections_work_in_async_tests(self, client):
+        """Connections of a client that was made without an event loop work too."""
         with client.websocket_connect('/echo/a') as ws:
             ws.send('x')
             assert ws.receive() == 'a 0 x'
 
-    def test_the_event_loop_ends_with_the_client(self):
+    def test_event_loop_ends_with_the_client(self):
+        """Closing or deleting the client closes its event loop."""
         client = TestClient(APP)
         loop = client._portal.loop
         assert client.get('/cookies').status_code == 200
@@ -424,18 +445,21 @@ class TestHTTP:
 
 
 class TestThread:
-    """Where the application runs, and what ends it when it blocks."""
+    """The thread of the application, and the interruption of code that blocks."""
 
-    def test_the_application_runs_in_the_thread_of_the_test(self, client):
+    def test_application_runs_in_this_thread(self, client):
+        """Pages and handlers run in the thread of the test."""
         assert client.get('/thread').json() == threading.get_ident()
         with client.websocket_connect('/thread') as ws:
             assert ws.receive_json() == threading.get_ident()
 
-    async def test_it_runs_in_another_one_where_an_event_loop_runs(self, client):
+    async def test_async_tests_use_another_thread(self, client):
+        """Where an event loop runs, the application has a thread of its own."""
         with client.websocket_connect('/thread') as ws:
             assert ws.receive_json() != threading.get_ident()
 
-    async def test_a_handler_that_blocks_another_thread_fails_the_test_too(self, client, monkeypatch):
+    async def test_blocking_another_thread_fails_too(self, client, monkeypatch):
+        """A handler that blocks the other thread is a timeout."""
         monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
             with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
@@ -444,13 +468,15 @@ class TestThread:
             client.get('/cookies')
         client.close()
 
-    def test_a_handler_that_catches_the_interruption_fails_the_test_all_the_same(self, client, monkeypatch):
+    def test_caught_interruptions_fail_the_test(self, client, monkeypatch):
+        """A handler that catches the interruption is a timeout nevertheless."""
         monkeypatch.setattr('apistar_ws.testing.client.TIMEOUT', 0.05)
         with pytest.raises(WaitTimeout, match='the event loop was in misbehave, .*: released.wait'):
             with client.websocket_connect('/misbehave/catch', timeout=0.05) as ws:
                 ws.send('x')
 
-    def test_a_handler_that_catches_every_interruption_ends_the_process(self):
+    def test_uninterruptible_handlers_end_the_process(self):
+        """A handler that catches every interruption ends the process."""
         program = """
 import time
 import apistar_ws.testing.client
@@ -474,17 +500,20 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
             b'The test cannot continue: its code blocks, and catches every interruption, in '
         )
 
-    def test_a_client_that_is_called_by_its_own_handler_says_so(self, client):
+    def test_nested_calls_are_refused(self, client):
+        """A handler cannot call the client that runs it."""
         calls.append(lambda: client.get('/cookies'))
         with pytest.raises(RuntimeError, match='called inside of a handler that it runs: make another TestClient'):
             client.get('/nested')
 
-    async def test_a_client_that_is_called_by_its_own_handler_in_another_thread_says_so(self, client):
+    async def test_nested_calls_in_threads_are_refused(self, client):
+        """Neither can a handler that runs in another thread."""
         calls.append(lambda: client.get('/cookies'))
         with pytest.raises(RuntimeError, match='called inside of a handler that it runs'):
             client.get('/nested')
 
-    def test_the_time_that_a_call_takes_counts_for_the_users_own_timer(self, client):
+    def test_own_timers_are_on_time(self, client):
+        """A timer of the test goes off on time after a call."""
         rung = threading.Event()
         before = signal.signal(signal.SIGALRM, lambda *args: rung.set())
         signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -495,7 +524,8 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
         assert rung.wait(5)
         signal.signal(signal.SIGALRM, before)
 
-    def test_a_timer_of_the_users_own_goes_on(self, client):
+    def test_own_timers_are_restored(self, client):
+        """A timer of the test is restored after a call."""
         rung = []
         before = signal.signal(signal.SIGALRM, lambda *args: rung.append(True))
         signal.setitimer(signal.ITIMER_REAL, 1000)
@@ -505,14 +535,16 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
         assert 0 < signal.setitimer(signal.ITIMER_REAL, 0)[0] <= 1000
         assert signal.signal(signal.SIGALRM, before) != before
 
-    def test_a_handler_that_exits_is_seen_at_once(self, client):
+    def test_exits_are_raised(self, client):
+        """``SystemExit`` in a handler is raised in the test."""
         with pytest.raises(SystemExit):
             with client.websocket_connect('/misbehave/exit') as ws:
                 ws.send('x')
                 ws.receive()
         assert client.get('/cookies').status_code == 200
 
-    async def test_a_handler_that_exits_is_seen_at_once_in_another_thread_too(self, client):
+    async def test_exits_in_threads_are_raised(self, client):
+        """``SystemExit`` in the other thread is raised in the test too."""
         with pytest.raises(SystemExit):
             with client.websocket_connect('/misbehave/exit') as ws:
                 ws.send('x')
@@ -520,14 +552,16 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
 
 
 class TestFailures:
-    def test_a_test_may_see_the_close_that_a_client_sees(self, client):
+    def test_raises_false_shows_the_close(self, client):
+        """With ``raises=False`` the test gets the close with 1011."""
         with client.websocket_connect('/misbehave/raise', raises=False) as ws:
             ws.send('x')
             with pytest.raises(ConnectionClosed) as info:
                 ws.receive()
         assert (info.value.code, info.value.reason) == (1011, 'Internal error')
 
-    async def test_so_may_an_async_test(self):
+    async def test_raises_false_works_in_async_tests(self):
+        """``connect`` has the same argument."""
         async with connect(APP, '/misbehave/raise', raises=False) as ws:
             await ws.send('x')
             with pytest.raises(ConnectionClosed) as info:
@@ -536,7 +570,8 @@ class TestFailures:
 
 
 class TestOverlapping:
-    async def test_connections_that_overlap_without_nesting_notice_what_is_left_running(self):
+    async def test_overlapping_connections_find_leaks(self):
+        """Tasks are tracked until the last connection has ended."""
         loop = asyncio.get_running_loop()
         one, two = connect(APP, '/echo/a'), connect(APP, '/misbehave/leak')
         await one.__aenter__()
@@ -548,7 +583,8 @@ class TestOverlapping:
             await two.__aexit__(None, None, None)
         assert loop.get_task_factory() is None
 
-    async def test_a_task_factory_that_came_meanwhile_stays(self):
+    async def test_later_task_factories_stay(self):
+        """A task factory that was set during a connection is not replaced."""
         loop = asyncio.get_running_loop()
 
         def factory(loop, coro, **options):
@@ -571,7 +607,8 @@ class TestAsync:
         async with connect(APP, '/guarded', headers={'X-Token': 't'}) as ws:
             assert [message async for message in ws] == ['["t",{}]']
 
-    async def test_a_task_factory_of_the_users_own_comes_back(self):
+    async def test_own_task_factories_are_restored(self):
+        """The task factory of the event loop is used, and restored."""
         loop = asyncio.get_running_loop()
 
         made = []
@@ -593,7 +630,9 @@ class TestAsync:
                 await ws.send('x')
                 1 / 0
 
-    async def test_an_application_that_returns_without_a_word_is_told_apart(self):
+    async def test_silent_applications_raise(self):
+        """An application that returns without an answer raises an error."""
+
         async def silent(scope, receive, send):
             """Do nothing."""
 
@@ -601,7 +640,9 @@ class TestAsync:
             async with connect(silent, '/'):
                 """Not get here."""
 
-    async def test_an_application_without_the_extension_body_still_denies(self):
+    async def test_denials_may_lack_a_body(self):
+        """A denial without a body has its status."""
+
         async def denying(scope, receive, send):
             await send({'type': 'websocket.http.response.start', 'status': 418})
 
@@ -611,7 +652,8 @@ class TestAsync:
         assert (info.value.status, info.value.body) == (418, b'')
 
 
-def test_a_whole_url_says_scheme_host_and_port():
+def test_whole_urls_are_accepted():
+    """Scheme, host and port of a URL are in the scope."""
     scope = handshake_scope('wss://example.com/a%20b?x=1', ['a'], [('Host', 'other'), ('X-A', 'b')])
     assert (scope['scheme'], scope['server'], scope['path']) == ('wss', ('example.com', 443), '/a b')
     headers = dict(scope['headers'])
@@ -620,7 +662,9 @@ def test_a_whole_url_says_scheme_host_and_port():
     assert handshake_scope('/', [], [])['server'] == ('testserver', 80)
 
 
-async def test_a_task_that_has_ended_is_said_to_have_ended():
+async def test_ended_tasks_are_described():
+    """The text says that the task has ended."""
+
     async def nothing():
         """End at once."""
 
@@ -629,7 +673,8 @@ async def test_a_task_that_has_ended_is_said_to_have_ended():
     assert describe_task(task, 'It') == 'It has ended.'
 
 
-def test_a_client_sends_text_or_bytes_and_nothing_else(client):
+def test_other_types_cannot_be_sent(client):
+    """The error advises ``send_json``."""
     with client.websocket_connect('/echo/a') as ws:
         with pytest.raises(TypeError, match=r'text or bytes, not dict: send_json\(\) sends JSON'):
             ws.send({'a': 1})

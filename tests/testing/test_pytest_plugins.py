@@ -1,4 +1,4 @@
-"""Async tests of users: with each plug-in of pytest and on each event loop, nested and overlapping."""
+"""Async tests with each plug-in of pytest and on each event loop."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ async def answer(ws, text):
 
 
 %(mark)s
-async def test_it_runs_on_the_loop_that_was_asked_for():
+async def test_runs_on_the_chosen_loop():
     assert type(asyncio.get_running_loop()).__module__.partition('.')[0] == %(loop)r
 
 
@@ -61,7 +61,7 @@ async def test_connections_may_overlap():
 
 
 %(mark)s
-async def test_connections_may_be_in_tasks_of_their_own():
+async def test_connections_work_in_tasks():
     async def one(text):
         async with connect(app, '/echo') as ws:
             return await answer(ws, text)
@@ -77,7 +77,7 @@ async def test_what_is_left_running_is_found():
 
 
 %(mark)s
-async def test_the_blocking_client_works_in_an_async_test_too():
+async def test_blocking_client_works_in_async_tests():
     with TestClient(app) as client, client.websocket_connect('/echo') as outer:
         with client.websocket_connect('/echo') as inner:
             inner.send('a')
