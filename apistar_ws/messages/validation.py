@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 import traceback
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from apistar import types, validators
 from apistar.exceptions import ValidationError
@@ -276,14 +276,19 @@ def _require_object(validator: Any, value: Any) -> None:
 
 def _require_properties(validator: Any, value: Any, errors: Dict[Any, Any]) -> None:
     """Check the number of properties, and add errors for missing ones."""
-    least, most = validator.min_properties, validator.max_properties
-    if least is not None and len(value) < least:
-        validator.error('empty' if least == 1 else 'min_properties')
-    if most is not None and len(value) > most:
-        validator.error('max_properties')
+    _check_size(validator, len(value), 'properties')
     for key in validator.required:
         if key not in value:
             errors[key] = validator.error_message('required', field_name=key)
+
+
+def _check_size(validator: Any, size: int, parts: str) -> None:
+    """Check the number of properties or items."""
+    least, most = getattr(validator, 'min_' + parts), getattr(validator, 'max_' + parts)
+    if least is not None and size < least:
+        validator.error('empty' if least == 1 else 'min_' + parts)
+    if most is not None and size > most:
+        validator.error('max_' + parts)
 
 
 def _children_of(
@@ -318,13 +323,9 @@ def _require_array(validator: Any, value: Any) -> None:
         validator.error('null')
     if not isinstance(value, list):
         validator.error('type')
-    least, most = validator.min_items, validator.max_items
-    if least is not None and least == most and len(value) != least:
+    if validator.min_items is not None and validator.min_items == validator.max_items != len(value):
         validator.error('exact_items')
-    if least is not None and len(value) < least:
-        validator.error('empty' if least == 1 else 'min_items')
-    if most is not None and len(value) > most:
-        validator.error('max_items')
+    _check_size(validator, len(value), 'items')
     is_closed = isinstance(validator.items, list) and validator.additional_items is False
     if is_closed and len(value) > len(validator.items):
         validator.error('additional_items')
@@ -456,33 +457,21 @@ def is_failed_uniqueness(exc: AssertionError) -> bool:
 
 def bounded(detail: Any) -> Any:
     """Return the first entries of an error detail, within the limits."""
-    return _Excerpt().of(detail) or INVALID
+    return _first_entries(detail, [MAX_ERRORS, MAX_CHARACTERS]) or INVALID
 
 
-class _Excerpt:
-    """The remaining entries and characters of an error detail."""
-
-    def __init__(self) -> None:
-        self._entries = MAX_ERRORS
-        self._characters = MAX_CHARACTERS
-
-    def of(self, detail: Any) -> Any:
-        """Return the first entries of ``detail`` that fit."""
-        if not isinstance(detail, dict):
-            return self._sentence(detail)
-        made = {}
-        for key, part in detail.items():
-            self._characters -= len(key) if isinstance(key, str) else 0
-            if self._entries <= 0 or self._characters < 0:
-                break
-            entries = self.of(part)
-            if entries != {}:
-                made[key] = entries
-        return made
-
-    def _sentence(self, sentence: Any) -> Any:
-        self._entries -= 1
-        if not isinstance(sentence, str):
-            return sentence
-        self._characters -= len(sentence)
-        return sentence if len(sentence) <= MAX_CHARACTERS else sentence[:MAX_CHARACTERS]
+def _first_entries(detail: Any, left: List[int]) -> Any:
+    """Return the first entries of ``detail``, and subtract their numbers of entries and characters from ``left``."""
+    if not isinstance(detail, dict):
+        length = len(detail) if isinstance(detail, str) else 0
+        left[:] = left[0] - 1, left[1] - length
+        return detail if length <= MAX_CHARACTERS else detail[:MAX_CHARACTERS]
+    made = {}
+    for key, part in detail.items():
+        left[1] -= len(key) if isinstance(key, str) else 0
+        if left[0] <= 0 or left[1] < 0:
+            break
+        entries = _first_entries(part, left)
+        if entries != {}:
+            made[key] = entries
+    return made
