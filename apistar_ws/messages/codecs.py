@@ -213,7 +213,7 @@ class _OrjsonCodec(ForeignCodec):
     def dumps_primitives(self, value: Any) -> str:
         """Return as JSON text a value that consists of values of JSON."""
         try:
-            data: bytes = self._dumps(value)
+            data: bytes = self._codec.dumps(value)  # type: ignore[assignment]
         except TypeError as exc:
             # orjson reads 1024 levels, and writes 254.
             if 'Recursion limit' in str(exc):
