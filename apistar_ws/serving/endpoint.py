@@ -46,7 +46,7 @@ class Endpoint:
         self.documented = declaration.documented
         self.url = url
         self.handler: Handler = bare_handler(route.handler)
-        require_object(self.handler)
+        require_bound(self.handler)
         self.handler, receives, sends = declaration.typed_handler(self.handler)
         require_coroutine_function(self.handler, 'Route(%r)' % url)
         #: Sends the values that the handler returns.
@@ -114,7 +114,7 @@ async def do_nothing(**arguments: Any) -> None:
     """Do nothing, in place of a handler."""
 
 
-def require_object(handler: Handler) -> None:
+def require_bound(handler: Handler) -> None:
     """Refuse a method that was collected from its class.
 
     :raises ConfigurationError: naming the handler.

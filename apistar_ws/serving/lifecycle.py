@@ -90,8 +90,9 @@ class Lifecycle:
         except BaseException as exc:
             await self._end(ws, endpoint, hooks, state, deciding_exception(exc))
         else:
-            is_last = hooks is NO_HOOKS and state is None
-            await (connection.close() if is_last else self._conclude(ws, endpoint, hooks, state))
+            await (
+                connection.close() if hooks is NO_HOOKS and not state else self._conclude(ws, endpoint, hooks, state)
+            )
         finally:
             if connection.is_unfinished:
                 await finish(connection, endpoint.log, watch, endpoint)
