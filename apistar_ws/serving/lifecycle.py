@@ -57,17 +57,17 @@ class Lifecycle:
 
     def serve(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Run one connection from its handshake to its end."""
+        watch = self.watches.current()
         try:
             endpoint, params = self._router.lookup(scope['path'])
         except HTTPException as exc:
-            return self._refuse(exc, scope, receive, send)
-        return self._run(endpoint, params, scope, receive, send)
+            return self._refuse(exc, watch, scope, receive, send)
+        return self._run(endpoint, params, watch, scope, receive, send)
 
     async def _run(
-        self, endpoint: Endpoint, params: Mapping[str, Any], scope: Scope, receive: Receive, send: Send
+        self, endpoint: Endpoint, params: Mapping[str, Any], watch: Watch, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Run one connection of an endpoint, whatever ends it."""
-        watch = self.watches.current()
         connection = Connection(scope, receive, send, endpoint.settings, {**params}, current_task(watch.loop))
         ws, hooks, state = endpoint.make(connection), NO_HOOKS, NO_STATE
         message = await receive()
@@ -90,9 +90,8 @@ class Lifecycle:
         except BaseException as exc:
             await self._end(ws, endpoint, hooks, state, deciding_exception(exc))
         else:
-            await (
-                connection.close() if hooks is NO_HOOKS and not state else self._conclude(ws, endpoint, hooks, state)
-            )
+            is_last = hooks is NO_HOOKS and not state
+            await (connection.close() if is_last else self._conclude(ws, endpoint, hooks, state))
         finally:
             if connection.is_unfinished:
                 await finish(connection, endpoint.log, watch, endpoint)
@@ -100,11 +99,10 @@ class Lifecycle:
                 watch.remove(connection)
                 endpoint.connections.discard(connection)
 
-    async def _refuse(self, exc: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, exc: HTTPException, watch: Watch, scope: Scope, receive: Receive, send: Send) -> None:
         """Deny a handshake without an endpoint, and run the hooks after it."""
         if isinstance(exc, Found):
             exc = Found(with_root_path(scope, exc.location))
-        watch = self.watches.current()
         ws = WebSocket(scope, receive, send, self._settings, owner=current_task(watch.loop))
         connection, hooks = connection_of(ws), NO_HOOKS
         message = await receive()
@@ -177,12 +175,12 @@ class DryRun(Lifecycle):
     """Answers handshakes without running a handler; see :meth:`Lifecycle.dry_run`."""
 
     def _run(
-        self, endpoint: Endpoint, params: Mapping[str, Any], scope: Scope, receive: Receive, send: Send
+        self, endpoint: Endpoint, params: Mapping[str, Any], watch: Watch, scope: Scope, receive: Receive, send: Send
     ) -> Coroutine[Any, Any, None]:
         if not endpoint.documented:
             # Its existence is not revealed.
-            return self._refuse(NotFound(), scope, receive, send)
-        return super()._run(endpoint.without_handler(), params, scope, receive, send)
+            return self._refuse(NotFound(), watch, scope, receive, send)
+        return super()._run(endpoint.without_handler(), params, watch, scope, receive, send)
 
 
 async def finish(connection: Connection, log: RouteLog, watch: Watch, endpoint: Optional[Endpoint] = None) -> None:
