@@ -32,12 +32,13 @@ def page() -> str:
     return 'page'
 
 
-class TestEntrance:
+class TestASGI:
     def test_servers_take_it_for_asgi_3(self):
         app = ASyncApp([])
         assert inspect.iscoroutinefunction(app.__call__) or asyncio.iscoroutinefunction(app.__call__)
 
-    async def test_it_can_be_called_the_asgi_2_way(self):
+    async def test_asgi_2_call_is_supported(self):
+        """The application can be called as in ASGI 2."""
         peer = Peer(CONNECT)
         await ASyncApp(collect_routes(quiet))(scope('/quiet'))(peer.receive, peer.send)
         assert peer.sent == [ACCEPT, CLOSE]
@@ -50,7 +51,9 @@ class TestEntrance:
         ]
 
     @pytest.mark.parametrize('path, found', [('/api', '/'), ('/api/', '/'), ('/apiary', '/apiary')])
-    async def test_a_root_path_ends_with_a_segment(self, path, found):
+    async def test_root_path_ends_at_a_segment(self, path, found):
+        """A root path is removed only where it ends with a segment."""
+
         @websocket_route('/{+path}', name='any')
         @websocket_route('/', name='root')
         async def where(ws: WebSocket):
@@ -60,7 +63,8 @@ class TestEntrance:
         await run(ASyncApp(collect_routes(where)), scope(path, root_path='/api'), peer)
         assert peer.sent[1] == sent(found)
 
-    async def test_each_event_loop_has_a_watch_and_closed_ones_are_forgotten(self):
+    async def test_each_loop_has_a_watch(self):
+        """Each event loop has a watch, and those of closed loops are forgotten."""
         app = ASyncApp(collect_routes(quiet))
         other = asyncio.new_event_loop()
         app.websocket_lifecycle.watches._by_loop[other] = None
@@ -73,7 +77,8 @@ class TestEntrance:
 
 
 @pytest.mark.filterwarnings('ignore:There is no current event loop:DeprecationWarning')
-def test_the_development_server_of_api_star_serves_http(monkeypatch, capsys):
+def test_development_server_serves_http(monkeypatch, capsys):
+    """The development server of API Star serves HTTP."""
     served = []
 
     def run_simple(host, port, wsgi, **options):
@@ -93,7 +98,9 @@ def test_the_development_server_of_api_star_serves_http(monkeypatch, capsys):
 
 
 class TestSubclasses:
-    async def test_components_of_an_overridden_init_injector_are_known(self):
+    async def test_init_injector_may_add_components(self):
+        """Components that an overridden init_injector adds are known."""
+
         class SessionComponent(Component):
             def resolve(self) -> Session:
                 return Session()
@@ -113,7 +120,9 @@ class TestSubclasses:
         for app in (Adding(collect_routes(handler)), Replacing(collect_routes(handler))):
             assert (await run(app, scope(), Peer(CONNECT)))[1] == sent('Session')
 
-    async def test_settings_of_a_component_that_a_subclass_adds_count(self):
+    async def test_settings_of_added_component_count(self):
+        """The settings of a component that a subclass adds count."""
+
         class App(ASyncApp):
             def init_injector(self, components=None):
                 super().init_injector([*(components or []), WebSocketComponent(max_message_size=7)])
@@ -121,7 +130,9 @@ class TestSubclasses:
         app = App(collect_routes(quiet))
         assert app.websocket_lifecycle.endpoints[0].settings.max_message_size == 7
 
-    async def test_a_router_of_its_own_serves_http(self):
+    async def test_own_router_serves_http(self):
+        """A router of a subclass serves HTTP."""
+
         class App(ASyncApp):
             def init_router(self, routes):
                 self.router = HTTPRouter(routes)
@@ -133,7 +144,7 @@ class TestSubclasses:
         client.close()
 
 
-class TestBesideHTTP:
+class TestHTTPRoutes:
     @pytest.fixture
     def client(self):
         async def both(ws: WebSocket):
@@ -150,12 +161,14 @@ class TestBesideHTTP:
         yield client
         client.close()
 
-    def test_one_path_serves_http_and_a_websocket(self, client):
+    def test_one_path_serves_both(self, client):
+        """One path serves HTTP and a WebSocket."""
         assert client.get('/both').text == 'page'
         with client.websocket_connect('/both') as ws:
             assert ws.receive() == 'both'
 
-    def test_a_path_of_one_kind_is_not_found_by_the_other(self, client):
+    def test_kinds_do_not_share_paths(self, client):
+        """The path of one kind of route is not found by the other kind."""
         with pytest.raises(HandshakeDenied) as info:
             with client.websocket_connect('/'):
                 """Not get here."""
@@ -170,7 +183,9 @@ class TestBesideHTTP:
         assert client.get('/docs/').status_code == 200
         assert client.get('/static/apistar/css/base.css').status_code == 200
 
-    def test_a_plain_function_serves_http_whatever_its_components_ask_for(self):
+    def test_plain_function_serves_http(self):
+        """A plain function serves HTTP, whatever its components ask for."""
+
         class OverWebSocket(Component):
             def resolve(self, ws: WebSocket) -> Session:
                 return Session()
@@ -217,7 +232,8 @@ class TestFailures:
             ('GET /fail/: the request failed.', KeyError)
         ]
 
-    async def test_what_is_raised_is_not_logged_too(self, caplog):
+    async def test_raised_exceptions_are_not_logged(self, caplog):
+        """Exceptions that are raised are not logged, too."""
         app = self.made()
         with pytest.raises(KeyError):
             await self.ask(app, raise_exceptions=True)
@@ -228,7 +244,9 @@ class TestFailures:
 
 
 class TestRoutes:
-    def test_what_api_star_would_leave_out_is_refused(self):
+    def test_ignored_routes_are_refused(self):
+        """Routes that API Star would leave out are refused."""
+
         @websocket_route('/chat')
         async def chat(ws: WebSocket):
             """Not run."""
@@ -261,7 +279,8 @@ class Second:
         """Run after."""
 
 
-def test_event_hooks_are_those_that_api_star_finds_in_its_order():
+def test_event_hooks_match_api_star():
+    """Event hooks are those that API Star finds, in its order."""
     second = Second()
     app = ASyncApp([], event_hooks=[First, second])
 
@@ -317,7 +336,8 @@ class TestRootPath:
             ('websocket', '//chat/a', 404),
         ],
     )
-    async def test_the_path_has_no_prefix_and_the_url_has_it(self, kind, path, status, root_path, added):
+    async def test_path_excludes_the_prefix(self, kind, path, status, root_path, added):
+        """The path does not contain the prefix, and the URL does."""
         if path.startswith('//') and added != 'added' and root_path == '/':
             # It cannot be told from a path to which the server has added the root path.
             status = status and {'http': 200, 'websocket': 101}[kind]
@@ -336,7 +356,9 @@ class TestRootPath:
         location = headers[b'location'].decode()
         assert (status, location) == (302, root_path.rstrip('/') + path + '/')
 
-    async def test_a_redirect_of_the_application_is_left_alone(self):
+    async def test_application_redirect_is_unchanged(self):
+        """A redirect of the application is not changed."""
+
         def away():
             raise exceptions.Found('/elsewhere')
 
@@ -345,7 +367,9 @@ class TestRootPath:
         await ASyncApp([Route('/away', 'GET', away)])(made, peer.receive, peer.send)
         assert dict(peer.sent[0]['headers'])[b'location'] == b'/elsewhere'
 
-    async def test_a_guard_by_path_guards_behind_a_prefix_too(self):
+    async def test_path_guard_works_behind_prefix(self):
+        """A guard that checks the path works behind a prefix, too."""
+
         class Guard:
             def on_request(self, path: http.Path):
                 assert path.startswith('/rooms/')

@@ -30,7 +30,8 @@ def app():
     )
 
 
-async def test_it_connects_plain_routes_and_the_application_closes_them(app):
+async def test_hook_connects_plain_routes(app):
+    """The hook connects plain routes, and the application closes them."""
     async with connect(app, '/plain') as ws:
         assert await ws.receive() == 'open'
         with pytest.raises(ConnectionClosed) as info:
@@ -58,7 +59,9 @@ def test_plain_http_is_left_alone(app):
     assert TestClient is not Client
 
 
-async def test_it_leaves_decorated_routes_to_their_decorator():
+async def test_hook_skips_decorated_routes():
+    """The hook leaves decorated routes to their decorator."""
+
     @websocket_route('/choosy', connect=False)
     async def choosy(ws: WebSocket):
         await ws.connect(subprotocol='x')

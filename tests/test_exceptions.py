@@ -8,7 +8,8 @@ def test_a_disconnect_names_code_and_reason():
     assert str(WebSocketDisconnect()) == 'The WebSocket is disconnected (code 1005).'
 
 
-def test_http_answers_carry_the_headers_that_http_asks_for():
+def test_answers_carry_their_headers():
+    """HTTP answers carry the headers that HTTP asks for."""
     assert (UpgradeRequired().status_code, UpgradeRequired().get_headers()) == (
         426,
         {'Upgrade': 'websocket', 'Connection': 'Upgrade'},

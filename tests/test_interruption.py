@@ -43,7 +43,8 @@ async def turn():
         await asyncio.sleep(0)
 
 
-async def test_a_cancellation_of_ours_is_known_and_taken_back():
+async def test_own_cancellation_is_recognised():
+    """A cancellation of ours is recognised and taken back."""
     handler = Handler()
     await turn()
     handler.interruption.cancel([handler.task])
@@ -51,7 +52,8 @@ async def test_a_cancellation_of_ours_is_known_and_taken_back():
     assert (handler.left, handler.interruption.is_known) == (0, True)
 
 
-async def test_one_of_others_that_comes_after_ours_stays():
+async def test_later_foreign_cancellation_stays():
+    """A foreign cancellation after ours stays."""
     handler = Handler()
     await turn()
     handler.interruption.cancel([handler.task])
@@ -61,7 +63,8 @@ async def test_one_of_others_that_comes_after_ours_stays():
 
 
 @needs_python(3, 11)
-async def test_one_of_others_in_the_same_turn_before_ours_is_not_lost():
+async def test_earlier_foreign_cancellation_stays():
+    """A foreign cancellation in the same loop iteration before ours stays."""
     handler = Handler()
     await turn()
     handler.task.cancel()
@@ -70,7 +73,8 @@ async def test_one_of_others_in_the_same_turn_before_ours_is_not_lost():
     assert handler.left == 1
 
 
-async def test_one_that_the_task_has_swallowed_before_does_not_matter():
+async def test_swallowed_cancellation_does_not_matter():
+    """A cancellation that the task swallowed before does not matter."""
     handler = Handler(swallows=1)
     await turn()
     handler.task.cancel()
@@ -84,7 +88,8 @@ async def test_one_that_the_task_has_swallowed_before_does_not_matter():
 
 
 @needs_python(3, 11)
-async def test_a_second_one_of_others_is_waited_for_too():
+async def test_second_foreign_cancellation_is_awaited():
+    """A second foreign cancellation is awaited, too."""
     handler = Handler(swallows=1)
     await turn()
     handler.task.cancel()
@@ -95,7 +100,8 @@ async def test_a_second_one_of_others_is_waited_for_too():
     assert await handler.outcome() is False
 
 
-async def test_a_task_is_cancelled_once_however_often_that_is_asked_for():
+async def test_task_is_cancelled_once():
+    """A task is cancelled once, however often this is requested."""
     handler = Handler(swallows=1)
     other = asyncio.ensure_future(asyncio.sleep(3600))
     await turn()
@@ -109,7 +115,8 @@ async def test_a_task_is_cancelled_once_however_often_that_is_asked_for():
 
 
 @needs_python(3, 11)
-async def test_a_task_group_that_is_cancelled_in_the_same_turn_ends():  # pragma: no cover
+async def test_cancelled_task_group_ends():  # pragma: no cover
+    """A task group that fails in the same loop iteration ends."""
     interruption = Interruption()
 
     async def send():
@@ -133,7 +140,7 @@ async def test_a_task_group_that_is_cancelled_in_the_same_turn_ends():  # pragma
     assert [type(exc) for exc in info.value.exceptions] == [ValueError]
 
 
-class TestTold:
+class TestKnownEnd:
     async def test_only_the_handlers_own_task_counts(self):
         interruption = Interruption(asyncio.current_task())
 
@@ -145,7 +152,8 @@ class TestTold:
         interruption.note_known()
         assert interruption.is_known
 
-    async def test_a_handler_that_knows_is_not_cancelled(self):
+    async def test_notified_handler_is_not_cancelled(self):
+        """A handler that knows of the end is not cancelled."""
         handler = Handler()
         await turn()
         handler.interruption.is_known = True
@@ -155,14 +163,16 @@ class TestTold:
         handler.task.cancel()
         assert await handler.outcome() is False
 
-    def test_where_there_is_no_handler_nobody_is_told(self):
+    def test_missing_handler_owns_no_cancellation(self):
+        """Without a handler, no cancellation is recognised as ours."""
         interruption = Interruption()
         interruption.cancel([None])
         assert not interruption.was_ours(None)
 
 
 class TestRelease:
-    async def test_what_the_handler_swallowed_is_taken_back(self):
+    async def test_swallowed_cancellation_is_taken_back(self):
+        """A cancellation that the handler swallowed is taken back."""
         interruption = Interruption(asyncio.current_task())
         interruption.cancel([asyncio.current_task()])
         with contextlib.suppress(asyncio.CancelledError):
@@ -172,7 +182,8 @@ class TestRelease:
         assert interruption.is_known
         assert not COUNTS or asyncio.current_task().cancelling() == 0
 
-    async def test_what_is_still_on_its_way_is_taken_back_too(self):
+    async def test_pending_cancellation_is_taken_back(self):
+        """A cancellation that is still pending is taken back, too."""
         interruption = Interruption(asyncio.current_task())
         interruption.cancel([asyncio.current_task()])
         await interruption.release()
@@ -185,7 +196,8 @@ class TestRelease:
         assert interruption.is_known
 
 
-async def test_the_current_task_knows_whether_it_is_cancelled():
+async def test_current_task_knows_its_cancellation():
+    """The current task knows whether it is being cancelled."""
     assert is_cancelled() is not COUNTS
     asyncio.current_task().cancel()
     assert is_cancelled()
@@ -199,27 +211,32 @@ class TestTimeLimit:
     """A block of code that may not take for ever."""
 
     @virtual
-    async def test_what_takes_too_long_is_ended_with_a_sentence(self):
+    async def test_exceeded_limit_raises_timeout(self):
+        """A block that takes too long raises TimeoutError with a message."""
         with pytest.raises(TimeoutError, match='It took longer than 0.5 seconds.'):
             with TimeLimit(0.5):
                 await asyncio.sleep(3600)
         await asyncio.sleep(1)
 
     @virtual
-    async def test_what_ends_in_time_is_left_alone(self):
+    async def test_timely_block_is_unchanged(self):
+        """A block that ends in time is not cancelled."""
         with TimeLimit(0.5):
             await asyncio.sleep(0.4)
         await asyncio.sleep(1)
 
     @virtual
-    async def test_a_block_that_ends_in_its_own_way_keeps_it(self):
+    async def test_swallowed_cancellation_ends_normally(self):
+        """A block that suppresses the cancellation ends normally."""
         with TimeLimit(0.5):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
         await asyncio.sleep(1)
 
     @virtual
-    async def test_a_cancellation_by_somebody_else_goes_on(self):
+    async def test_foreign_cancellation_continues(self):
+        """A cancellation by another task continues."""
+
         async def work():
             with TimeLimit(5):
                 await asyncio.sleep(3600)

@@ -55,7 +55,8 @@ def lines(caplog):
 
 
 class TestRouteLog:
-    def test_of_a_kind_one_line_a_second_is_written_and_the_others_are_counted(self, caplog, clock):
+    def test_repeated_lines_are_counted(self, caplog, clock):
+        """One line of a kind is written each second, and the others are counted."""
         log = RouteLog()
         for number in range(5):
             log.tell(logging.INFO, 'denied %d', number)
@@ -94,7 +95,8 @@ class TestConnections:
             ('/no\nwhere', [], 'denied with 404.'),
         ],
     )
-    async def test_what_the_package_decides_has_a_line(self, url, script, line, caplog):
+    async def test_package_decisions_are_logged(self, url, script, line, caplog):
+        """Each close and denial that the package decides has a line."""
         await run(self.app(Guard), scope('/', path=url), Peer(CONNECT, *script))
         name = 'WebSocket %s from testclient:50000: ' % url.replace('\n', '\\n')
         assert lines(caplog) == [('INFO', name + line)]
@@ -104,7 +106,8 @@ class TestConnections:
         assert lines(caplog) == []
 
     @virtual
-    async def test_a_limit_of_time_has_one_too(self, caplog):
+    async def test_time_limits_are_logged(self, caplog):
+        """A time limit has a line, too."""
         await run(self.app(), scope('/do/x', client=None), Peer(CONNECT), timeout=100)
         assert [line for _, line in lines(caplog)] == [
             'WebSocket /do/x from ?:?: closed with 1001, Nothing received for 10 seconds.'
@@ -121,7 +124,8 @@ class TestConnections:
             ' with 404. (999 more like it since the last one)',
         ]
 
-    async def test_a_flood_of_bad_handshakes_leaves_nothing_in_memory(self, caplog, monkeypatch):
+    async def test_flood_leaves_nothing_in_memory(self, caplog, monkeypatch):
+        """A flood of bad handshakes leaves nothing in memory."""
         monkeypatch.setattr('apistar_ws.routing.router.CACHE_SIZE', 16)
         monkeypatch.setattr('apistar_ws.origins.are_equal', functools.lru_cache(maxsize=16)(are_equal.__wrapped__))
         app = self.app(Guard)

@@ -26,12 +26,14 @@ from apistar_ws.origins import describe_origins, is_same_origin, origin_check, p
         ('http://a_b-c.example.com', ('http', 'a_b-c.example.com', 80)),
     ],
 )
-def test_an_origin_is_scheme_host_and_port_and_nothing_else(text, origin):
+def test_origin_has_three_parts(text, origin):
+    """An origin consists of scheme, host and port."""
     assert parse_origin(text) == origin
 
 
 @pytest.mark.parametrize('character', ['\\', ' ', '%', '*', ',', ';', '<', '"', "'", '$', '|', '\x00', 'é', '\u212a'])
-def test_an_origin_with_a_character_that_no_host_has_is_none(character):
+def test_invalid_character_is_refused(character):
+    """A text with a character that no host contains is not an origin."""
     text = 'http://evil.com%s.example.com' % character
     assert parse_origin(text) is None
     assert not origin_check(['*.example.com'])(text.encode(), 'ws', b'testserver')
@@ -54,7 +56,8 @@ def test_an_origin_with_a_character_that_no_host_has_is_none(character):
         (b'null', 'ws', b'', False),
     ],
 )
-def test_a_page_is_of_the_same_origin_if_scheme_host_and_port_are_equal(origin, scheme, host, same):
+def test_same_origin_compares_all_parts(origin, scheme, host, same):
+    """A page has the same origin if scheme, host and port are equal."""
     assert is_same_origin(origin, scheme, host) is same
 
 
@@ -98,7 +101,8 @@ def test_a_page_is_of_the_same_origin_if_scheme_host_and_port_are_equal(origin, 
         (['example.com.'], b'https://example.com.', True),
     ],
 )
-def test_a_list_allows_the_origins_it_names(allowed, origin, passes):
+def test_list_allows_its_origins(allowed, origin, passes):
+    """A list allows the origins that it contains."""
     check = origin_check(allowed)
     assert check(origin, 'ws', b'testserver') is passes
 
@@ -133,30 +137,35 @@ def test_a_star_switches_the_check_off(allowed):
         'a\\.com',
     ],  # fmt: skip
 )
-def test_an_entry_that_is_no_origin_is_refused(entry):
+def test_invalid_entry_is_refused(entry):
+    """An entry that is not an origin is refused."""
     with pytest.raises(ConfigurationError, match='allowed_origins holds'):
         origin_check([entry])
 
 
 @pytest.mark.parametrize('entry', ['https://bücher.example', '*.bücher.example', 'bücher', 'https://\u212aiosk.com'])
-def test_an_entry_that_is_not_ascii_is_refused_since_browsers_send_another_name(entry):
+def test_non_ascii_entry_is_refused(entry):
+    """An entry that is not ASCII is refused, since browsers send the ASCII form."""
     with pytest.raises(ConfigurationError, match='write the ASCII form of the name .* which begins with xn--'):
         origin_check([entry])
 
 
 @pytest.mark.parametrize('allowed', ['same_origin', 'self', ['intranet'], ['intra:80'], ['Same-Origin']])
-def test_a_single_label_without_a_scheme_is_refused_unless_it_is_localhost(allowed):
+def test_single_label_is_refused(allowed):
+    """A single label without a scheme is refused unless it is localhost."""
     with pytest.raises(ConfigurationError, match="write e.g. http://intranet, or 'same-origin', or '\\*'"):
         origin_check(allowed)
 
 
-def test_what_is_too_long_for_an_origin_is_none():
+def test_long_text_is_no_origin():
+    """A text that is too long for an origin is not one."""
     host = b'x' * 1000
     assert not is_same_origin(b'http://' + host, 'ws', host)
     assert not origin_check(['https://example.com'])(b'https://' + host, 'ws', b'testserver')
 
 
-def test_the_log_says_both_sides_as_text():
+def test_log_shows_both_origins():
+    """The log shows both origins as text."""
     assert describe_origins(b'https://a.example', 'ws', b'a.example:8000') == (
         'https://a.example',
         'http://a.example:8000',

@@ -36,11 +36,13 @@ class Odd(exceptions.HTTPException):
         (Group(exceptions.NotFound(), WebSocketDisconnect(1001)), (4404, 'Not found')),
     ],
 )
-def test_each_exception_has_one_close_code_and_reason(exc, close):
+def test_exception_decides_code_and_reason(exc, close):
+    """Each exception has one close code and reason."""
     assert outcome_of(exc) == close
 
 
-def test_of_a_group_the_one_failure_decides():
+def test_single_failure_of_group_decides():
+    """The only failure in an exception group decides."""
     failure, left = ValueError(), WebSocketDisconnect(1001)
     both = Group(failure, KeyError())
     assert deciding_exception(Group(Group(failure), left)) is failure
@@ -48,7 +50,9 @@ def test_of_a_group_the_one_failure_decides():
     assert deciding_exception(both) is both
 
 
-async def test_a_cancellation_from_outside_is_a_restart_of_the_server():
+async def test_server_cancellation_is_a_restart():
+    """A cancellation by the server is a restart of the server."""
+
     async def cancelled():
         try:
             await asyncio.sleep(3600)
@@ -61,7 +65,8 @@ async def test_a_cancellation_from_outside_is_a_restart_of_the_server():
     assert await task == (1012, '')
 
 
-async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler():
+async def test_foreign_cancellation_is_a_failure():
+    """The cancellation of another task is a failure of the handler."""
     # Python 3.10 does not count cancellations, and this one is taken for the server's.
     failure = (1011, 'Internal error') if sys.version_info >= (3, 11) else (1012, '')
     assert outcome_of(asyncio.CancelledError()) == failure

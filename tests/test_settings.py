@@ -10,7 +10,8 @@ from apistar_ws import Settings, WebSocketComponent, websocket_listener, websock
 from apistar_ws.settings import SETTING_NAMES, Options, check_settings
 
 
-def test_the_defaults_are_those_of_the_documentation():
+def test_defaults_match_the_documentation():
+    """The defaults are those of the documentation."""
     assert Settings() == Settings(
         allowed_origins='same-origin',
         max_message_size=1024 * 1024,
@@ -25,7 +26,8 @@ def test_the_defaults_are_those_of_the_documentation():
     )
 
 
-def test_a_route_overrides_what_it_names_and_keeps_the_rest():
+def test_route_overrides_given_settings():
+    """A route overrides the settings that it gives and keeps the others."""
     settings = Settings(idle_timeout=60, max_connections=5)
     route = settings.override(idle_timeout=None, subprotocols=['chat'])
     assert (route.idle_timeout, route.max_connections, route.subprotocols) == (None, 5, ('chat',))
@@ -58,7 +60,8 @@ def test_a_route_overrides_what_it_names_and_keeps_the_rest():
         ({'idle_timout': 5}, 'does not know the setting idle_timout (did you mean idle_timeout?); the settings are '),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_named(given, problem):
+def test_invalid_settings_are_refused(given, problem):
+    """Invalid settings are refused and named."""
     with pytest.raises(ConfigurationError, match=r"^websocket_route\('/x'\)") as info:
         check_settings(given, "websocket_route('/x')")
     assert problem in str(info.value)
@@ -72,7 +75,8 @@ def test_what_cannot_be_meant_is_refused_and_named(given, problem):
         (Settings(max_messages_per_second=5), -1),
     ],
 )
-def test_messages_that_need_no_further_look_are_known_by_their_length(settings, small):
+def test_small_messages_are_known_by_length(settings, small):
+    """Messages that need no further check are recognised by their length."""
     assert settings.small_message == small
 
 
@@ -81,7 +85,8 @@ def test_codecs_are_made_ready_once():
     assert Settings().codec is Settings(json=json).codec
 
 
-def test_the_keywords_that_an_editor_knows_are_the_settings_there_are():
+def test_options_match_the_settings():
+    """The keywords that an editor suggests are the settings."""
     assert tuple(Options.__annotations__) == SETTING_NAMES
 
 
@@ -94,7 +99,8 @@ def test_a_misspelt_setting_is_asked_about():
         check_settings({'colour': 3}, 'here')
 
 
-def test_annotations_are_resolved_while_the_program_runs():
+def test_annotations_resolve_at_runtime():
+    """Annotations are resolved while the program runs."""
     for function in (websocket_route, websocket_listener, websocket_stream):
         assert typing.get_type_hints(function)['url'] is str
     assert list(inspect.signature(WebSocketComponent, eval_str=True).parameters) == ['settings']

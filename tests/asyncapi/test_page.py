@@ -176,7 +176,7 @@ def server():
 
 
 @needs_browser
-class TestInABrowser:  # pragma: no cover
+class TestBrowser:  # pragma: no cover
     @pytest.fixture
     def driver(self, browser):
         browser.switch_to.new_window('tab')

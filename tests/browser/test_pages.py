@@ -47,7 +47,8 @@ def names():
     return sorted(path.stem for path in DOCS.glob('*.rst'))
 
 
-def test_they_build_without_a_warning_and_have_every_public_name(html):
+def test_build_has_every_public_name(html):
+    """The reference as built contains every public name and every setting."""
     reference = (html / 'reference.html').read_text(encoding='utf-8')
     for name in apistar_ws.__all__:
         assert 'id="apistar_ws.%s"' % name in reference, name
@@ -55,7 +56,8 @@ def test_they_build_without_a_warning_and_have_every_public_name(html):
         assert name in reference, name
 
 
-def test_every_code_can_be_copied_and_no_page_asks_for_anything_from_elsewhere(html):
+def test_code_is_copyable_and_pages_local(html):
+    """Code can be copied, and no page loads anything from elsewhere."""
     guide = (html / 'guide.html').read_text(encoding='utf-8')
     assert 'copybutton.js' in guide
     for path in html.glob('*.html'):
@@ -63,7 +65,7 @@ def test_every_code_can_be_copied_and_no_page_asks_for_anything_from_elsewhere(h
 
 
 @needs_browser
-class TestInABrowser:  # pragma: no cover
+class TestBrowser:  # pragma: no cover
     @pytest.fixture
     def driver(self, browser):
         browser.switch_to.new_window('tab')
@@ -77,12 +79,14 @@ class TestInABrowser:  # pragma: no cover
         resize(driver, *size)
         driver.get((html / ('%s.html' % name)).as_uri())
 
-    def test_no_code_is_cut_off_on_a_desktop(self, driver, html):
+    def test_code_fits_a_desktop(self, driver, html):
+        """No code is cut off on a desktop."""
         for name in names():
             self.look(driver, html, name)
             assert driver.execute_script(CUT_OFF) == [], name
 
-    def test_no_page_is_wider_than_a_screen(self, driver, html):
+    def test_pages_fit_every_screen(self, driver, html):
+        """No page is wider than the screen."""
         for size in (DESKTOP, PHONE):
             for name in names():
                 self.look(driver, html, name, size)
@@ -93,7 +97,8 @@ class TestInABrowser:  # pragma: no cover
             self.look(driver, html, name)
             assert driver.execute_script(UNLIKE_TEXT), name
 
-    def test_it_is_dark_where_the_reader_wants_it(self, driver, html):
+    def test_dark_scheme_is_respected(self, driver, html):
+        """Pages are dark where the reader prefers a dark scheme."""
         for scheme, dark in (('light', False), ('dark', True)):
             features = [{'name': 'prefers-color-scheme', 'value': scheme}]
             driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})

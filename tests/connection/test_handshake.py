@@ -16,7 +16,8 @@ from tests.conversations import CONNECT, Peer, channel, run, scope
 @given(st.text(st.sampled_from('ab=&;+% 41é'), max_size=20))
 @example('a=1&b=&c&=2&&d=e=f')
 @example('a=1+2&b=%41')
-def test_the_pairs_of_a_query_string_are_those_of_the_standard_library(query):
+def test_query_pairs_match_standard_library(query):
+    """The pairs of a query string equal those of the standard library."""
     assert query_pairs(query) == parse_qsl(query)
 
 
@@ -52,7 +53,8 @@ class TestHeaders:
             ([], {}),
         ],
     )
-    def test_a_cookie_takes_no_other_with_it(self, fields, cookies):
+    def test_bad_cookie_affects_no_other(self, fields, cookies):
+        """A malformed cookie does not affect the other cookies."""
         ws = channel(Peer(), headers=[])
         ws.scope['headers'] = [(b'cookie', field) for field in fields]
         if cookies is None:

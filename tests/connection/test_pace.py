@@ -44,7 +44,8 @@ async def test_a_client_within_the_limit_passes(limit, rate):
 @pytest.mark.parametrize('limit, rate', [(5, 5), (100, 80)])
 @pytest.mark.parametrize('pause', [0.3, 3.0, 30.0])
 @virtual
-async def test_also_where_nobody_reads_for_a_while(limit, rate, pause):
+async def test_pause_in_reading_is_no_excess(limit, rate, pause):
+    """A client within the limit passes although the handler stops reading for a while."""
     reader = Reader(limit)
     sending = asyncio.ensure_future(send(reader.peer, int(40 * rate), 1 / rate + 1e-9))
     await reader.read(rate)
@@ -55,7 +56,8 @@ async def test_also_where_nobody_reads_for_a_while(limit, rate, pause):
 
 
 @virtual
-async def test_also_where_the_loop_is_blocked_now_and_then():
+async def test_blocked_loop_is_no_excess():
+    """A client within the limit passes although the event loop blocks now and then."""
     reader = Reader(100)
     reading = asyncio.ensure_future(reader.listen())
     await asyncio.sleep(1)
@@ -69,7 +71,8 @@ async def test_also_where_the_loop_is_blocked_now_and_then():
 
 @pytest.mark.parametrize('quiet', [0, 10, 1000])
 @virtual
-async def test_a_burst_beyond_the_limit_is_marked_however_quiet_it_was_before(quiet):
+async def test_burst_is_marked_after_silence(quiet):
+    """A burst beyond the limit is marked however long the client was silent before."""
     reader = Reader(5)
     reading = asyncio.ensure_future(reader.listen())
     await asyncio.sleep(quiet)
@@ -80,7 +83,8 @@ async def test_a_burst_beyond_the_limit_is_marked_however_quiet_it_was_before(qu
 
 
 @virtual
-async def test_waits_that_were_given_up_save_nothing_up():
+async def test_abandoned_waits_save_nothing():
+    """Cancelled waits do not increase the number of messages that may follow."""
     reader = Reader(5)
     for _ in range(100):
         with pytest.raises(asyncio.TimeoutError):
@@ -91,7 +95,8 @@ async def test_waits_that_were_given_up_save_nothing_up():
 
 
 @virtual
-async def test_a_client_that_is_a_little_too_fast_for_long_is_marked():
+async def test_slightly_fast_client_is_marked():
+    """A client slightly above the limit is marked in the long run."""
     reader = Reader(10)
     reading = asyncio.ensure_future(reader.listen())
     await send(reader.peer, 200, 1 / 11)
@@ -102,7 +107,8 @@ async def test_a_client_that_is_a_little_too_fast_for_long_is_marked():
 
 
 @virtual
-async def test_a_server_that_raises_is_not_kept_from_it():
+async def test_server_exception_is_raised():
+    """An exception of the server's receive is raised."""
     reader = Reader(1)
     reader.peer.add(OSError('gone'))
     with pytest.raises(OSError):
@@ -110,7 +116,8 @@ async def test_a_server_that_raises_is_not_kept_from_it():
 
 
 @virtual
-async def test_what_is_no_message_does_not_count():
+async def test_other_events_do_not_count():
+    """Events that are not messages do not count towards the limit."""
     reader = Reader(1)
     reader.peer.add(text('a'), disconnect())
     assert await reader.pace.receive() == text('a')

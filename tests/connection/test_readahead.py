@@ -27,7 +27,8 @@ async def turns(count=5):
         await asyncio.sleep(0)
 
 
-async def test_messages_are_kept_in_order_for_the_handler():
+async def test_messages_keep_their_order():
+    """Messages received ahead are kept in order for the handler."""
     peer = Peer(text('a'), binary(b'b'))
     ahead = started(peer.receive, keep, pytest.fail)
     await turns()
@@ -36,7 +37,8 @@ async def test_messages_are_kept_in_order_for_the_handler():
     ahead.stop()
 
 
-async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself_from_then_on():
+async def test_waiting_handler_receives_directly_afterwards():
+    """A waiting handler gets the next message and receives from the server from then on."""
     peer = Peer()
     ahead = started(peer.receive, keep, pytest.fail)
     taking = asyncio.ensure_future(ahead.take())
@@ -48,7 +50,8 @@ async def test_a_handler_that_waits_gets_the_next_message_and_receives_by_itself
     assert await peer.receive() == text('b')
 
 
-async def test_a_handler_that_stops_waiting_loses_no_message():
+async def test_abandoned_wait_loses_no_message():
+    """A handler that stops waiting loses no message."""
     peer = Peer()
     ahead = started(peer.receive, keep, pytest.fail)
     with pytest.raises(asyncio.TimeoutError):
@@ -58,7 +61,8 @@ async def test_a_handler_that_stops_waiting_loses_no_message():
     ahead.stop()
 
 
-async def test_the_client_is_held_back_once_enough_is_kept():
+async def test_client_is_held_back_when_full():
+    """Reading stops once enough is kept, and goes on only when there is room again."""
     peer = Peer(*[text('x' * 1000)] * 100)
     ahead = started(peer.receive, keep, pytest.fail)
     await turns(200)
@@ -73,7 +77,8 @@ async def test_the_client_is_held_back_once_enough_is_kept():
     assert ahead.unread == kept
 
 
-async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
+async def test_size_is_counted_in_utf8():
+    """Kept messages are counted in bytes of UTF-8."""
     peer = Peer(*[text('\N{SNOWMAN}' * 1000)] * 100)
     ahead = started(peer.receive, keep, pytest.fail)
     await turns(200)
@@ -82,7 +87,8 @@ async def test_what_is_kept_is_counted_in_bytes_of_utf_8():
 
 
 @needs_python(3, 12)
-async def test_it_goes_on_where_tasks_start_eagerly():  # pragma: no cover
+async def test_eager_tasks_keep_reading():  # pragma: no cover
+    """Reading ahead goes on where tasks start eagerly."""
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
     peer = Peer(*[text('x' * 1000)] * 1500, text('end'))
     ahead = started(peer.receive, keep, pytest.fail)
@@ -100,7 +106,8 @@ async def test_empty_messages_count_too():
     assert ahead.is_full
 
 
-async def test_a_disconnect_is_told_and_not_kept():
+async def test_disconnect_is_reported_at_once():
+    """A disconnect is reported at once and not kept with the messages."""
     told = []
     ahead = started(Peer(text('a'), disconnect(4000, 'bye')).receive, keep, told.append)
     await turns()
@@ -108,7 +115,8 @@ async def test_a_disconnect_is_told_and_not_kept():
     assert [await ahead.take(), await ahead.take()] == [text('a'), None]
 
 
-async def test_a_server_that_raises_has_lost_the_connection():
+async def test_server_exception_is_a_disconnect():
+    """An exception of the server's receive is reported as a disconnect with 1006."""
     told = []
     started(Peer(RuntimeError('gone')).receive, keep, told.append)
     await turns()
@@ -127,7 +135,8 @@ async def test_stop_receives_no_more():
     ahead.stop()
 
 
-async def test_what_is_not_kept_takes_no_room():
+async def test_dropped_messages_use_no_room():
+    """Messages that are dropped use no room."""
     peer, seen = Peer(*[text('x' * 1000)] * 100), []
     ahead = started(peer.receive, lambda message: seen.append(message) is not None, seen.append)
     await turns(200)

@@ -92,14 +92,16 @@ async def listen(ws, seen):
         seen.append(message)
 
 
-def test_a_client_that_left_is_noticed_within_a_second():
+def test_disconnect_is_noticed_within_a_second():
+    """The check interval is short enough to notice a disconnect within a second."""
     # A look that sees the handler busy for the first time, one that receives for it, and one to spare.
     assert 3 * CHECK_INTERVAL < PROMISED
 
 
-class TestClientsThatLeave:
+class TestDisconnect:
     @virtual
-    async def test_a_handler_that_receives_is_told_at_once(self):
+    async def test_receiving_handler_notices_at_once(self):
+        """A handler that is receiving gets the disconnect at once."""
         served = Served(listen)
         await asyncio.sleep(100)
         served.peer.add(text('a'), disconnect(4000, 'bye'))
@@ -116,7 +118,9 @@ class TestClientsThatLeave:
         assert (served.ws.disconnected, served.ws.close_code, served.ws.close_reason) == (True, 4000, 'bye')
 
     @virtual
-    async def test_a_handler_that_has_just_received_and_then_sleeps_is_cancelled(self):
+    async def test_sleep_after_receive_is_cancelled(self):
+        """A handler that has just received a message and then sleeps is cancelled."""
+
         async def receive_and_sleep(ws, seen):
             while True:
                 seen.append(await ws.receive())
@@ -130,7 +134,9 @@ class TestClientsThatLeave:
             assert served.seen == ['a', asyncio.CancelledError]
 
     @virtual
-    async def test_a_handler_that_sends_now_and_then_is_cancelled(self):
+    async def test_occasional_sender_is_cancelled(self):
+        """A handler that sends now and then is cancelled."""
+
         async def tick(ws, seen):
             while True:
                 await ws.send('tick')
@@ -144,7 +150,9 @@ class TestClientsThatLeave:
         assert served.peer.sent == [ACCEPT] + [sent('tick')] * 3
 
     @virtual
-    async def test_a_handler_that_sends_without_a_pause_is_received_for_too(self):
+    async def test_constant_sends_hide_no_disconnect(self):
+        """A disconnect and time limits are noticed while the handler sends without a pause."""
+
         async def tick(ws, seen):
             while True:
                 await ws.send('tick')
@@ -165,7 +173,9 @@ class TestClientsThatLeave:
 
     @pytest.mark.parametrize('name', ['receive', 'send', 'publish', '__anext__'])
     @virtual
-    async def test_whatever_another_task_is_called_its_being_told_is_not_the_handlers(self, name):
+    async def test_gathered_receiver_does_not_count(self, name):
+        """A disconnect raised in another task, whatever its name, does not count for the handler."""
+
         async def gather(ws, seen):
             async def receive():
                 async for message in ws:
@@ -183,7 +193,9 @@ class TestClientsThatLeave:
         assert served.seen == ['a', asyncio.CancelledError]
 
     @virtual
-    async def test_a_pending_receive_of_another_task_is_not_the_handlers(self):
+    async def test_pending_receive_elsewhere_does_not_count(self):
+        """A pending receive of another task does not count for the handler."""
+
         async def pend(ws, seen):
             task = asyncio.ensure_future(ws.receive())
             try:
@@ -198,7 +210,8 @@ class TestClientsThatLeave:
         await served.ended()
 
     @virtual
-    async def test_the_send_of_another_task_that_fails_is_not_the_handlers(self):
+    async def test_failed_send_elsewhere_does_not_count(self):
+        """A failed send of another task does not count for the handler."""
         served = Served(sleep)
         await asyncio.sleep(100)
 
@@ -212,7 +225,9 @@ class TestClientsThatLeave:
         assert served.seen == [asyncio.CancelledError]
 
     @virtual
-    async def test_a_handler_whose_other_task_was_told_has_a_moment_to_end_by_itself(self):
+    async def test_handler_has_time_after_its_reader(self):
+        """A handler whose reading task got the disconnect has a moment to return."""
+
         async def gather(ws, seen):
             reader = asyncio.ensure_future(listen(ws, seen))
             await asyncio.wait([reader])
@@ -226,7 +241,9 @@ class TestClientsThatLeave:
         assert served.seen == ['cleaned up']
 
     @virtual
-    async def test_a_handler_that_was_told_may_take_its_time_to_clean_up(self):
+    async def test_notified_handler_may_clean_up(self):
+        """A handler that got the disconnect may clean up for as long as it needs."""
+
         async def listen_and_clean_up(ws, seen):
             await listen(ws, seen)
             await asyncio.sleep(60)
@@ -240,7 +257,9 @@ class TestClientsThatLeave:
 
     @needs_python(3, 12)
     @virtual
-    async def test_a_handler_that_waits_with_a_time_limit_is_told_itself(self):  # pragma: no cover
+    async def test_receive_with_timeout_is_notified(self):  # pragma: no cover
+        """A handler that receives with a time limit gets the disconnect itself."""
+
         async def wait(ws, seen):
             try:
                 await asyncio.wait_for(ws.receive(), 1000)
@@ -255,7 +274,9 @@ class TestClientsThatLeave:
         assert served.seen == ['cleaned up']
 
     @virtual
-    async def test_a_clean_up_after_a_cancellation_may_take_its_time_too(self):
+    async def test_cancelled_handler_may_clean_up(self):
+        """A handler that was cancelled may clean up for as long as it needs."""
+
         async def clean_up(ws, seen):
             try:
                 await asyncio.sleep(10_000)
@@ -270,7 +291,9 @@ class TestClientsThatLeave:
         assert served.seen == ['cleaned up', asyncio.CancelledError]
 
     @virtual
-    async def test_a_handler_may_opt_out_of_being_cancelled(self):
+    async def test_handler_may_opt_out(self):
+        """A handler may opt out of the cancellation and read the remaining messages."""
+
         async def sleep_and_receive(ws, seen):
             await asyncio.sleep(100)
             seen.append(ws.disconnected)
@@ -284,7 +307,9 @@ class TestClientsThatLeave:
 
     @needs_python(3, 12)
     @virtual
-    async def test_a_handler_that_opted_out_loses_nothing_where_tasks_start_eagerly(self):  # pragma: no cover
+    async def test_opting_out_works_with_eager_tasks(self):  # pragma: no cover
+        """A handler that opted out loses no message where tasks start eagerly."""
+
         async def sleep_and_receive(ws, seen):
             await asyncio.sleep(5)
             await listen(ws, seen)
@@ -296,7 +321,9 @@ class TestClientsThatLeave:
         assert served.seen == ['a', 'b']
 
     @virtual
-    async def test_what_was_received_ahead_reaches_the_handler_in_order(self):
+    async def test_messages_ahead_keep_their_order(self):
+        """Messages received ahead reach the handler in order."""
+
         async def sleep_and_receive(ws, seen):
             await asyncio.sleep(10)
             await listen(ws, seen)
@@ -310,7 +337,9 @@ class TestClientsThatLeave:
         assert served.seen == ['a', 'b', 'c', 'd']
 
     @virtual
-    async def test_a_receive_that_was_given_up_does_not_count_as_receiving(self):
+    async def test_abandoned_receive_does_not_count(self):
+        """A receive that was cancelled does not count as receiving."""
+
         async def give_up_and_sleep(ws, seen):
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(ws.receive(), 50)
@@ -323,7 +352,9 @@ class TestClientsThatLeave:
             await served.ended()
 
     @virtual
-    async def test_a_receive_ahead_that_was_given_up_does_not_count_as_receiving(self):
+    async def test_abandoned_receive_ahead_does_not_count(self):
+        """A cancelled receive of messages kept ahead does not count as receiving."""
+
         async def give_up_twice(ws, seen):
             await asyncio.sleep(5)
             for _ in range(2):
@@ -339,7 +370,9 @@ class TestClientsThatLeave:
         await served.ended()
 
     @virtual
-    async def test_a_handler_that_closed_may_take_its_time_to_clean_up(self):
+    async def test_closing_handler_may_clean_up(self):
+        """A handler that closed the connection may clean up for as long as it needs."""
+
         async def close_and_sleep(ws, seen):
             await asyncio.sleep(5)
             await ws.close()
@@ -353,7 +386,9 @@ class TestClientsThatLeave:
         assert served.seen == ['cleaned up']
 
     @virtual
-    async def test_another_task_that_closes_ends_an_iteration(self):
+    async def test_close_elsewhere_ends_an_iteration(self):
+        """A close by another task ends an iteration over the messages."""
+
         async def pause_and_listen(ws, seen):
             await asyncio.sleep(5)
             reader = asyncio.ensure_future(listen(ws, seen))
@@ -384,9 +419,10 @@ class TestClientsThatLeave:
         assert sys.version_info < (3, 11) or served.task.cancelling() == 0
 
 
-class TestHeldBack:
+class TestBacklog:
     @virtual
-    async def test_a_client_that_is_held_back_for_too_long_ends_the_handler(self):
+    async def test_long_backlog_ends_the_handler(self):
+        """A client held back longer than the backlog timeout ends the handler with 1013."""
         served = Served(sleep, backlog_timeout=20)
         served.peer.add(*[text('x' * 1000)] * 100, disconnect())
         await asyncio.sleep(19)
@@ -396,7 +432,9 @@ class TestHeldBack:
         assert served.peer.sent == [ACCEPT, closed(1013, 'Messages were not taken for 20 seconds')]
 
     @virtual
-    async def test_a_handler_that_takes_messages_now_and_then_is_left_alone(self):
+    async def test_occasional_receiver_continues(self):
+        """A handler that receives now and then is not cancelled for its backlog."""
+
         async def take(ws, seen):
             while True:
                 await asyncio.sleep(10)
@@ -416,9 +454,10 @@ class TestHeldBack:
         assert (served.ended_at, served.peer.sent) == (None, [ACCEPT])
 
 
-class TestSilence:
+class TestIdleTimeout:
     @virtual
-    async def test_a_client_that_is_silent_for_too_long_is_closed_with_1001(self):
+    async def test_silent_client_is_closed(self):
+        """A client that is silent for longer than the idle timeout is closed with 1001."""
         served = Served(listen, idle_timeout=60)
         await asyncio.sleep(59)
         served.peer.add(text('a'))
@@ -432,7 +471,7 @@ class TestSilence:
     @pytest.mark.parametrize('handler', [listen, sleep])
     @pytest.mark.parametrize('phase', [0, 0.01, 0.1, 0.2, 0.24])
     @virtual
-    async def test_close_is_half_a_second_late_at_most(self, handler, phase):
+    async def test_close_is_barely_late(self, handler, phase):
         """Whenever the connection was opened, between two checks or just before one."""
         await asyncio.sleep(phase)
         served, opened = Served(handler, idle_timeout=5), now()
@@ -440,7 +479,8 @@ class TestSilence:
         assert served.ended_at - opened >= 5
 
     @virtual
-    async def test_a_handler_that_sleeps_is_ended_when_its_client_is_silent(self):
+    async def test_sleeping_handler_is_ended(self):
+        """A handler that sleeps is cancelled when its client is silent."""
         served = Served(sleep, idle_timeout=60)
         await asyncio.sleep(59)
         assert served.ended_at is None
@@ -448,7 +488,9 @@ class TestSilence:
         assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 60 seconds')]
 
     @virtual
-    async def test_what_the_handler_sends_is_not_a_sign_of_life(self):
+    async def test_sends_are_no_sign_of_life(self):
+        """What the handler sends does not postpone the idle timeout."""
+
         async def tick(ws, seen):
             while True:
                 await asyncio.sleep(7)
@@ -459,7 +501,9 @@ class TestSilence:
         assert served.ended_at < 30.6
 
     @virtual
-    async def test_messages_that_come_in_time_keep_the_connection_whoever_receives_them(self):
+    async def test_timely_messages_keep_the_connection(self):
+        """Messages in time keep the connection open, received by the handler or ahead."""
+
         async def now_and_then(ws, seen):
             while True:
                 seen.append(await ws.receive())
@@ -475,7 +519,9 @@ class TestSilence:
         assert 2.0 <= served.ended_at - last <= 2.5
 
     @virtual
-    async def test_the_wait_for_the_accept_is_no_silence(self):
+    async def test_wait_before_accept_is_no_silence(self):
+        """The time before the accept does not count for the idle timeout."""
+
         async def never(ws, seen):
             """Not get here before its time."""
 
@@ -493,7 +539,8 @@ class TestSilence:
         assert served.peer.sent == [ACCEPT, CLOSE]
 
     @virtual
-    async def test_a_message_that_comes_in_the_same_turn_as_the_look_counts(self):
+    async def test_message_during_the_check_counts(self):
+        """A message that comes in the same loop iteration as the check counts."""
         served = Served(listen, idle_timeout=5)
         await asyncio.sleep(1)
         due, _ = served.watch._idle[connection_of(served.ws)]
@@ -504,7 +551,8 @@ class TestSilence:
         assert (served.seen, served.ended_at) == (['a'], None)
 
     @virtual
-    async def test_a_message_that_waits_while_the_loop_is_blocked_counts(self):
+    async def test_message_during_blocked_loop_counts(self):
+        """A message that waits while the event loop is blocked counts."""
         served = Served(listen, idle_timeout=5)
         await asyncio.sleep(4.5)
         served.peer.add(text('a'))
@@ -615,7 +663,9 @@ class TestCleanClose:
         assert served.seen == [*map(str, range(bound // 7)), asyncio.CancelledError]
 
     @virtual
-    async def test_handler_that_survives_the_timeout_receives_no_more(self):
+    async def test_surviving_handler_receives_no_more(self):
+        """A handler that survives the timeout of the delivery receives no more messages."""
+
         async def stubborn(ws, seen):
             seen.append(await ws.receive())
             with contextlib.suppress(asyncio.CancelledError):
@@ -635,13 +685,16 @@ class TestCleanClose:
         assert served.seen[-1] is asyncio.CancelledError
 
     @virtual
-    async def test_handler_that_has_not_received_is_cancelled(self):
+    async def test_handler_without_receive_is_cancelled(self):
+        """A handler that has not received anything is cancelled."""
         served = self.left(sleep, disconnect(1000))
         await served.ended()
         assert served.seen == [asyncio.CancelledError]
 
     @virtual
-    async def test_handler_that_received_long_ago_is_cancelled(self):
+    async def test_handler_after_old_receive_is_cancelled(self):
+        """A handler whose last receive was long ago is cancelled."""
+
         async def receive_once(ws, seen):
             seen.append(await ws.receive())
             await asyncio.sleep(10_000)
@@ -667,7 +720,8 @@ class TestSends:
         await ws.send('a')
 
     @virtual
-    async def test_a_client_that_does_not_read_ends_its_handler_and_gets_1008_when_it_reads(self):
+    async def test_blocked_send_closes_with_1008(self):
+        """A client that does not read ends the handler and gets 1008 when it reads again."""
         served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(4.9)
         assert served.ended_at is None
@@ -680,7 +734,8 @@ class TestSends:
         assert served.peer.sent == [ACCEPT, closed(1008, 'A message was not taken for 5 seconds')]
 
     @virtual
-    async def test_it_is_counted_until_the_server_gives_it_up(self):
+    async def test_blocked_connection_counts_until_given_up(self):
+        """A blocked connection counts until the server gives it up."""
         served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(1000)
         (endpoint,) = served.app.websocket_lifecycle.endpoints
@@ -692,7 +747,8 @@ class TestSends:
         assert len(endpoint.connections) == 0
 
     @virtual
-    async def test_a_send_to_a_connection_that_rested_meets_its_time_limit_too(self):
+    async def test_idle_connection_has_send_timeout(self):
+        """A send on a connection that was idle has the send timeout, too."""
         for kind in (listen, sleep):
             served = Served(kind, BlockedPeer(), send_timeout=5)
             await asyncio.sleep(100)
@@ -706,7 +762,8 @@ class TestSends:
             assert served.peer.sent == [ACCEPT, closed(1008, 'A message was not taken for 5 seconds')]
 
     @virtual
-    async def test_a_second_sender_is_released_though_the_first_has_given_up(self):
+    async def test_second_sender_is_released(self):
+        """A second sender gets the disconnect although the first one was cancelled."""
         served = Served(listen, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(1)
         first, second = [asyncio.ensure_future(served.ws.send('a')) for _ in range(2)]
@@ -718,7 +775,9 @@ class TestSends:
         await served.ended()
 
     @virtual
-    async def test_sends_that_go_through_are_no_stall_however_many_wait(self):
+    async def test_progress_is_no_stall(self):
+        """Sends that make progress are not a stall, however many are waiting."""
+
         async def send_on(ws, seen):
             while True:
                 await ws.send('a')
@@ -737,7 +796,9 @@ class TestSends:
         assert now() - begun <= CLOSE_TIMEOUT
 
     @virtual
-    async def test_a_close_that_the_client_does_not_take_lets_the_handler_go_on(self):
+    async def test_blocked_close_lets_handler_continue(self):
+        """A close that the client does not read lets the handler continue."""
+
         async def close(ws, seen):
             seen.append(await ws.close(4000, 'done'))
 
@@ -749,7 +810,9 @@ class TestSends:
         assert served.peer.sent == [ACCEPT, closed(4000, 'done')]
 
     @virtual
-    async def test_a_close_that_is_given_up_twice_is_sent_once_as_it_was_meant(self):
+    async def test_close_is_sent_once_as_given(self):
+        """A close that is cancelled twice is sent once, with its own code."""
+
         async def close(ws, seen):
             await ws.close(1000)
 
@@ -763,7 +826,9 @@ class TestSends:
         assert served.peer.sent == [ACCEPT, CLOSE]
 
     @virtual
-    async def test_a_denial_that_the_client_does_not_take_is_no_close(self):
+    async def test_blocked_denial_is_no_close(self):
+        """A denial that the client does not read is not turned into a close."""
+
         async def refuse(ws, seen):
             raise exceptions.Forbidden
 
@@ -774,7 +839,9 @@ class TestSends:
         assert [message['type'] for message in served.peer.sent if message['type'] == 'websocket.close'] == []
 
     @virtual
-    async def test_a_close_that_was_given_up_is_delivered_all_the_same(self):
+    async def test_abandoned_close_is_delivered(self):
+        """A close that the handler stopped waiting for is delivered."""
+
         async def give_up_close(ws, seen):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(ws.close(4000), 1)
@@ -786,7 +853,8 @@ class TestSends:
         assert served.peer.sent == [ACCEPT, closed(4000)]
 
     @virtual
-    async def test_a_server_that_cannot_send_the_code_of_a_limit_is_given_a_private_one(self):
+    async def test_limit_falls_back_to_private_code(self):
+        """A server that cannot send the code of a limit gets a private code."""
         served = Served(listen, idle_timeout=5)
         send = served.peer.send
 
@@ -800,7 +868,9 @@ class TestSends:
         assert served.peer.sent == [ACCEPT, closed(4001, 'Nothing received for 5 seconds')]
 
     @virtual
-    async def test_after_a_limit_nothing_received_ahead_is_delivered(self):
+    async def test_limit_discards_messages_ahead(self):
+        """Messages received ahead are not delivered after a limit was exceeded."""
+
         async def pause_and_receive(ws, seen):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(5)
@@ -835,7 +905,8 @@ class TestShutdown:
 
     @pytest.mark.parametrize('handler, settings', CASES)
     @virtual
-    async def test_a_client_that_is_told_1012_bounds_its_handler(self, handler, settings):
+    async def test_code_1012_ends_the_handler(self, handler, settings):
+        """A disconnect with 1012 ends the handler soon."""
         served = Served(handler, **settings)
         await asyncio.sleep(100)
         served.peer.add(SHUTDOWN)
@@ -844,7 +915,8 @@ class TestShutdown:
 
     @pytest.mark.parametrize('handler, settings', [*CASES[:3], (close_and_linger, {})])
     @virtual
-    async def test_a_handler_whose_client_has_left_before_is_bounded_too(self, server, handler, settings):
+    async def test_departed_client_does_not_extend(self, server, handler, settings):
+        """A handler whose client left before the shutdown is ended soon, too."""
         served = Served(handler, **settings)
         await asyncio.sleep(100)
         served.peer.add(disconnect(1001))
@@ -855,7 +927,8 @@ class TestShutdown:
         assert served.seen == [asyncio.CancelledError]
 
     @virtual
-    async def test_a_handler_that_was_told_has_a_second(self):
+    async def test_notified_handler_has_a_second(self):
+        """A handler that got the disconnect has a second to return."""
         served = Served(TestShutdown.listen_and_linger)
         await asyncio.sleep(5)
         served.peer.add(disconnect(1012))
@@ -863,7 +936,8 @@ class TestShutdown:
         assert served.ended_at is None
 
     @virtual
-    async def test_a_client_that_says_1012_itself_ends_nobody_elses_handler(self):
+    async def test_client_code_1012_affects_itself(self):
+        """A client that sends 1012 itself ends only its own handler."""
         lingering, rude = Served(TestShutdown.listen_and_linger), Served(listen)
         await asyncio.sleep(5)
         lingering.peer.add(disconnect(1001))
@@ -873,7 +947,8 @@ class TestShutdown:
         assert lingering.ended_at is None
 
     @virtual
-    async def test_a_client_that_is_held_back_is_closed(self, server):
+    async def test_held_back_client_is_closed(self, server):
+        """A client that is held back is closed with 1012."""
         served = Served(sleep)
         served.peer.add(*[text('x' * 1000)] * 100)
         await asyncio.sleep(5)
@@ -882,14 +957,17 @@ class TestShutdown:
         assert served.peer.sent == [ACCEPT, closed(1012)]
 
     @virtual
-    async def test_a_close_that_no_client_takes_is_given_up(self, server):
+    async def test_blocked_close_is_given_up(self, server):
+        """A close that the client does not read is given up."""
         served = Served(TestSends.send, BlockedPeer(), send_timeout=5)
         await asyncio.sleep(100)
         server.should_exit = True
         await asyncio.wait_for(served.task, 2)
 
     @virtual
-    async def test_a_handler_that_goes_on_all_the_same_is_named_once(self, server, caplog):
+    async def test_surviving_handler_is_logged_once(self, server, caplog):
+        """A handler that is still running after the cancellations is logged once."""
+
         async def stubborn(ws, seen):
             for _ in range(6):
                 with contextlib.suppress(asyncio.CancelledError):
@@ -904,10 +982,11 @@ class TestShutdown:
         assert [line.split(' after')[0] for line in lines] == ['The handler on / is still running']
 
 
-class TestRest:
+class TestChecks:
     @pytest.mark.parametrize('handler, settings', [(listen, {}), (sleep, {}), (listen, {'idle_timeout': 10_000})])
     @virtual
-    async def test_a_connection_that_does_nothing_is_not_looked_at(self, handler, settings):
+    async def test_idle_connection_is_not_checked(self, handler, settings):
+        """A connection without activity is not checked."""
         served = Served(handler, **settings)
         await asyncio.sleep(1)
         assert served.watch._active == {}
@@ -921,7 +1000,8 @@ class TestRest:
         assert (served.watch._active, served.watch._idle, served.watch._due) == ({}, {}, {})
 
     @virtual
-    async def test_many_are_looked_at_a_few_at_a_time(self):
+    async def test_many_are_checked_in_steps(self):
+        """Many connections are checked a few at a time."""
         crowd = crowd_of(2 * CHECKS_PER_ITERATION + 1, sleep)
         await asyncio.sleep(2)
         assert crowd[0].app.websocket_lifecycle.watches.current()._active == {}
@@ -931,7 +1011,8 @@ class TestRest:
         assert (len(done), pending) == (len(crowd), set())
 
     @virtual
-    async def test_a_look_that_takes_longer_than_the_pause_between_two_is_not_begun_again(self):
+    async def test_unfinished_check_is_not_restarted(self):
+        """A check that takes longer than the interval is not restarted."""
         crowd = crowd_of(2 * CHECKS_PER_ITERATION + 1, listen)
         await asyncio.sleep(0)
         watch = crowd[0].app.websocket_lifecycle.watches.current()
@@ -941,7 +1022,8 @@ class TestRest:
         assert watch._active[last] is None
 
     @virtual
-    async def test_connections_may_end_in_the_middle_of_a_look(self, monkeypatch):
+    async def test_connections_may_end_during_check(self, monkeypatch):
+        """Connections may end in the middle of a check."""
         monkeypatch.setattr('apistar_ws.connection.watch.CHECKS_PER_ITERATION', 1)
         crowd = crowd_of(50, listen)
         await asyncio.sleep(0)
@@ -953,7 +1035,8 @@ class TestRest:
         assert (watch._count, len(watch._active)) == (40, 40)
 
     @virtual
-    async def test_several_may_be_due_at_the_same_look(self):
+    async def test_several_may_be_due_together(self):
+        """Several connections may be due at the same check."""
         crowd = crowd_of(3, listen, idle_timeout=30)
         await asyncio.sleep(20)
         crowd[0].peer.add(disconnect())
@@ -964,7 +1047,8 @@ class TestRest:
         assert crowd[1].task.done()
 
     @virtual
-    async def test_the_timer_runs_only_while_there_are_connections(self):
+    async def test_timer_runs_only_with_connections(self):
+        """The timer runs only while there are connections."""
         served = Served(listen)
         await asyncio.sleep(5)
         watch = served.watch
@@ -975,7 +1059,8 @@ class TestRest:
         assert watch._timer is None
 
     @virtual
-    async def test_a_loop_that_stood_still_for_long_catches_up(self):
+    async def test_blocked_loop_catches_up(self):
+        """An event loop that was blocked for long catches up."""
         served = Served(listen, idle_timeout=50)
         await asyncio.sleep(10)
         asyncio.get_running_loop().block(3600)
@@ -992,7 +1077,8 @@ class TestExpiry:
 
     @pytest.mark.parametrize('idle_timeout', [None, 3600])
     @virtual
-    async def test_it_closes_a_connection_that_does_nothing(self, idle_timeout):
+    async def test_idle_connection_expires(self, idle_timeout):
+        """A connection without activity is closed when it expires."""
         served = Served(listen, idle_timeout=idle_timeout)
         await asyncio.sleep(100)
         served.ws.expires_at = 200
@@ -1013,7 +1099,9 @@ class TestExpiry:
         assert served.peer.sent == [ACCEPT, closed(4401, 'Expired')]
 
     @virtual
-    async def test_it_closes_a_connection_that_is_busy_and_one_that_sleeps(self):
+    async def test_busy_and_sleeping_connections_expire(self):
+        """A connection is closed when it expires while its handler sends or sleeps."""
+
         async def tick(ws, seen):
             while True:
                 await ws.send('tick')
@@ -1029,7 +1117,8 @@ class TestExpiry:
             assert served.peer.sent[-1] == closed(4401, 'Expired')
 
     @virtual
-    async def test_it_may_be_moved_and_taken_back(self):
+    async def test_expiry_may_be_changed(self):
+        """The expiry may be postponed and removed."""
         served = Served(listen)
         await asyncio.sleep(1)
         served.ws.expires_at = 10
@@ -1041,7 +1130,9 @@ class TestExpiry:
         assert (served.peer.sent, served.ws.expires_at) == ([ACCEPT], None)
 
     @virtual
-    async def test_one_that_is_past_closes_at_the_next_look(self):
+    async def test_past_expiry_closes_at_next_check(self):
+        """An expiry in the past closes the connection at the next check."""
+
         async def expired(ws, seen):
             ws.expires_at = -10
             await ws.receive()
@@ -1070,7 +1161,7 @@ class TestExpiry:
         assert served.ws.expires_at is None
 
 
-class TestLimitsOnArrival:
+class TestReceiveLimits:
     """What a client sends is measured when it comes, whether or not the handler receives."""
 
     @pytest.mark.parametrize('handler', [sleep, listen])
@@ -1083,7 +1174,8 @@ class TestLimitsOnArrival:
         ],
     )
     @virtual
-    async def test_a_client_that_breaks_one_is_closed(self, handler, settings, messages, reason):
+    async def test_exceeded_limit_closes(self, handler, settings, messages, reason):
+        """A client that exceeds a limit is closed with the code of the limit."""
         served = Served(handler, **settings)
         await asyncio.sleep(10)
         served.peer.add(*messages)
@@ -1092,7 +1184,9 @@ class TestLimitsOnArrival:
 
     @pytest.mark.parametrize('settings', [{}, {'idle_timeout': 5}, {'max_messages_per_second': 100}])
     @virtual
-    async def test_a_stream_drops_what_its_client_sends(self, settings):
+    async def test_stream_drops_messages(self, settings):
+        """A stream drops the messages of its client."""
+
         @websocket_stream('/', **settings)
         async def ticks():
             for number in range(60):
@@ -1113,7 +1207,9 @@ class TestLimitsOnArrival:
         [({'max_message_size': 10}, [text('x' * 11)], 1009), ({'max_messages_per_second': 2}, [text('a')] * 20, 1008)],
     )
     @virtual
-    async def test_the_client_of_a_stream_has_limits_too(self, settings, messages, code):
+    async def test_stream_has_limits_too(self, settings, messages, code):
+        """The limits count for the client of a stream, too."""
+
         @websocket_stream('/', **settings)
         async def ticks():
             while True:

@@ -162,7 +162,8 @@ TABLE = [
 
 
 @pytest.mark.parametrize('state, method, outcome, messages', TABLE)
-async def test_each_call_does_in_each_state_what_the_table_says(state, method, outcome, messages):
+async def test_each_state_matches_the_table(state, method, outcome, messages):
+    """Each call does in each state what the table says."""
     peer = Peer()
     ws = await in_state(state, peer)
     peer.add(*([CONNECT] if state is CONNECTING else []), text('5'), disconnect())
@@ -174,7 +175,8 @@ async def test_each_call_does_in_each_state_what_the_table_says(state, method, o
     assert peer.sent == messages
 
 
-def test_the_table_has_every_state_and_method():
+def test_table_is_complete():
+    """The table has every state and method."""
     assert len(TABLE) == len({row[:2] for row in TABLE}) == len(WebSocketState) * len({row[1] for row in TABLE})
 
 
@@ -184,11 +186,12 @@ async def test_errors_name_the_path():
         await ws.send('a')
 
 
-class TestReading:
+class TestHandshakeData:
     def made(self, url='ws://example.com:8000/chat/a%20b?x=1&y=2&x=3', given=(), **changes):
         return WebSocket({**scope(url, given), **changes}, None, None)
 
-    def test_parameters_headers_and_cookies_are_api_stars(self):
+    def test_request_data_is_api_stars(self):
+        """Query parameters, headers and cookies are those of API Star."""
         ws = self.made(given=[('cookie', 'a=1; b="2"; a=3'), ('x-a', '1'), ('X-A', '2')])
         assert ws.query_params.get_list('x') == ['1', '3']
         assert (ws.headers['X-A'], ws.headers.get_list('x-a')) == ('1', ['1', '2'])
@@ -212,23 +215,28 @@ class TestReading:
             ('ws://example.com/a', {'headers': [], 'server': None}, 'ws://localhost/a'),
         ],
     )
-    def test_the_url_is_the_one_the_client_asked_for(self, url, changes, expected):
+    def test_url_is_the_requested_one(self, url, changes, expected):
+        """The URL is the one that the client requested."""
         assert self.made(url, **changes).url == expected
 
-    def test_the_client_is_known_where_the_server_knows_it(self):
+    def test_client_address_may_be_unknown(self):
+        """The client is the address that the server knows, or None."""
         assert self.made(client=['10.0.0.2', 5]).client == ('10.0.0.2', 5)
         assert self.made(client=None).client is None
 
     def test_it_shows_path_and_state(self):
         assert repr(self.made()) == '<WebSocket /chat/a b connecting>'
 
-    def test_users_may_set_attributes_of_their_own(self):
+    def test_users_may_set_attributes(self):
+        """Users may set attributes of their own."""
         ws = self.made()
         ws.user = 'ann'
         assert ws.user == 'ann'
 
     @pytest.mark.parametrize('name', ['release', 'finish', 'abort', 'begin', 'handshake', 'interrupt', 'sending'])
-    async def test_names_of_the_machinery_are_free_for_users(self, name):
+    async def test_internal_names_stay_free(self, name):
+        """Names that the package uses internally are free for users."""
+
         @websocket_route('/')
         async def handler(ws: WebSocket):
             setattr(ws, name, '2026.1')
@@ -253,14 +261,16 @@ class TestConnect:
             (['a'], ['b'], None),
         ],
     )
-    async def test_the_routes_preferred_subprotocol_is_chosen_of_those_offered(self, offered, spoken, accepted):
+    async def test_preferred_subprotocol_is_chosen(self, offered, spoken, accepted):
+        """The offered subprotocol that the route prefers is chosen."""
         peer = Peer(CONNECT)
         ws = channel(peer, Settings(subprotocols=spoken), subprotocols=offered)
         await ws.connect()
         assert peer.sent == [{**ACCEPT, 'subprotocol': accepted}]
         assert ws.subprotocol == accepted
 
-    async def test_the_handler_may_choose_subprotocol_and_headers(self):
+    async def test_handler_may_choose_the_answer(self):
+        """The handler may choose the subprotocol and the headers of the accept."""
         peer = Peer(CONNECT)
         ws = channel(peer, Settings(subprotocols=['a']), subprotocols=['a', 'b'])
         await ws.connect(subprotocol='b', headers={'Set-Cookie': 'a=1'})
@@ -285,7 +295,8 @@ class TestConnect:
         await asyncio.gather(ws.connect(), ws.connect())
         assert peer.sent == [ACCEPT]
 
-    async def test_a_subprotocol_that_was_not_offered_is_refused_and_nothing_sent(self):
+    async def test_subprotocol_not_offered_is_refused(self):
+        """A subprotocol that was not offered is refused and nothing is sent."""
         peer = Peer(CONNECT)
         ws = channel(peer, subprotocols=['a'])
         with pytest.raises(ValueError, match=r"did not offer the subprotocol 'b', only \['a'\]"):
@@ -308,21 +319,24 @@ class TestConnect:
             {'a': 5},
         ],
     )
-    async def test_a_header_that_cannot_be_sent_is_refused_and_nothing_sent(self, headers):
+    async def test_invalid_header_is_refused(self, headers):
+        """A header that cannot be sent is refused and nothing is sent."""
         peer = Peer(CONNECT)
         ws = channel(peer)
         with pytest.raises(ValueError):
             await ws.connect(headers=headers)
         assert (peer.sent, ws.state) == ([], CONNECTING)
 
-    async def test_a_client_that_is_gone_is_not_answered(self):
+    async def test_departed_client_is_not_answered(self):
+        """A client that has left is not answered."""
         peer = Peer(disconnect(1006))
         ws = channel(peer)
         with pytest.raises(WebSocketDisconnect) as info:
             await ws.connect()
         assert (info.value.code, peer.sent, ws.state) == (1006, [], DISCONNECTED)
 
-    async def test_a_client_that_was_found_gone_is_not_answered(self):
+    async def test_client_found_gone_is_not_answered(self):
+        """A client that was found to have left is not answered."""
         peer = ImpatientPeer(CONNECT, disconnect(1006))
         ws = channel(peer)
         await ws._receive_handshake()
@@ -331,7 +345,8 @@ class TestConnect:
             await ws.connect()
         assert peer.sent == []
 
-    async def test_a_server_that_cannot_accept_has_lost_the_client(self):
+    async def test_failed_accept_is_a_disconnect(self):
+        """A server that cannot send the accept has lost the client."""
         peer = Peer(CONNECT)
         peer.send = Peer().receive
         ws = channel(peer)
@@ -352,18 +367,21 @@ class TestConnect:
             ([(b'a', b'b')], 'give name and value as text'),
         ],
     )
-    async def test_the_error_says_what_to_do_instead(self, headers, advice):
+    async def test_error_gives_advice(self, headers, advice):
+        """The error of a wrong header says what to do instead."""
         with pytest.raises(ValueError, match=advice):
             await channel(Peer(CONNECT)).connect(headers=headers)
 
 
 class TestDeny:
-    async def test_without_the_extension_it_is_a_close(self):
+    async def test_denial_without_extension_is_a_close(self):
+        """Without the ASGI extension a denial is a close."""
         peer = Peer(CONNECT)
         await channel(peer, extensions=None).deny(404)
         assert peer.sent == [{'type': 'websocket.close'}]
 
-    async def test_a_header_that_cannot_be_sent_leaves_the_handshake_unanswered(self):
+    async def test_invalid_header_leaves_handshake_open(self):
+        """A header that cannot be sent leaves the handshake unanswered."""
         ws = channel(Peer(CONNECT))
         with pytest.raises(ValueError):
             await ws.deny(404, [('a', '\n')])
@@ -382,11 +400,13 @@ class TestReceive:
             ({**binary(None), 'text': ''}, ''),
         ],
     )
-    async def test_every_message_is_delivered_as_it_is(self, message, data):
+    async def test_messages_arrive_unchanged(self, message, data):
+        """Every message is delivered unchanged."""
         ws = await opened(Peer(message))
         assert await ws.receive() == data
 
-    async def test_text_and_bytes_can_be_insisted_on(self):
+    async def test_kind_may_be_required(self):
+        """Text or bytes can be required, and the other kind raises UnsupportedMessage."""
         ws = await opened(Peer(text('a'), binary(b'a'), binary(b'a')))
         assert (await ws.receive_text(), await ws.receive_bytes()) == ('a', b'a')
         with pytest.raises(UnsupportedMessage, match='Expected text, got bytes'):
@@ -402,7 +422,8 @@ class TestReceive:
             (RuntimeError('server'), 1006, ''),
         ],
     )
-    async def test_a_client_that_left_is_a_disconnect_with_its_code_and_reason(self, message, code, reason):
+    async def test_disconnect_has_code_and_reason(self, message, code, reason):
+        """A client that left raises a disconnect with its code and reason."""
         ws = await opened(Peer(message))
         for _ in range(2):
             with pytest.raises(WebSocketDisconnect) as info:
@@ -420,7 +441,8 @@ class TestReceive:
         with pytest.raises(asyncio.CancelledError):
             await first
 
-    async def test_a_wait_that_is_given_up_can_be_taken_up_again(self):
+    async def test_wait_can_be_repeated(self):
+        """A receive can be called again after it was cancelled."""
         peer = Peer()
         ws = await opened(peer)
         with pytest.raises(asyncio.TimeoutError):
@@ -428,7 +450,8 @@ class TestReceive:
         peer.add(text('a'))
         assert await ws.receive() == 'a'
 
-    async def test_a_close_by_another_task_ends_a_wait_with_a_disconnect(self):
+    async def test_close_elsewhere_ends_a_wait(self):
+        """A close by another task ends a receive with a disconnect."""
         peer = Peer()
         ws = await opened(peer)
         waiting = asyncio.ensure_future(ws.receive())
@@ -453,7 +476,8 @@ class TestReceive:
             (None, text('x' * 9), True),
         ],
     )
-    async def test_a_message_beyond_the_limit_in_bytes_closes_with_1009(self, limit, message, passes):
+    async def test_large_message_closes_with_1009(self, limit, message, passes):
+        """A message larger than the limit in bytes closes with 1009."""
         peer = Peer(message)
         ws = await opened(peer, Settings(max_message_size=limit))
         if passes:
@@ -467,14 +491,16 @@ class TestReceive:
             await connection_of(ws).finish()
             assert peer.sent == [closed(1009, 'Message larger than 8 bytes')]
 
-    async def test_more_messages_than_the_limit_in_a_second_close_with_1008(self):
+    async def test_fast_messages_close_with_1008(self):
+        """More messages in a second than the limit close with 1008."""
         peer = Peer(*[text('a')] * 4)
         ws = await opened(peer, Settings(max_messages_per_second=3))
         assert [message async for message in ws] == ['a'] * 3
         await connection_of(ws).finish()
         assert peer.sent == [closed(1008, 'More than 3 messages per second')]
 
-    async def test_messages_within_the_limit_pass_however_many_they_are(self, monkeypatch):
+    async def test_messages_within_rate_pass(self, monkeypatch):
+        """Messages within the rate limit pass, however many they are."""
         clock = iter(range(100))
         loop = asyncio.get_running_loop()
         ws = await opened(Peer(*[text('a')] * 20), Settings(max_messages_per_second=1))
@@ -491,7 +517,8 @@ class TestReceive:
         with pytest.raises(InvalidMessage, match='^Malformed JSON'):
             await ws.receive_json()
 
-    async def test_a_message_that_asgi_does_not_know_is_an_error_that_names_it(self):
+    async def test_unknown_asgi_message_is_an_error(self):
+        """A message that ASGI does not define raises an error that names it."""
         ws = await opened(Peer({'type': 'websocket.ping'}))
         with pytest.raises(RuntimeError, match="The server sent 'websocket.ping' to <WebSocket / open>, where ASGI"):
             await ws.receive()
@@ -525,7 +552,8 @@ class TestSend:
             ({'a': 1}, TypeError, r'not dict: send_json\(\) sends any JSON'),
         ],
     )
-    async def test_what_cannot_be_sent_is_refused_and_nothing_sent(self, data, error, sentence):
+    async def test_unsendable_data_is_refused(self, data, error, sentence):
+        """Data that cannot be sent is refused and nothing is sent."""
         peer = Peer()
         ws = await opened(peer)
         with pytest.raises(error, match=sentence):
@@ -533,7 +561,8 @@ class TestSend:
         assert (peer.sent, ws.state) == ([], OPEN)
 
     @pytest.mark.parametrize('error', [OSError('gone'), RuntimeError('Unexpected ASGI message'), KeyError('x')])
-    async def test_after_the_client_left_it_is_a_disconnect_whatever_the_server_raises(self, error):
+    async def test_failed_send_is_a_disconnect(self, error):
+        """A send after the client left is a disconnect, whatever the server raises."""
         ws = await opened(Peer())
 
         async def send(message):
@@ -555,7 +584,8 @@ class TestSend:
         assert peer.sent == [sent('a'), sent('b'), sent('c')]
 
     @pytest.mark.parametrize('data', ['a', b'a'])
-    async def test_a_handler_that_sends_without_end_lets_others_run(self, data):
+    async def test_endless_sends_let_others_run(self, data):
+        """A handler that sends without end lets other tasks run."""
         ws = await opened(Peer())
         ran = []
         asyncio.get_running_loop().call_soon(ran.append, True)
@@ -576,7 +606,8 @@ class TestSend:
 
 class TestClose:
     @pytest.mark.parametrize('code', [1005, 999, 5000])
-    async def test_a_code_that_must_not_be_sent_is_refused_and_nothing_sent(self, code):
+    async def test_forbidden_code_is_refused(self, code):
+        """A code that must not be sent is refused and nothing is sent."""
         peer = Peer()
         ws = await opened(peer)
         with pytest.raises(ValueError, match='must not be sent'):
@@ -591,7 +622,8 @@ class TestClose:
         assert (ws.close_code, ws.close_reason) == (4000, 'é' * 61)
 
     @pytest.mark.parametrize('code, tried', [(1011, [1011, 4011]), (1000, [1000]), (4000, [4000])])
-    async def test_a_server_that_cannot_send_a_code_of_the_protocol_is_given_a_private_one(self, code, tried):
+    async def test_refused_code_becomes_private(self, code, tried):
+        """A server that cannot send a protocol code gets a private one."""
         ws = await opened(Peer())
         codes = []
 
@@ -604,7 +636,8 @@ class TestClose:
         await ws.close(code)
         assert codes == tried
 
-    async def test_a_client_that_left_meanwhile_is_no_error(self):
+    async def test_departed_client_is_no_error(self):
+        """A close after the client has left is not an error."""
         ws = await opened(Peer())
 
         async def send(message):
@@ -634,7 +667,8 @@ class TestTyped:
         assert await ws.receive(validators.Integer()) == 5
         assert [message async for message in ws] == []
 
-    async def test_what_is_not_declared_stays_as_it_is(self):
+    async def test_undeclared_messages_stay_unchanged(self):
+        """Messages in the direction without a declared type stay as they are."""
         peer = Peer()
         ws = await self.made(peer, sends=Order)
         peer.add(text('raw'))
@@ -643,7 +677,8 @@ class TestTyped:
         await ws.send('raw')
         assert peer.sent == [sent('raw')]
 
-    async def test_declared_messages_are_checked_before_they_are_sent(self):
+    async def test_declared_messages_are_checked(self):
+        """Declared messages are checked before they are sent."""
         peer = Peer()
         ws = await self.made(peer, sends=Order)
         await ws.send(Order(item='tea'))
@@ -652,7 +687,8 @@ class TestTyped:
             await ws.send({'item': 'x' * 11})
         assert peer.sent == [sent('{"item":"tea"}'), sent('{"item":"milk"}')]
 
-    async def test_an_invalid_message_is_raised_by_default(self):
+    async def test_invalid_message_raises_by_default(self):
+        """An invalid message is raised by default."""
         peer = Peer()
         ws = await self.made(peer, receives=Order)
         peer.add(text('{}'))
@@ -661,7 +697,8 @@ class TestTyped:
         assert (peer.sent, ws.state) == ([], OPEN)
 
     @pytest.mark.parametrize('settings, key', [({}, 'error'), ({'error_key': 'problem'}, 'problem')])
-    async def test_an_invalid_message_may_be_replied_to(self, settings, key):
+    async def test_invalid_message_may_be_replied(self, settings, key):
+        """An invalid message may be answered with a reply."""
         peer = Peer()
         ws = await self.made(peer, receives=Order, on_invalid='reply', **settings)
         peer.add(text('{}'), text('{'), text('{"item": "tea"}'))
@@ -683,7 +720,8 @@ class TestTyped:
         assert await ws.receive() == ['tea']
         assert len(peer.sent[0]['text']) < 10**4
 
-    async def test_an_invalid_message_may_be_handed_to_a_function(self):
+    async def test_invalid_message_may_call_function(self):
+        """An invalid message may be passed to a function."""
         seen = []
 
         def note(ws, exc):
@@ -700,7 +738,8 @@ class TestTyped:
         assert (seen, peer.sent) == (['Must be an object.'], [sent('no')])
 
 
-async def test_a_channel_is_freed_without_the_garbage_collector():
+async def test_websocket_needs_no_garbage_collector():
+    """A WebSocket is freed without the garbage collector."""
     gc.disable()
     try:
         ws = await opened(Peer(text('a')))
@@ -716,19 +755,23 @@ async def test_a_channel_is_freed_without_the_garbage_collector():
 class TestAttributes:
     """Attributes of the user's own."""
 
-    def test_the_class_has_no_getattr_which_would_slow_down_every_attribute(self):
+    def test_class_has_no_getattr(self):
+        """The class has no __getattr__, which would slow down every attribute."""
         assert not any('__getattr__' in vars(cls) for cls in WebSocket.__mro__)
 
     @pytest.mark.parametrize('name', ['state', 'close_code', 'close_reason'])
-    def test_what_the_package_decides_cannot_be_set(self, name):
+    def test_package_attributes_are_read_only(self, name):
+        """Attributes that the package decides cannot be set."""
         with pytest.raises(AttributeError):
             setattr(channel(Peer()), name, 'busy')
 
-    def test_an_attribute_of_the_state_is_refused_with_advice(self):
+    def test_state_attribute_is_refused_with_advice(self):
+        """Setting an attribute of the state is refused with advice."""
         with pytest.raises(AttributeError, match=r'all connections share: .* ws.user = '):
             channel(Peer()).state.user = 'ann'
 
-    def test_the_path_parameters_of_a_websocket_made_by_hand_are_its_own(self):
+    def test_default_path_parameters_are_read_only(self):
+        """The path parameters of a WebSocket made by hand cannot be changed."""
         with pytest.raises(TypeError):
             channel(Peer()).path_params['room'] = 'a'
 
@@ -740,11 +783,13 @@ class TestAttributes:
             ws.colour
 
 
-class TestVainCalls:
+class TestCallsAfterEnd:
     """A handler that catches what it is told, in a loop."""
 
     @pytest.mark.parametrize('way', ['receive', 'send', 'closed'])
-    async def test_it_holds_up_nobody_and_is_ended(self, way, caplog):
+    async def test_endless_loop_is_ended(self, way, caplog):
+        """A handler that keeps calling a closed connection blocks nothing and is ended."""
+
         @websocket_route('/loop')
         async def loop(ws: WebSocket):
             if way == 'closed':
@@ -762,7 +807,9 @@ class TestVainCalls:
         told = [] if way == 'send' else ['the handler keeps calling receive() on a closed connection and is cancelled']
         assert [record.getMessage().partition('>: ')[2].partition(':')[0] for record in caplog.records] == told
 
-    async def test_one_that_catches_even_the_cancellation_holds_up_nobody(self, caplog):
+    async def test_stubborn_loop_blocks_nothing(self, caplog):
+        """A handler that catches even the cancellation blocks nothing."""
+
         @websocket_route('/loop')
         async def loop(ws: WebSocket):
             while len(calls) < 100:
@@ -775,7 +822,8 @@ class TestVainCalls:
         await run(ASyncApp(collect_routes(loop)), scope('/loop'), Peer(CONNECT, disconnect()))
         assert len(caplog.records) == 1
 
-    async def test_the_tasks_of_others_do_not_count(self, caplog):
+    async def test_other_tasks_do_not_count(self, caplog):
+        """Calls of other tasks do not count."""
         ws = await opened(Peer(disconnect()))
         for _ in range(50):
             with pytest.raises(WebSocketDisconnect):
@@ -784,7 +832,8 @@ class TestVainCalls:
 
 
 @pytest.mark.parametrize('call', ['receive', 'send'])
-async def test_a_call_in_another_event_loop_is_refused(call):
+async def test_other_event_loop_is_refused(call):
+    """A call in another event loop is refused."""
     peer = Peer()
     ws = await opened(peer)
 
@@ -800,7 +849,7 @@ async def test_a_call_in_another_event_loop_is_refused(call):
     assert peer.sent == [{'type': 'websocket.send', 'text': 'still'}]
 
 
-class TestCloseByAnother:
+class TestCloseByOtherTask:
     """Who calls ``close()`` decides, whichever task runs it."""
 
     WAYS = {
@@ -812,7 +861,8 @@ class TestCloseByAnother:
     }
 
     @pytest.mark.parametrize('way', WAYS)
-    async def test_the_handler_closes_by_any_of_these(self, way):
+    async def test_handler_may_close_in_any_way(self, way):
+        """The handler may await close() directly or through a function of asyncio."""
         states = []
 
         @websocket_route('/')
@@ -825,7 +875,8 @@ class TestCloseByAnother:
         assert states == [WebSocketState.CLOSED]
 
     @pytest.mark.parametrize('how', ['task', 'callback', 'thread'])
-    async def test_another_closes_as_if_the_client_had_left(self, how):
+    async def test_close_elsewhere_is_a_disconnect(self, how):
+        """A close by another task is a disconnect to the handler."""
         seen, kept, loop = [], [], asyncio.get_running_loop()
 
         @websocket_route('/')

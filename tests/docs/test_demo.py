@@ -237,7 +237,8 @@ def tabs(driver, server):  # pragma: no cover
     return ann, bob
 
 
-def test_what_one_person_types_everybody_in_the_room_reads_as_text(tabs):  # pragma: no cover
+def test_messages_reach_the_room_as_text(tabs):  # pragma: no cover
+    """Everybody in the room reads a message as text, with its author."""
     ann, bob = tabs
     ann.say('Hello <b>Bob</b>')
     bob.until_shown('#log', 'Hello <b>Bob</b>')
@@ -247,7 +248,8 @@ def test_what_one_person_types_everybody_in_the_room_reads_as_text(tabs):  # pra
     assert ann.value('#text') == ''
 
 
-def test_a_refused_message_is_explained_beside_the_input_and_given_back(tabs):  # pragma: no cover
+def test_refused_message_is_explained(tabs):  # pragma: no cover
+    """A refused message is explained beside the input and can be changed."""
     ann, bob = tabs
     ann.say('x' * 501)
     ann.until_shown('#problem', 'Must have no more than 500 characters.')
@@ -261,7 +263,8 @@ def test_a_refused_message_is_explained_beside_the_input_and_given_back(tabs):  
     assert 'xxx' not in ann.text('#log') and 'blank' not in ann.text('#log')
 
 
-def test_a_room_is_switched_by_the_form_or_the_address_and_kept_on_reload(tabs, server):  # pragma: no cover
+def test_room_is_switched_and_kept(tabs, server):  # pragma: no cover
+    """The form and the address switch the room, and a reload keeps it."""
     ann, bob = tabs
     ann.say('Only for this room.')
     ann.until_shown('#log', 'Only for this room.')
@@ -275,7 +278,8 @@ def test_a_room_is_switched_by_the_form_or_the_address_and_kept_on_reload(tabs, 
     bob.until_shown('#people', 'Bob (you)')
 
 
-def test_who_joins_reads_what_was_said_before_also_after_a_reload(ann, server):  # pragma: no cover
+def test_newcomer_reads_the_history(ann, server):  # pragma: no cover
+    """A person who joins or reloads reads the messages sent before."""
     with joined(server, 'Bob') as bob:
         bob.say('One', 'Two')
         ann.join('Ann', 'test')
@@ -289,7 +293,8 @@ def test_who_joins_reads_what_was_said_before_also_after_a_reload(ann, server): 
     assert ann.texts('.own .said') == ['Four']
 
 
-def test_of_a_long_history_the_last_messages_are_shown(ann, server):  # pragma: no cover
+def test_history_shows_last_messages(ann, server):  # pragma: no cover
+    """The last messages of a long history are shown."""
     texts = [str(number) for number in range(60)]
     for part in (texts[:20], texts[20:40], texts[40:]):
         with joined(server, 'Bob') as bob:
@@ -298,7 +303,8 @@ def test_of_a_long_history_the_last_messages_are_shown(ann, server):  # pragma: 
     ann.until_said(*texts[10:])
 
 
-def test_who_joins_and_leaves_is_noted_and_listed(ann, server):  # pragma: no cover
+def test_joins_and_leaves_are_listed(ann, server):  # pragma: no cover
+    """A person who joins or leaves is noted in the log and in the list."""
     ann.join('Ann', 'test')
     assert ann.texts('#people li') == ['Ann (you)']
     with joined(server, 'Bob'), joined(server, 'Ann'):
@@ -311,7 +317,8 @@ def test_who_joins_and_leaves_is_noted_and_listed(ann, server):  # pragma: no co
     assert notes.startswith('You are in #test')
 
 
-def test_name_and_room_are_a_line_until_they_are_to_be_changed(ann):  # pragma: no cover
+def test_name_and_room_become_one_line(ann):  # pragma: no cover
+    """Name and room are shown in one line until the user changes them."""
     assert not ann.find('.you').is_displayed()
     ann.join('Ann', 'test')
     assert ann.text('.you') == 'You are Ann in #test · Change'
@@ -326,7 +333,8 @@ def test_name_and_room_are_a_line_until_they_are_to_be_changed(ann):  # pragma: 
     assert ann.text('.you') == 'You are Annika in #test · Change'
 
 
-def test_messages_that_follow_each_other_show_their_author_once(ann, server):  # pragma: no cover
+def test_author_is_shown_once(ann, server):  # pragma: no cover
+    """Messages of one author in a row show the author once."""
     with joined(server, 'Bob') as bob, joined(server, 'Eve') as eve:
         bob.say('One', 'Two')
         eve.say('Three')
@@ -341,7 +349,8 @@ def test_messages_that_follow_each_other_show_their_author_once(ann, server):  #
         assert ann.texts('.message:not(.more) .author') == ['Bob', 'Eve', 'Bob', 'Bob']
 
 
-def test_who_has_scrolled_up_is_told_of_new_messages(ann, server):  # pragma: no cover
+def test_new_messages_are_announced(ann, server):  # pragma: no cover
+    """A reader who has scrolled up is notified of new messages."""
     at_end = (
         "const log = document.querySelector('#log'); return log.scrollHeight - log.scrollTop - log.clientHeight < 2"
     )
@@ -363,7 +372,8 @@ def test_who_has_scrolled_up_is_told_of_new_messages(ann, server):  # pragma: no
         assert not ann.find('#newer').is_displayed()
 
 
-def test_a_page_says_that_the_connection_is_lost_and_restores_it_by_itself(driver, chat):  # pragma: no cover
+def test_lost_connection_is_restored(driver, chat):  # pragma: no cover
+    """A page shows that the connection is lost and restores it."""
     with serving(chat.app) as server:
         ann, bob = Tab(driver, server.http_url), Tab(driver, server.http_url)
         ann.join('Ann', 'test')
@@ -388,7 +398,8 @@ def test_a_page_says_that_the_connection_is_lost_and_restores_it_by_itself(drive
             assert tab.texts('.note').count('Connected again') == 1
 
 
-def test_after_a_cut_a_page_goes_on_with_nothing_missing_and_nothing_twice(driver, server):  # pragma: no cover
+def test_cut_loses_and_repeats_nothing(driver, server):  # pragma: no cover
+    """After a cut the page continues without missing or repeated messages."""
     with Proxy(server.port) as network, joined(server, 'Bob') as bob:
         ann = Tab(driver, network.url)
         ann.join('Ann', 'test')
@@ -413,7 +424,8 @@ def test_after_a_cut_a_page_goes_on_with_nothing_missing_and_nothing_twice(drive
         assert ann.texts('#people li') == ['Ann (you)', 'Bob']
 
 
-def test_a_message_on_its_way_in_a_cut_arrives_once_or_is_given_back(driver, server):  # pragma: no cover
+def test_message_survives_a_cut(driver, server):  # pragma: no cover
+    """A message sent during a cut arrives once or returns to the input."""
     with Proxy(server.port) as network, joined(server, 'Bob') as bob:
         ann = Tab(driver, network.url)
         ann.join('Ann', 'test')
@@ -437,7 +449,8 @@ def test_a_message_on_its_way_in_a_cut_arrives_once_or_is_given_back(driver, ser
         ann.until_said('It arrives', 'It does not')
 
 
-def test_a_refusal_is_told_and_not_tried_again(driver, server):  # pragma: no cover
+def test_refusal_is_final(driver, server):  # pragma: no cover
+    """A refused connection is explained and not retried."""
     ann = Tab(driver, server.http_url + '/#' + 'x' * 41)
     ann.find('#name').send_keys('Ann', Keys.ENTER)
     ann.until_state('stopped')
@@ -480,7 +493,8 @@ OUTCOMES = """
 """
 
 
-def test_the_client_comes_back_unless_it_is_refused(driver, chat):  # pragma: no cover
+def test_client_reconnects_unless_refused(driver, chat):  # pragma: no cover
+    """The client reconnects after every close code except a refusal."""
     gate = Gate(chat)
     with serving(gate.app) as server:
         tab = Tab(driver, server.http_url)
@@ -495,7 +509,8 @@ def test_the_client_comes_back_unless_it_is_refused(driver, chat):  # pragma: no
             assert gate.seen == ['', '']
 
 
-def test_the_client_keeps_its_position_until_it_is_lost(driver, chat):  # pragma: no cover
+def test_client_keeps_its_position(driver, chat):  # pragma: no cover
+    """The client keeps its position until the server says that it is lost."""
     gate = Gate(chat)
     with serving(gate.app) as server:
         tab = Tab(driver, server.http_url)
@@ -504,7 +519,8 @@ def test_the_client_keeps_its_position_until_it_is_lost(driver, chat):  # pragma
         assert [state for state in told if state.startswith('waiting 4410')] == [told[5]]
 
 
-def test_the_client_waits_longer_each_time_and_a_random_part_of_it(driver, chat):  # pragma: no cover
+def test_client_waits_longer_each_time(driver, chat):  # pragma: no cover
+    """The client waits longer for each attempt, for a random part of the time."""
     with serving(Gate(chat).app) as server:
         tab = Tab(driver, server.http_url)
         told = tab.run_module(OUTCOMES, '/nowhere', 12)
@@ -543,7 +559,8 @@ def test_no_focus_ring_is_cut_off(ann, server, width, height):  # pragma: no cov
     assert ann.run('return document.documentElement.scrollWidth <= innerWidth')
 
 
-def test_a_page_says_what_it_is_and_loads_nothing_from_elsewhere(ann, server):  # pragma: no cover
+def test_page_loads_only_local_files(ann, server):  # pragma: no cover
+    """The page says that it is a demo and loads nothing from elsewhere."""
     assert ann.text('.about') == 'A demo of WebSockets for API Star: its Python, its client'
     ann.join('Ann', 'test')
     loaded = ann.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
@@ -556,7 +573,8 @@ def test_a_page_says_what_it_is_and_loads_nothing_from_elsewhere(ann, server):  
 
 
 @needs_redis
-def test_four_workers_with_a_redis_between_them_are_one_room(driver, shared_redis):  # pragma: no cover
+def test_workers_share_a_room(driver, shared_redis):  # pragma: no cover
+    """Four workers with one Redis serve the same room."""
     port = free_port()
     command = ['-m', 'uvicorn', '--app-dir', 'docs/examples', '--port', str(port), '--workers', '4', 'chat:app']
     with process(command, port, {'REDIS': shared_redis.url}), contextlib.ExitStack() as stack:
@@ -578,7 +596,8 @@ def test_four_workers_with_a_redis_between_them_are_one_room(driver, shared_redi
 
 
 @needs_make
-def test_several_workers_are_refused_without_a_redis():  # pragma: no cover
+def test_workers_need_a_redis():  # pragma: no cover
+    """Several workers without a Redis are refused."""
     command = ['make', '--no-print-directory', 'run', 'WORKERS=2', 'REDIS=']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2

@@ -98,7 +98,8 @@ def closed(client, url, *messages, **options):
 
 class TestQuickstart:
     @use('quickstart')
-    def test_the_page_and_the_chat_are_served(self, client):
+    def test_page_and_chat_are_served(self, client):
+        """The quickstart serves its page and the chat."""
         response = client.get('/')
         assert response.headers['content-type'].startswith('text/html')
         assert "+ 'chat/kitchen'" in response.text
@@ -113,12 +114,14 @@ class TestDecorating:
         assert client.app.reverse_url('channel', room='a') == '/channels/a'
 
     @use('decorating')
-    def test_a_route_has_a_name_and_settings(self, client):
+    def test_route_has_name_and_settings(self, client):
+        """A route has the name and the settings of its decorator."""
         assert client.app.reverse_url('clock') == '/clock'
         assert received(client, '/clock') == '12:00'
 
     @use('decorating')
-    def test_a_handler_may_connect_by_itself_or_refuse(self, client):
+    def test_handler_may_connect_or_refuse(self, client):
+        """A handler may connect itself or refuse the handshake."""
         with client.websocket_connect('/table', subprotocols=['xml', 'csv']) as ws:
             assert (ws.subprotocol, ws.headers['x-columns'], ws.receive()) == ('csv', 'name,age', 'Ada,36')
         assert denied(client, '/table') == (400, 'Speak csv')
@@ -127,7 +130,9 @@ class TestDecorating:
     def test_methods_are_called_on_their_object(self, client):
         assert [received(client, '/count') for _ in range(2)] == ['1', '2']
 
-    async def test_a_handler_can_be_called_in_a_unit_test(self):
+    async def test_handler_can_be_unit_tested(self):
+        """A handler can be called in a unit test."""
+
         class Fake:
             sent = []
 
@@ -143,17 +148,20 @@ class TestDecorating:
 
 class TestMixing:
     @use('mixing')
-    def test_one_path_serves_http_and_a_websocket(self, client):
+    def test_one_path_serves_both(self, client):
+        """One path serves HTTP and a WebSocket."""
         assert client.get('/news').text == 'Read the news.'
         assert received(client, '/news') == 'It rains.'
 
     @use('mixing')
-    def test_names_and_prefixes_are_those_of_the_include(self, client):
+    def test_include_gives_names_and_prefixes(self, client):
+        """Names and URLs have the prefix of the include."""
         assert client.get('/where').json() == {'chat': '/api/rooms/kitchen', 'news': '/news'}
         assert received(client, '/api/rooms/kitchen') == 'kitchen'
 
     @use('mixing')
-    def test_plain_http_on_a_path_of_a_websocket_is_answered_with_426(self, client):
+    def test_plain_http_gets_426(self, client):
+        """Plain HTTP on the path of a WebSocket is answered with 426."""
         response = client.get('/api/rooms/kitchen')
         assert (response.status_code, response.json()) == (
             426,
@@ -179,14 +187,16 @@ class TestMixing:
 
 class TestArguments:
     @use('arguments')
-    def test_path_and_query_are_converted_and_checked(self, client):
+    def test_path_and_query_are_converted(self, client):
+        """Path and query parameters are converted and checked."""
         with client.websocket_connect('/books/emma/pages/7?size=3') as ws:
             assert ws.receive_json() == {'book': 'emma', 'number': 7, 'size': 3, 'mark': None}
         assert denied(client, '/books/emma/pages/seven') == (404, 'Not found')
         assert denied(client, '/books/emma/pages/7?size=big') == (400, {'size': 'Must be a number.'})
 
     @use('arguments')
-    def test_a_path_may_be_taken_whole_and_a_header_be_asked_for(self, client):
+    def test_whole_paths_and_headers_are_available(self, client):
+        """A handler may take the rest of a path and a header."""
         with client.websocket_connect('/files/a/b.txt', headers={'User-Agent': 'me'}) as ws:
             assert ws.receive_json() == {'path': 'a/b.txt', 'user_agent': 'me'}
 
@@ -200,24 +210,28 @@ class TestHooks:
     GUEST = {'Authorization': 'Bearer letmein'}
 
     @use('hooks')
-    def test_a_guard_refuses_before_the_accept_and_on_response_runs(self, client):
+    def test_guard_refuses_before_the_accept(self, client):
+        """A guard refuses the handshake before the accept, and on_response runs."""
         with pytest.raises(HandshakeDenied) as info:
             with client.websocket_connect('/hello'):
                 """Not get here."""
         assert (info.value.status, info.value.headers['x-served-by']) == (403, 'kitchen')
 
     @use('hooks')
-    def test_no_guard_runs_for_a_path_without_a_route_or_a_foreign_origin(self, client):
+    def test_guard_needs_route_and_origin(self, client):
+        """No guard runs for a path without a route or for a foreign origin."""
         assert denied(client, '/nowhere') == (404, 'Not found')
         assert denied(client, '/hello', headers={'Origin': 'https://evil.example'}) == (403, 'Origin not allowed')
 
     @use('hooks')
-    def test_the_headers_of_a_response_are_those_of_denials(self, client):
+    def test_response_headers_are_for_denials(self, client):
+        """Headers of the response are sent with denials, not with the accept."""
         with client.websocket_connect('/hello', headers=self.GUEST) as ws:
             assert 'x-served-by' not in ws.headers
             assert ws.receive() == 'hello'
 
-    async def test_on_error_runs_for_what_nobody_expected(self):
+    async def test_on_error_runs_for_unexpected_errors(self):
+        """on_error runs for exceptions that nothing handles."""
         module = load('hooks')
         with pytest.raises(RuntimeError, match='out of eggs'):
             async with connect(module.app, '/broken', headers=self.GUEST, timeout=TIMEOUT) as ws:
@@ -226,7 +240,8 @@ class TestHooks:
 
 
 class TestResources:
-    def test_hooks_start_and_stop_and_resources_are_closed(self):
+    def test_hooks_start_and_resources_close(self):
+        """Hooks start and stop with the application, and resources are closed."""
         module = load('resources')
         events = module.events
         with TestClient(module.app, timeout=TIMEOUT) as started:
@@ -242,13 +257,15 @@ class TestResources:
 
 class TestChannel:
     @use('channel')
-    def test_a_handler_ends_in_a_close_code(self, client):
+    def test_handler_ends_with_close_code(self, client):
+        """The end of a handler becomes a close code."""
         assert received(client, '/greet', 'Ada') == 'hello, Ada'
         assert closed(client, '/greet', 'nobody') == (4404, 'No such person')
         assert closed(client, '/greet', 'enough') == (1001, 'The kitchen is closed')
         assert closed(client, '/greet', b'bytes') == (1003, 'Expected text, got bytes')
 
-    async def test_the_end_of_the_client_is_seen(self):
+    async def test_handler_sees_the_disconnect(self):
+        """A handler sees the code and the reason of the client's close."""
         module = load('channel')
         async with connect(module.app, '/add', timeout=TIMEOUT) as ws:
             await ws.send('1')
@@ -260,13 +277,15 @@ class TestChannel:
 
 
 class TestLeaving:
-    async def test_a_handler_is_cancelled_when_its_client_leaves(self):
+    async def test_departed_client_cancels_the_handler(self):
+        """A handler is cancelled when its client leaves."""
         module = load('leaving')
         async with connect(module.app, '/ticks', timeout=TIMEOUT) as ws:
             assert await ws.receive() == 'begun'
         assert module.events == ['cleaned up']
 
-    async def test_a_handler_that_opted_out_goes_on_and_reads_what_is_left(self):
+    async def test_handler_may_opt_out(self):
+        """A handler that opted out continues and reads the remaining messages."""
         module = load('leaving')
         async with connect(module.app, '/orders', timeout=TIMEOUT) as ws:
             assert await ws.receive() == 'cooking'
@@ -276,7 +295,8 @@ class TestLeaving:
 
 class TestRecipes:
     @use('background')
-    def test_a_background_task_runs_with_the_application(self, client):
+    def test_background_task_runs_with_application(self, client):
+        """A background task runs while the application runs."""
         with client, client.websocket_connect('/clock') as ws:
             assert ws.receive_json()['now'] > time.time() - 60
 
@@ -292,7 +312,8 @@ class TestRecipes:
                 ws.receive()
 
     @use('jwt_auth')
-    def test_without_a_token_that_counts_the_handshake_is_denied(self, client):
+    def test_invalid_token_is_denied(self, client):
+        """A handshake without a valid token is denied."""
         for offered, text in [
             (['chat'], 'A token is missing'),
             (['chat', self.token(time.time() - 1)], 'The token is not valid'),
@@ -304,7 +325,8 @@ class TestRecipes:
         done = run_python('-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_auction.py', cwd=EXAMPLES)
         assert '6 passed' in done.stdout, done.stdout
 
-    def test_the_messages_of_the_troubleshooting_page_are_those_that_are_said(self):
+    def test_troubleshooting_quotes_real_messages(self):
+        """The messages on the troubleshooting page occur in the source code."""
         packages = [ROOT / 'apistar_ws', *(Path(importlib.util.find_spec(name).origin).parent for name in SAID_BY)]
         said = ''.join(path.read_text(encoding='utf-8') for package in packages for path in package.rglob('*.py'))
         said = re.sub(r"'\n\s+'", '', said)
@@ -317,7 +339,8 @@ class TestRecipes:
 
 class TestGroups:
     @use('rooms')
-    def test_a_room_has_messages_people_and_a_history(self, client):
+    def test_room_has_messages_people_and_history(self, client):
+        """A room has messages, a list of people and a history."""
         with client.websocket_connect('/rooms/lobby?name=Ann') as ann, client.websocket_connect('/rooms/lobby') as bob:
             start = ann.receive_json()
             assert bob.receive_json() == start and start['position'].endswith('-0')
@@ -332,7 +355,8 @@ class TestGroups:
         assert client.get('/rooms/lobby/last').json() == ['{"name":"Ann","text":"hello"}', '{"text":"news"}']
 
     @use('tabs')
-    def test_all_tabs_of_one_person_are_told(self, client):
+    def test_all_tabs_of_a_person_receive(self, client):
+        """All tabs of one person receive a message."""
         headers = {'Authorization': 'Bearer ann'}
         with client.websocket_connect('/inbox', headers=headers) as one:
             with client.websocket_connect('/inbox', headers=headers) as two:
@@ -341,14 +365,16 @@ class TestGroups:
         assert denied(client, '/inbox')[0] == 403
 
     @use('filtering')
-    def test_a_function_passes_on_what_it_likes(self, client):
+    def test_function_filters_messages(self, client):
+        """A function chooses which messages a member receives."""
         with client.websocket_connect('/prices?above=10') as ws:
             for price in ('5', '20'):
                 ws.send(price)
             assert ws.receive_json() == {'price': 20}
 
     @use('filtering')
-    def test_a_member_is_told_who_comes_and_goes(self, client):
+    def test_members_see_joins_and_leaves(self, client):
+        """A member is notified of those who join and leave."""
         with client.websocket_connect('/rooms/a/people?name=Ann') as ann:
             assert ann.receive_json() == {'here': ['Ann']}
             with client.websocket_connect('/rooms/a/people?name=Bob') as bob:
@@ -369,7 +395,8 @@ class TestGroups:
 
 class TestMessages:
     @use('messages')
-    def test_types_in_a_list_are_told_apart(self, client):
+    def test_types_in_list_are_distinguished(self, client):
+        """The types of a list are distinguished by their type field."""
         with client.websocket_connect('/room') as ws:
             ws.send_json({'type': 'join', 'name': 'Ada'})
             assert ws.receive_json() == {'who': 'Ada', 'what': 'joined'}
@@ -401,7 +428,8 @@ class TestMessages:
             assert ws.receive() == '2 x tea'
 
     @use('invalid')
-    def test_an_invalid_message_goes_to_a_function(self, client):
+    def test_invalid_message_calls_a_function(self, client):
+        """An invalid message is passed to a function."""
         with client.websocket_connect('/function') as ws:
             for mistake in (1, 2):
                 ws.send_json({'item': 'tea'})
@@ -419,7 +447,8 @@ class TestMessages:
         assert received(client, '/double', '[1, 2]') == orjson.dumps([2, 4]).decode()
 
     @use('listener')
-    def test_a_listener_is_called_with_each_message(self, client):
+    def test_listener_gets_each_message(self, client):
+        """A listener is called with each message."""
         with client.websocket_connect('/shops/tea/orders') as ws:
             for count in (1, 2):
                 ws.send_json({'item': 'tea', 'count': count})
@@ -429,7 +458,8 @@ class TestMessages:
 
 
 class TestStream:
-    def test_a_client_gets_what_is_yielded_until_it_leaves(self):
+    def test_stream_stops_with_its_client(self):
+        """A client gets the yielded messages until it leaves."""
         module = load('stream')
         client = TestClient(module.app, timeout=TIMEOUT)
         with client.websocket_connect('/ticks/5') as ws:
@@ -479,7 +509,8 @@ class TestSecurity:
         client.headers['Authorization'] = 'Bearer brief'
         return client
 
-    def test_a_token_that_is_renewed_keeps_the_connection(self):
+    def test_renewed_token_keeps_the_connection(self):
+        """A renewed token keeps the connection open."""
         client = self.expiring()
         with client.websocket_connect('/inbox', timeout=1.2) as ws:
             ws.send('long')
@@ -503,7 +534,8 @@ class TestSecurity:
         assert received(client, '/feed', headers=headers) == 'news'
 
     @use('subprotocol_auth')
-    def test_a_subprotocol_logs_in_and_is_not_sent_back(self, client):
+    def test_subprotocol_logs_in_secretly(self, client):
+        """A token in a subprotocol logs in and is not sent back."""
         assert denied(client, '/inbox', subprotocols=['chat']) == (403, 'A token is missing')
         with client.websocket_connect('/inbox', subprotocols=['chat', 'token.c2VjcmV0']) as ws:
             assert (ws.subprotocol, ws.receive()) == ('chat', 'hello, Ada')
@@ -526,7 +558,8 @@ class TestSecurity:
                 ws.receive()
         assert (info.value.code, info.value.reason) == (1008, 'More than 20 messages per second')
 
-    async def test_behind_a_proxy_the_scheme_is_the_one_that_it_tells(self):
+    async def test_proxy_decides_the_scheme(self):
+        """Behind a proxy the scheme is the one that the proxy forwards."""
         app = ProxyHeadersMiddleware(load('quickstart').app, trusted_hosts='*')
         headers = {'Origin': 'https://testserver', 'X-Forwarded-Proto': 'https'}
         async with connect(app, '/chat/a', headers=headers, timeout=TIMEOUT) as ws:
@@ -565,7 +598,8 @@ class TestTesting:
     @pytest.mark.parametrize(
         'name, hangs', [('never_answers', True), ('returns', True), ('raises_late', False), ('leaks_task', False)]
     )
-    def test_what_starlettes_client_does_with_the_same(self, name, hangs):
+    def test_starlette_client_hangs_or_passes(self, name, hangs):
+        """Starlette's test client hangs or passes in the same cases."""
         code = 'import faulthandler, starlette_cases as cases\n'
         code += 'faulthandler.dump_traceback_later(%g, exit=True)\n' % (HANGS_AFTER if hangs else PATIENCE)
         code += 'cases.test_%s()\nprint("passed")' % name
@@ -575,7 +609,8 @@ class TestTesting:
 
 
 class TestPages:
-    def test_every_setting_has_its_row_with_the_default(self):
+    def test_settings_table_shows_defaults(self):
+        """Every setting has a row with its default in the guide."""
         guide = page('guide')
         for name in SETTING_NAMES:
             assert '   * - ``%s``\n' % name in guide, name
@@ -583,7 +618,8 @@ class TestPages:
             shown = {'json': '``json``', 'max_message_size': '1 MiB', 'max_connections': '10,000'}
             assert '   * - ``%s``\n     - %s\n' % (name, shown.get(name, '``%r``' % (default,))) in guide, name
 
-    def test_every_public_name_is_in_the_reference(self):
+    def test_reference_has_every_public_name(self):
+        """Every public name is in the reference."""
         reference = page('reference')
         for name in apistar_ws.__all__:
             assert ':: apistar_ws.%s\n' % name in reference, name

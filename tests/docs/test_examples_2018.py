@@ -81,19 +81,22 @@ async def conversation(url):
         return count, info.value.rcvd.code
 
 
-async def test_a_standalone_route_connects_talks_and_closes(implementation):
+async def test_standalone_route_still_works(implementation):
+    """A standalone route of 2018 connects, sends, receives and closes."""
     with serving(STANDALONE, implementation) as server:
         assert await conversation(server.ws_url + '/some/where') == (100, 1000)
 
 
-async def test_a_plain_route_without_the_hook_connects_and_returns(implementation):
+async def test_plain_route_still_works(implementation):
+    """A plain route of 2018 without the hook connects and returns."""
     with serving(STANDALONE, implementation) as server:
         assert await conversation(server.ws_url + '/plain/return') == (0, 1000)
         response = await asyncio.to_thread(requests.get, server.http_url + '/', timeout=10)
         assert response.text == 'welcome'
 
 
-async def test_a_plain_route_is_connected_and_closed_by_the_hook(implementation):
+async def test_hook_serves_plain_routes(implementation):
+    """The hook connects and closes a plain route of 2018."""
     with serving(HOOKED, implementation) as server:
         assert await conversation(server.ws_url + '/some/where') == (100, 1000)
         assert await conversation(server.ws_url + '/error') == (0, 1011)

@@ -25,7 +25,8 @@ def run(block, **names):
     return namespace
 
 
-async def test_the_program_serves_a_page_and_a_client():
+async def test_program_serves_a_client():
+    """The program serves a WebSocket client."""
     with serving(run(PROGRAM)['app']) as server:
         async with websockets_connect(server.ws_url + '/chat/lobby', proxy=None) as ws:
             await ws.send('hello')
@@ -44,7 +45,8 @@ def test_the_program_serves_its_page():
     'question, close',
     [('bytes', (1000, '')), ('stop', (4000, 'You said so')), ('secret', (4403, 'Forbidden')), ('x', (1000, ''))],
 )
-def test_the_handler_does_what_it_is_said_to_do(question, close):
+def test_handler_does_as_documented(question, close):
+    """The handler denies, replies and closes as the text says."""
     app = ASyncApp(collect_routes(run(HANDLER)['pages']), event_hooks=[run(GUARD)['Guard']])
     client = TestClient(app)
     with pytest.raises(HandshakeDenied) as denied:
@@ -63,7 +65,8 @@ def test_the_handler_does_what_it_is_said_to_do(question, close):
     client.close()
 
 
-def test_the_resource_is_closed_after_each_message(capsys):
+def test_resource_closes_after_each_message(capsys):
+    """The resource is closed after each message."""
     names = run(RESOURCE)
     client = TestClient(ASyncApp(collect_routes(names['note']), components=[names['SessionComponent']()]))
     with client.websocket_connect('/notes') as ws:
@@ -77,7 +80,8 @@ def test_the_resource_is_closed_after_each_message(capsys):
     client.close()
 
 
-def test_a_room_of_the_readme_has_members_announcements_and_a_memory():
+def test_room_has_members_and_history():
+    """The room announces its members and replays its history."""
     client = TestClient(run(GROUPS)['app'])
     with client.websocket_connect('/rooms/a?name=Ann') as ann, client.websocket_connect('/rooms/a') as other:
         start = ann.receive_json()['position']

@@ -57,7 +57,8 @@ APP = ASyncApp(collect_routes(show), components=[EverythingComponent()])
         ('wss://example.com', 'wss', 'example.com', 443),
     ],
 )
-async def test_everything_that_api_star_knows_of_a_request_is_known_of_a_handshake(url, scheme, host, port):
+async def test_handshake_is_known_like_a_request(url, scheme, host, port):
+    """Everything that API Star supplies for a request is supplied for a handshake."""
     async with connect(APP, url + '/a?x=1&x=2', headers={'Agent': 'me'}) as ws:
         assert await ws.receive_json() == {
             'request': ['GET', url + '/a?x=1&x=2', 'me', ''],
@@ -77,13 +78,15 @@ async def test_everything_that_api_star_knows_of_a_request_is_known_of_a_handsha
         }
 
 
-async def test_a_unix_socket_has_host_and_port_too():
+async def test_unix_socket_has_default_address():
+    """A Unix socket has a default host and port."""
     peer = Peer(CONNECT)
     await run(APP, scope('/a', [('agent', 'me')], server=('/run/app.sock', None)), peer)
     assert '"host":"testserver","port":80' in peer.sent[1]['text']
 
 
-async def test_the_application_has_a_component_of_its_own_if_none_is_given():
+async def test_application_has_default_component():
+    """The application has a WebSocketComponent if none is given."""
     for components in (None, [], [WebSocketComponent()]):
         async with connect(
             ASyncApp(collect_routes(show), components=[*(components or []), EverythingComponent()]),
@@ -99,13 +102,15 @@ def test_a_component_carries_settings():
         WebSocketComponent(idle_time=5)
 
 
-async def test_on_plain_http_the_channel_can_be_asked_for_and_not_connected():
+async def test_plain_http_cannot_connect():
+    """Over plain HTTP a component may ask for the WebSocket, which cannot connect."""
     component = WebSocketComponent(idle_timeout=5)
     ws = component.resolve(scope('/a', type='http'), None, None)
     assert (ws.scope['type'], ws.settings.idle_timeout) == ('http', 5)
 
 
-async def test_the_routes_settings_stand_over_the_applications():
+async def test_route_overrides_application_settings():
+    """The settings of a route override those of the application."""
     seen = []
 
     @websocket_route('/x', idle_timeout=7)

@@ -53,7 +53,9 @@ class TestSignature:
             (inspect.Parameter.empty, None),
         ]
 
-    def test_a_name_that_is_not_there_is_refused(self):
+    def test_unknown_annotation_is_refused(self):
+        """An annotation that cannot be resolved is refused."""
+
         async def handler(a: 'Nowhere'):  # noqa: F821
             """Take it."""
 
@@ -62,7 +64,8 @@ class TestSignature:
         assert not asks_for_websocket(handler, [])
 
 
-def test_components_that_need_the_channel_are_found_through_each_other():
+def test_indirect_websocket_components_are_found():
+    """Components that need the WebSocket through other components are found."""
     session, user = SessionComponent(), UserComponent()
     assert components_needing_websocket([user, session, VALIDATION_COMPONENTS[0]]) == [session, user]
 
@@ -88,20 +91,23 @@ class TestInjector:
         base = {'scope': {'path': '/a'}, 'exc': None, 'path_params': {}, 'route': None}
         return await used.run_async(funcs, {**base, **state})
 
-    async def test_hooks_made_anew_for_each_request_leave_nothing_behind(self):
+    async def test_new_hooks_leave_nothing_behind(self):
+        """Hook objects made for each request leave nothing in the cache."""
         used = injector()
         for _ in range(100):
             await self.run(used, [Hook().on_request])
         assert len(used.resolver_cache) == 1
 
-    async def test_each_hook_is_called_on_its_own_object(self):
+    async def test_hooks_run_on_their_object(self):
+        """Each hook is called on its own object."""
         used = injector()
         hooks = [Hook(), Hook()]
         for hook in hooks:
             await self.run(used, [hook.on_request])
         assert [hook.path for hook in hooks] == ['/a', '/a']
 
-    async def test_what_is_known_already_is_not_resolved_again_and_what_is_not_is(self):
+    async def test_known_values_are_not_resolved(self):
+        """A known value is used, and an unknown one is resolved."""
         resolved = []
 
         class Counting(Component):
@@ -117,7 +123,8 @@ class TestInjector:
         assert await self.run(used, [hook.on_response]) == 'x'
         assert resolved == [1]
 
-    async def test_results_are_handed_on_as_api_star_hands_them_on(self):
+    async def test_results_pass_like_in_api_star(self):
+        """Results are passed to the next function as in API Star."""
         from apistar.server.components import ReturnValue
 
         async def first():
@@ -135,7 +142,9 @@ class TestArguments:
     def made(self, handler, url):
         return Arguments(handler, injector(), url)
 
-    def test_what_the_router_converted_is_not_validated_again(self):
+    def test_converted_parameters_are_not_validated(self):
+        """Path parameters that the router has converted are not validated again."""
+
         async def handler(a, b: str, n: int, x: float, rest: int, ws: WebSocket, other: WebSocket, q: int = 1):
             """Take arguments of every kind."""
 
@@ -143,7 +152,9 @@ class TestArguments:
         assert (arguments.from_path, arguments.websockets) == (('a', 'b', 'n'), ('ws', 'other'))
         assert arguments.injects
 
-    def test_a_handler_that_asks_for_no_more_needs_no_injection(self):
+    def test_simple_handler_needs_no_injection(self):
+        """A handler that takes only the path and the WebSocket needs no injection."""
+
         async def handler(a, ws: WebSocket):
             """Take what is there."""
 
@@ -173,7 +184,8 @@ class TestArguments:
         assert order == ['hook', 'component']
 
 
-async def test_hooks_that_make_new_functions_for_each_connection_are_kept_within_bounds(monkeypatch):
+async def test_cache_of_plans_is_bounded(monkeypatch):
+    """The cache stays bounded where hooks make new functions for each connection."""
     monkeypatch.setattr('apistar_ws.injection.injector.MAX_PLANS', 10)
     used = injector()
     for i in range(30):
@@ -211,7 +223,7 @@ class ReadingComponent(Component):
         """Supply what reads over HTTP only."""
 
 
-class TestOwnConnections:
+class TestSecondConnections:
     """What would receive the handshake a second time, and wait for it for ever."""
 
     COMPONENTS = [OwnWebSocketComponent(), ChannelComponent(), ReadingComponent()]
@@ -284,7 +296,9 @@ class TestOwnConnections:
 class TestUnknownArguments:
     """What would be a query parameter that no client sends."""
 
-    def test_a_channel_without_its_annotation_is_refused(self):
+    def test_missing_annotation_is_refused(self):
+        """A WebSocket argument without its annotation is refused."""
+
         async def handler(ws):
             """Not run."""
 
@@ -309,7 +323,7 @@ class TestUnknownArguments:
         with pytest.raises(ConfigurationError, match='The argument groups of .*listener has no annotation'):
             ASyncApp(collect_routes(websocket_listener('/rooms/{room}')(listener)))
 
-    def test_names_of_the_url_need_no_annotation(self):
+    def test_url_parameters_need_no_annotation(self):
         """A parameter of the URL may have any name."""
 
         async def handler(groups, socket, ws: WebSocket):
@@ -317,13 +331,17 @@ class TestUnknownArguments:
 
         ASyncApp(collect_routes(websocket_route('/{groups}/{socket}')(handler)))
 
-    def test_a_parameter_that_is_spelt_in_two_ways_is_refused(self):
+    def test_misspelt_parameter_is_refused(self):
+        """A parameter spelt differently in the URL and the handler is refused."""
+
         async def handler(rom: str, ws: WebSocket):
             """Not run."""
 
         assert 'nothing takes {room} of the URL' in refusal_of(handler)
 
-    def test_what_may_be_a_query_parameter_is_none_of_these(self):
+    def test_possible_query_parameters_are_accepted(self):
+        """Arguments that may be query parameters are accepted."""
+
         async def handler(room: str, rom: str, colour, limit: int = 5, ws: WebSocket = None):
             """Not run."""
 

@@ -94,7 +94,7 @@ class TestValidators:
         )
 
 
-class TestBooleansThatMayBeNull:
+class TestOptionalBooleans:
     async def resolved(self, handler, query):
         state = {'scope': {'path': '/', 'query_string': query}, 'path_params': {}, 'route': None, 'websocket': None}
         return await supply(Arguments(handler, injector(), '/'), [], state)
@@ -113,7 +113,9 @@ class TestBooleansThatMayBeNull:
             (b'flag=None', None),
         ],
     )
-    async def test_a_handler_takes_them_from_the_query_as_arguments_and_as_validated_parameters(self, query, value):
+    async def test_query_supplies_optional_booleans(self, query, value):
+        """A handler takes them from the query, as arguments and as validated parameters."""
+
         async def optional(params: validation.ValidatedQueryParams, flag: Optional[bool]):
             """Take it by its annotation."""
 
@@ -123,7 +125,9 @@ class TestBooleansThatMayBeNull:
         for handler in (optional, defaulting):
             assert await self.resolved(handler, query) == {'params': {'flag': value}, 'flag': value}
 
-    async def test_a_value_that_is_none_of_theirs_is_a_bad_request_with_api_stars_detail(self):
+    async def test_invalid_value_is_bad_request(self):
+        """An invalid value is a bad request with API Star's error detail."""
+
         async def handler(flag: Optional[bool]):
             """Take it."""
 
@@ -132,7 +136,8 @@ class TestBooleansThatMayBeNull:
         assert info.value.detail == {'flag': 'Must be a valid boolean.'}
 
 
-def test_path_parameters_that_validation_refuses_are_not_found():
+def test_invalid_path_parameters_are_not_found():
+    """Path parameters that fail their validation are not found."""
     number = [field for field in Route('/{x}', 'GET', lambda x: None).link.fields]
     number[0].schema = validators.Number()
     with pytest.raises(NotFound) as info:

@@ -89,11 +89,13 @@ def made(*hooks, components=COMPONENTS, handlers=(use,), routes=()):
 
 
 class TestOverWebSocket:
-    async def test_they_are_closed_in_reverse_and_before_the_close(self):
+    async def test_resources_close_in_reverse_order(self):
+        """Resources are closed in reverse order and before the close."""
         await run(made(), scope('/use'), NotingPeer(CONNECT, text('end')))
         assert notes == [*OPENED, 'session closed', 'pool closed', 'close']
 
-    async def test_an_answered_exception_is_thrown_in_before_the_close(self):
+    async def test_answered_exception_is_thrown_in(self):
+        """An exception with a close code is thrown in before the close."""
         sent = await run(made(), scope('/use'), NotingPeer(CONNECT, text('forbid')))
         assert sent == [ACCEPT, closed(4403, 'Forbidden')]
         assert notes == [
@@ -101,7 +103,8 @@ class TestOverWebSocket:
             'close',
         ]  # fmt: skip
 
-    async def test_an_unexpected_exception_is_thrown_in_after_the_close(self):
+    async def test_unexpected_exception_is_thrown_in(self):
+        """An unexpected exception is thrown in after the close."""
         sent = await run(made(), scope('/use'), NotingPeer(CONNECT, text('fail')))
         assert sent == [ACCEPT, closed(1011, 'Internal error')]
         assert notes == [
@@ -117,7 +120,8 @@ class TestOverWebSocket:
         await run(made(Hook), scope('/use'), NotingPeer(CONNECT, disconnect()))
         assert notes == [*OPENED, 'on_response', 'session closed', 'pool closed']
 
-    async def test_they_are_closed_when_the_server_cancels(self):
+    async def test_resources_close_on_cancellation(self):
+        """Resources are closed when the server cancels the handler."""
         peer = NotingPeer(CONNECT)
         task = asyncio.ensure_future(run(made(), scope('/use'), peer))
         while peer.sent != [ACCEPT]:
@@ -132,7 +136,9 @@ class TestOverWebSocket:
             ]
         )  # fmt: skip
 
-    async def test_they_are_closed_where_the_handshake_is_denied(self):
+    async def test_resources_close_after_denial(self):
+        """Resources are closed when the handshake is denied."""
+
         class Guard:
             def on_request(self, session: Session):
                 raise exceptions.Forbidden()
@@ -144,7 +150,9 @@ class TestOverWebSocket:
             'pool closed', 'http.response.start', 'http.response.body',
         ]  # fmt: skip
 
-    async def test_a_failed_commit_is_not_a_normal_close_and_holds_up_no_other(self, caplog):
+    async def test_failed_commit_is_an_error(self, caplog):
+        """A failed commit closes with 1011, and the other resources are closed."""
+
         class Failing(Component):
             def resolve(self, pool: Pool) -> Generator[Session, None, None]:
                 yield Session(pool)
@@ -160,7 +168,7 @@ class TestOverWebSocket:
         assert sent == [ACCEPT, closed(1011, 'Internal error')]
         assert notes == ['pool opened', 'on_response', 'pool closed']
         assert [(record.getMessage().split('>: ')[1], record.exc_info[0]) for record in caplog.records] == [
-            (__name__ + '.TestOverWebSocket.test_a_failed_commit_is_not_a_normal_close_and_holds_up_no_other.'
+            (__name__ + '.TestOverWebSocket.test_failed_commit_is_an_error.'
              '<locals>.Failing.resolve failed.', OSError)
         ]  # fmt: skip
 
@@ -178,7 +186,9 @@ class TestOverWebSocket:
         assert ('pool rolled back, Forbidden' in notes) == (message == 'forbid')
 
     @virtual
-    async def test_one_that_does_not_end_keeps_neither_the_client_nor_the_others(self, caplog):
+    async def test_hanging_resource_blocks_nothing(self, caplog):
+        """A resource that hangs blocks neither the client nor the other resources."""
+
         class Hanging(Component):
             async def resolve(self, pool: Pool) -> AsyncIterator[Session]:
                 yield Session(pool)
@@ -193,7 +203,9 @@ class TestOverWebSocket:
         assert notes == ['pool opened', 'pool closed']
         assert [record.exc_info[0] for record in caplog.records] == [TimeoutError]
 
-    async def test_one_that_cannot_be_opened_is_a_denial_500_and_closes_the_others(self):
+    async def test_failed_opening_denies_with_500(self):
+        """A resource that cannot be opened denies with 500, and the others are closed."""
+
         class Broken(Component):
             def resolve(self, pool: Pool) -> Iterator[Session]:
                 yield Session(1 / 0)
@@ -203,8 +215,10 @@ class TestOverWebSocket:
         assert notes == ['pool opened', 'pool rolled back, ZeroDivisionError', 'pool closed']
 
 
-class TestAnnotations:
-    async def test_what_it_yields_may_be_its_annotation(self):
+class TestComponentAnnotations:
+    async def test_yielded_type_may_be_annotation(self):
+        """The yielded type may be the annotation itself."""
+
         class Plain(Component):
             def resolve(self) -> Pool:
                 yield Pool()
@@ -216,7 +230,9 @@ class TestAnnotations:
         app = made(components=[Plain(), Stringly()])
         assert await run(app, scope('/use'), Peer(CONNECT, text('end'))) == [ACCEPT, CLOSE]
 
-    async def test_it_may_say_by_itself_what_it_supplies(self):
+    async def test_component_may_choose_its_parameters(self):
+        """A component may decide itself which parameters it supplies."""
+
         class Own(Component):
             def can_handle_parameter(self, parameter):
                 return parameter.name == 'session'
@@ -232,7 +248,9 @@ class TestAnnotations:
         assert await run(app, scope('/use'), Peer(CONNECT, text('end'))) == [ACCEPT, CLOSE]
         assert notes == ['closed']
 
-    def test_one_that_does_not_say_what_it_yields_is_refused(self):
+    def test_missing_annotation_is_refused(self):
+        """A component that yields without an annotation is refused."""
+
         class Silent(Component):
             def resolve(self):
                 yield  # pragma: no cover
@@ -240,7 +258,8 @@ class TestAnnotations:
         with pytest.raises(ConfigurationError, match='Silent.resolve yields and does not say what: annotate it'):
             made(components=[Silent()])
 
-    def test_what_it_asks_for_and_nobody_supplies_is_refused(self):
+    def test_unsupplied_argument_is_refused(self):
+        """An argument of a component that nothing supplies is refused."""
         with pytest.raises(ConfigurationError, match='No component able to handle parameter "pool" on function "res'):
             made(components=[SessionComponent()])
 
@@ -269,7 +288,8 @@ class TestOverHTTP:
             ),
         ],
     )
-    async def test_they_are_closed_before_the_response_leaves(self, name, status, ended):
+    async def test_resources_close_before_the_response(self, name, status, ended):
+        """Resources are closed before the response is sent."""
         peer = NotingPeer()
         request = {**scope('/show', query_string=b'name=' + name.encode()), 'type': 'http', 'method': 'GET'}
         await made(routes=[Route('/show', 'GET', show)])(request, peer.receive, peer.send)
@@ -337,7 +357,9 @@ class TestOverHTTP:
         assert 'Failing.resolve failed when it was closed.' in caplog.text
 
     @pytest.mark.parametrize('fails', [False, True])
-    def test_those_of_a_standalone_handler_are_closed_after_it(self, fails, caplog):
+    def test_standalone_resources_close_afterwards(self, fails, caplog):
+        """Resources of a standalone handler are closed after it."""
+
         async def standalone(session: Session, send: ASGISend):
             await send({'type': 'http.response.start', 'status': 204, 'headers': []})
             await send({'type': 'http.response.body', 'body': b''})
@@ -354,7 +376,9 @@ class TestOverHTTP:
         failed = [record.getMessage().split('<locals>.')[1] for record in caplog.records]
         assert failed == (['Failing.resolve failed when it was closed.'] if fails else [])
 
-    async def test_they_are_closed_when_the_server_cancels(self):
+    async def test_resources_close_on_cancellation(self):
+        """Resources are closed when the server cancels the request."""
+
         async def wait(session: Session):
             notes.append('waits')
             await asyncio.sleep(3600)
@@ -372,7 +396,9 @@ class TestOverHTTP:
             'session rolled back, CancelledError', 'session closed', 'pool rolled back, CancelledError', 'pool closed',
         ]  # fmt: skip
 
-    async def test_a_second_cancellation_while_they_are_closed_leaves_none_open(self):
+    async def test_second_cancellation_closes_all(self):
+        """A second cancellation during the closing leaves no resource open."""
+
         class Slow(Component):
             async def resolve(self, pool: Pool) -> AsyncIterator[Session]:
                 try:
@@ -482,7 +508,7 @@ async def with_tasks(tasks: Tasks, ws: WebSocket):
 
 @needs_python(3, 11)
 @pytest.mark.parametrize('kind', ['asyncio', 'anyio'])
-class TestTheirOwnCancellations:
+class TestTaskGroupsAndTimeouts:
     """Resources that yield within a task group or a time limit, which cancel the handler by themselves."""
 
     def app(self, kind, component, hooks=(NotingHook,)):
@@ -493,28 +519,32 @@ class TestTheirOwnCancellations:
         others = [TasksComponent(kind), BudgetComponent(kind)]
         return [component, *[item for item in others if type(item) is not type(component)]]
 
-    async def test_a_time_limit_that_is_over_is_an_error(self, kind, caplog):
+    async def test_expired_time_limit_is_an_error(self, kind, caplog):
+        """An expired time limit is an error."""
         app = self.app(kind, BudgetComponent(kind))
         assert await run(app, scope('/budget'), Peer(CONNECT)) == [ACCEPT, closed(1011, 'Internal error')]
         assert notes == ['budget closed', 'on_error, TimeoutError']
         assert [record.levelname for record in caplog.records] == ['ERROR']
         assert asyncio.current_task().cancelling() == 0
 
-    async def test_a_task_that_fails_is_an_error(self, kind, caplog):
+    async def test_failed_task_is_an_error(self, kind, caplog):
+        """A failed task is an error."""
         app = self.app(kind, TasksComponent(kind))
         sent = await run(app, scope('/tasks'), Peer(CONNECT, text('fail')))
         assert sent == [ACCEPT, closed(1011, 'Internal error')]
         assert notes == ['tasks closed', 'on_error, ExceptionGroup']
         assert len(caplog.records) == 1
 
-    async def test_a_client_that_leaves_is_no_error(self, kind, caplog):
+    async def test_departed_client_is_no_error(self, kind, caplog):
+        """A client that leaves is not an error."""
         app = self.app(kind, TasksComponent(kind))
         assert await run(app, scope('/tasks'), Peer(CONNECT, disconnect())) == [ACCEPT]
         assert notes == ['on_response 101, WebSocketDisconnect', 'tasks closed']
         assert caplog.records == []
 
     @pytest.mark.parametrize('component', [TasksComponent, BudgetComponent, lambda kind: Swallowing()])
-    async def test_the_end_of_the_server_is_that(self, kind, component):
+    async def test_server_cancellation_is_kept(self, kind, component):
+        """A cancellation by the server is kept as one."""
         peer = Peer(CONNECT)
         url = '/tasks' if component is TasksComponent else '/budget'
         task = asyncio.ensure_future(run(self.app(kind, component(kind)), scope(url), peer))
@@ -550,7 +580,8 @@ class Troubled(Component):
 @pytest.mark.parametrize('hangs', [False, True])
 @needs_python(3, 11)
 @virtual
-async def test_the_server_ends_a_handler_whose_resource_fails_or_hangs(hangs, caplog):
+async def test_failing_resource_does_not_block_shutdown(hangs, caplog):
+    """The server can end a handler whose resource fails or hangs."""
     peer = Peer(CONNECT)
     app = ASyncApp(collect_routes(spend), components=[Troubled(hangs)], event_hooks=[NotingHook])
     task = asyncio.ensure_future(app(scope('/budget'), peer.receive, peer.send))

@@ -128,7 +128,9 @@ class TestOptional:
             assert ws.receive() == 'bob'
         client.close()
 
-    def test_where_only_the_value_is_supplied_that_is_taken(self):
+    def test_value_type_alone_is_supplied(self):
+        """An optional argument is supplied by a component for its type."""
+
         class Gives(Component):
             def resolve(self) -> User:
                 return User('bob')
@@ -151,7 +153,9 @@ class TestOwnClasses:
     """``route: Route`` and ``app: App``, by whichever class the application names."""
 
     @pytest.mark.parametrize('kind', [apistar.Route, apistar_ws.Route])
-    def test_a_guard_may_ask_for_the_route(self, kind):
+    def test_guard_may_take_the_route(self, kind):
+        """A guard may take the route as an argument."""
+
         class Guard:
             def on_request(self, route: kind):
                 if route.name == 'route':
@@ -165,7 +169,9 @@ class TestOwnClasses:
         client.close()
 
     @pytest.mark.parametrize('kind', [App, apistar.ASyncApp, apistar_ws.ASyncApp, OwnApp])
-    def test_a_handler_may_ask_for_the_application(self, kind):
+    def test_handler_may_take_the_application(self, kind):
+        """A handler may take the application as an argument."""
+
         @websocket_route('/')
         async def handler(app: kind, ws: WebSocket):
             await ws.send(app.reverse_url('page'))
@@ -180,7 +186,9 @@ class TestOwnClasses:
         client.close()
 
 
-def test_the_advice_names_what_is_missing_and_not_what_is_there():
+def test_advice_names_missing_components_only():
+    """The advice names the missing component and not the existing one."""
+
     @websocket_route('/')
     async def handler(user: User, groups: Groups, ws: WebSocket):
         """Not run."""

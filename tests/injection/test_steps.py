@@ -77,7 +77,8 @@ async def outcome(run, plan):
 
 
 @given(plans())
-async def test_a_function_does_what_the_list_does(plan):
+async def test_compiled_function_matches_the_list(plan):
+    """A compiled function gives the same results as the list of steps."""
     expected = await outcome(as_a_list, plan)
     assert await outcome(lambda steps, funcs, state: compiled_steps(steps)(funcs, state), plan) == expected
 
@@ -89,7 +90,8 @@ class Waiting:
         return 'awaited'
 
 
-async def test_a_call_that_has_to_be_awaited_is_when_it_was_asked_for():
+async def test_unexpected_awaitable_is_awaited():
+    """A call that returns an awaitable unexpectedly is awaited."""
     hook, state = Waiting(), {}
     run = compiled_steps([Step(hook, False, (), {}, 'return_value', True)])
     assert await run([hook], state) == 'awaited'

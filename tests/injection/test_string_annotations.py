@@ -114,7 +114,9 @@ def test_they_are_resolved_over_http():
     client.close()
 
 
-def test_a_name_that_is_not_there_is_refused_with_a_sentence():
+def test_unknown_name_is_refused():
+    """An annotation with an unknown name is refused with a message."""
+
     class Wrong(Component):
         def resolve(self, user: Nobody) -> User:  # noqa: F821
             """Not run."""
@@ -123,7 +125,8 @@ def test_a_name_that_is_not_there_is_refused_with_a_sentence():
         ASyncApp([], components=[Wrong()])
 
 
-def test_a_route_for_http_has_its_parameters():
+def test_http_route_gets_its_parameters():
+    """A route for HTTP gets its parameters."""
     client = TestClient(made())
     headers = {'Authorization': 'ann'}
     assert client.get('/pages/5?size=20', headers=headers).json() == [5, 20]

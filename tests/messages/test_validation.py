@@ -510,7 +510,7 @@ class Alike(int):
 
 
 @pytest.mark.parametrize('wrap', [lambda item: item, lambda item: [item], lambda item: {'a': item}])
-def test_items_with_one_hash_take_linear_time(wrap):
+def test_equal_hashes_take_linear_time(wrap):
     """Numbers that share one hash are not compared with each other."""
     for count in (50, 400):
         Alike.compared = 0
@@ -519,7 +519,7 @@ def test_items_with_one_hash_take_linear_time(wrap):
         assert Alike.compared <= 4 * count
 
 
-def test_no_hash_is_chosen_by_the_client():
+def test_client_chooses_no_hash():
     """Lists and numbers are hashed as text."""
     identities = Identities()
     identities.of([1, 2**61, 1e300, [2, {'a': 3}], True])
@@ -543,7 +543,7 @@ FIRST = datetime.datetime.min
         ([2**53 + 1, 2.0**53], True), ([10**22, 1e22], False), ([float('inf'), 10**400], True), (['1', 1, '1.0'], True),
     ],
 )  # fmt: skip
-def test_items_are_unique_as_to_api_star(items, is_unique):
+def test_uniqueness_matches_api_star(items, is_unique):
     """Numbers are compared by value, booleans apart, objects in their order, NaN by identity."""
     array = validators.Array(unique_items=True)
     assert array.is_valid(items) is is_unique
@@ -626,7 +626,7 @@ def test_several_patterns_take_linear_time():
         assert asked_for(declared, value)[1] == 1
 
 
-def test_outcomes_are_forgotten_where_they_are_not_needed():
+def test_unneeded_outcomes_are_forgotten():
     """Nothing is kept of the items of an array of unions."""
     validation = Validation()
     validation.check(validators.Array(items=validators.Union([validators.Integer(), validators.Object()])), [{}, {}])

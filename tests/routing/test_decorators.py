@@ -85,7 +85,9 @@ class TestDecorated:
         assert (chat.__name__, chat.__doc__, chat.__module__) == ('chat', 'Echo.', __name__)
         assert inspect.iscoroutinefunction(chat)
 
-    async def test_called_with_a_fake_it_is_only_called(self):
+    async def test_fake_is_passed_on(self):
+        """Called with a fake WebSocket, the handler is only called."""
+
         class Fake:
             def __init__(self):
                 self.sent = []
@@ -100,23 +102,28 @@ class TestDecorated:
         await chat(room='x', ws=ws)
         assert ws.sent == ['x: hello']
 
-    async def test_called_with_an_open_channel_it_is_only_called(self):
+    async def test_open_websocket_is_passed_on(self):
+        """Called with an open WebSocket, the handler is only called."""
         peer = Peer(text('hello'), {'type': 'websocket.disconnect'})
         await chat('x', await opened(peer))
         assert peer.sent == [sent('x: hello')]
 
-    async def test_called_with_a_new_channel_it_connects_and_closes(self):
+    async def test_new_websocket_connects_and_closes(self):
+        """Called with a new WebSocket, the handler connects it and closes it."""
         peer = Peer(CONNECT)
         await first.first(channel(peer))
         assert peer.sent == [ACCEPT, sent('first'), CLOSE]
 
-    async def test_called_with_a_new_channel_it_closes_when_it_raises_and_raises(self):
+    async def test_exception_closes_and_is_raised(self):
+        """Called with a new WebSocket, a failing handler closes it and raises."""
         peer = Peer(CONNECT)
         with pytest.raises(exceptions.Forbidden):
             await fails(ws=channel(peer))
         assert peer.sent == [ACCEPT, closed(4403, 'Forbidden')]
 
-    async def test_a_handler_that_connects_by_itself_is_only_called(self):
+    async def test_connecting_handler_is_only_called(self):
+        """A handler that connects itself is only called."""
+
         @websocket_route('/x', connect=False)
         async def handler(ws: WebSocket):
             await ws.connect(headers={'a': 'b'})
@@ -133,7 +140,7 @@ class TestDecorated:
         assert peer.sent == [sent('hi x'), sent('static')]
 
 
-class TestMisuse:
+class TestRefusedHandlers:
     def test_a_plain_def_is_refused(self):
         def handler(ws: WebSocket):
             """Not async."""
@@ -141,7 +148,8 @@ class TestMisuse:
         with pytest.raises(ConfigurationError, match=r"websocket_route\('/x'\): .*handler has to be an async def"):
             websocket_route('/x')(handler)
 
-    def test_a_handler_without_a_name_is_refused(self):
+    def test_nameless_handler_is_refused(self):
+        """A handler without a name is refused."""
         with pytest.raises(ConfigurationError, match='has no name; decorate an async def'):
             websocket_route('/x')(functools.partial(quiet.__wrapped__))
 
@@ -153,7 +161,8 @@ class TestMisuse:
             websocket_route('/x')(handler)
 
     @pytest.mark.parametrize('url', ['chat', '', None, 5])
-    def test_a_url_without_its_slash_is_refused(self, url):
+    def test_url_needs_a_slash(self, url):
+        """A URL that does not begin with a slash is refused."""
         with pytest.raises(ConfigurationError, match='the URL has to begin with a slash'):
             websocket_route(url)
 
@@ -162,14 +171,18 @@ class TestMisuse:
             websocket_route('/x', idle_time=5)
 
     @pytest.mark.parametrize('annotation', [http.Body, http.RequestData, Order])
-    def test_the_body_of_a_request_is_refused(self, annotation):
+    def test_request_body_is_refused(self, annotation):
+        """An argument for the body of a request is refused."""
+
         async def handler(body: annotation, ws: WebSocket):
             """Ask for what a handshake does not have."""
 
         with pytest.raises(ConfigurationError, match='handler asks for the body of a request with its argument body'):
             ASyncApp(collect_routes(websocket_route('/x')(handler)))
 
-    def test_an_argument_that_nothing_supplies_is_refused(self):
+    def test_unsupplied_argument_is_refused(self):
+        """An argument that nothing supplies is refused."""
+
         async def handler(what: set):
             """Ask for what no component supplies."""
 
@@ -178,21 +191,27 @@ class TestMisuse:
         ):
             ASyncApp(collect_routes(websocket_route('/x')(handler)))
 
-    def test_a_path_parameter_of_another_type_is_refused(self):
+    def test_path_parameter_type_is_checked(self):
+        """A path parameter of an unsupported type is refused."""
+
         async def handler(flag: bool):
             """Ask for a type that a path does not have."""
 
         with pytest.raises(ConfigurationError, match='path parameter flag of .*handler is annotated with .*bool'):
             ASyncApp(collect_routes(websocket_route('/x/{flag}')(handler)))
 
-    def test_an_annotation_that_does_not_resolve_is_refused(self):
+    def test_unresolved_annotation_is_refused(self):
+        """An annotation that cannot be resolved is refused."""
+
         async def handler(ws: 'Nowhere'):  # noqa: F821
             """Name what is not there."""
 
         with pytest.raises(ConfigurationError, match="annotation of .*handler cannot be resolved: name 'Nowhere'"):
             ASyncApp(collect_routes(websocket_route('/x')(handler)))
 
-    def test_two_routes_of_one_name_are_refused(self):
+    def test_duplicate_name_is_refused(self):
+        """Two routes with the same name are refused."""
+
         def page():
             """Serve HTTP."""
 
@@ -207,16 +226,20 @@ class TestMisuse:
         with pytest.raises(ConfigurationError, match="Two routes are named 'page', .*handler"):
             ASyncApp([Route('/', 'GET', page)] + routes[:1])
 
-    def test_a_url_that_cannot_be_is_refused(self):
+    def test_malformed_url_is_refused(self):
+        """A malformed URL is refused."""
         for url in ('/{a}/{a}', '/{a', '/a}', '/{}', '/{a b}'):
             with pytest.raises(ConfigurationError, match='The URL .* of .*quiet is malformed'):
                 ASyncApp(collect_routes(websocket_route(url)(quiet)))
 
-    def test_two_handlers_at_one_url_are_refused(self):
+    def test_duplicate_url_is_refused(self):
+        """Two handlers with the same URL are refused."""
         with pytest.raises(ConfigurationError, match=r"The WebSocket routes '/x' and '/x' match the same paths"):
             ASyncApp(collect_routes(websocket_route('/x', name='a')(quiet), websocket_route('/x', name='b')(fails)))
 
-    def test_two_urls_that_match_the_same_paths_are_refused(self):
+    def test_overlapping_urls_are_refused(self):
+        """Two URLs that match the same paths are refused."""
+
         async def other(b: str):
             """Never run."""
 
@@ -228,14 +251,18 @@ class TestMisuse:
             ASyncApp(routes)
         ASyncApp(collect_routes(websocket_route('/x/{n}')(number), websocket_route('/x/{b}')(other)))
 
-    def test_an_argument_that_is_positional_only_is_refused(self):
+    def test_positional_only_argument_is_refused(self):
+        """A positional-only argument is refused."""
+
         async def handler(ws: WebSocket, /):
             """Not be callable by name."""
 
         with pytest.raises(ConfigurationError, match='argument ws of .*handler is positional only'):
             ASyncApp(collect_routes(websocket_route('/x')(handler)))
 
-    def test_a_plain_route_has_to_be_async_too(self):
+    def test_plain_route_must_be_async(self):
+        """The handler of a plain route has to be an async def."""
+
         def handler(ws: WebSocket):
             """Not async."""
 
@@ -244,7 +271,8 @@ class TestMisuse:
 
 
 class TestCollecting:
-    def test_a_module_gives_its_handlers_in_order_and_not_those_it_imported(self):
+    def test_module_gives_its_own_handlers(self):
+        """A module gives its handlers in order, and not the imported ones."""
         assert urls(collect_routes(first)) == [('/second', 'second'), ('/first', 'first')]
         assert urls(collect_routes(second)) == [('/future/{room}/{n}', 'future')]
         assert urls(second.routes) == urls(collect_routes(vars(second)))
@@ -254,7 +282,8 @@ class TestCollecting:
         assert urls(collect_routes(Rooms('a'))) == expected
         assert urls(collect_routes(MoreRooms('a'))) == expected + [('/more', 'more')]
 
-    def test_mappings_and_iterables_give_what_is_in_them(self):
+    def test_containers_give_their_handlers(self):
+        """Mappings and iterables give the handlers in them."""
         assert urls(collect_routes({'a': chat, 'b': 5, 'c': second, 'd': MoreRooms('a')})) == [
             ('/chat/{room}', 'chat'),
             ('/future/{room}/{n}', 'future'),
@@ -272,24 +301,29 @@ class TestCollecting:
         assert len(collect_routes(chat, [chat], first, first.first, rooms, rooms.beta)) == 7
         assert len(collect_routes(Rooms('a'), Rooms('b'))) == 8 - 1
 
-    def test_each_call_makes_routes_of_its_own(self):
+    def test_calls_make_separate_routes(self):
+        """Each call makes new routes."""
         (one,), (two,) = collect_routes(chat), collect_routes(chat)
         assert isinstance(one, Route)
         assert one is not two
         assert (one.method, one.standalone, one.documented, one.link) == ('GET', True, False, None)
 
-    async def test_a_collected_method_runs_on_its_object(self):
+    async def test_collected_method_is_bound(self):
+        """A collected method runs on its object."""
         app = ASyncApp(collect_routes(MoreRooms('hi ')))
         for url, greeting in [('/b/x', 'hi x'), ('/a', 'hi '), ('/a2', 'hi '), ('/s', 'static'), ('/more', 'more')]:
             async with connect(app, url) as ws:
                 assert await ws.receive() == greeting
 
     @pytest.mark.parametrize('source', [5, None, Rooms, object(), collect_routes, chat.__wrapped__, 'chat'])
-    def test_a_source_with_nothing_to_collect_is_refused(self, source):
+    def test_empty_source_is_refused(self, source):
+        """A source with nothing to collect is refused."""
         with pytest.raises(ConfigurationError, match='There is nothing to collect from'):
             collect_routes(source)
 
-    def test_a_method_that_another_decorator_hides_is_refused(self):
+    def test_hidden_method_is_refused(self):
+        """A method with another decorator above is refused."""
+
         class Hidden(Rooms):
             @classmethod
             @websocket_route('/hidden')
@@ -299,11 +333,14 @@ class TestCollecting:
         with pytest.raises(ConfigurationError, match='hidden has a decorator above websocket_route'):
             collect_routes(Hidden('a'))
 
-    def test_a_method_without_its_object_is_refused(self):
+    def test_unbound_method_is_refused(self):
+        """A method without its object is refused."""
         with pytest.raises(ConfigurationError, match='Rooms.beta is a method without its object'):
             ASyncApp(collect_routes(Rooms.beta))
 
-    def test_a_handler_that_another_decorator_hides_is_refused(self):
+    def test_hidden_handler_is_refused(self):
+        """A handler with another decorator above is refused."""
+
         @functools.wraps(chat)
         async def hidden(*args, **kwargs):
             """Stand for a decorator above websocket_route."""
@@ -314,7 +351,9 @@ class TestCollecting:
 
 
 class TestStacked:
-    async def test_stacked_decorators_give_two_routes_of_one_name(self):
+    async def test_two_routes_share_a_name(self):
+        """Stacked decorators make two routes with the same name."""
+
         @websocket_route('/old/{room}')
         @websocket_route('/new/{room}/{n}', max_connections=5)
         async def both(room: str, ws: WebSocket, n: int = 0):
@@ -327,7 +366,9 @@ class TestStacked:
             async with connect(app, url) as ws:
                 assert await ws.receive_json() == answer
 
-    def test_one_handler_is_one_object_however_many_routes(self):
+    def test_routes_share_one_handler(self):
+        """All routes of a handler have the same handler object."""
+
         @websocket_route('/old')
         @websocket_route('/new', name='new')
         async def both(ws: WebSocket):
@@ -337,7 +378,9 @@ class TestStacked:
         assert [route.handler is both for route in routes] == [True, True]
         assert [(declared.url, declared.name) for declared in both.declarations] == [('/old', None), ('/new', 'new')]
 
-    def test_a_decorator_changes_nothing_about_what_it_decorates(self):
+    def test_decorating_changes_no_original(self):
+        """A decorator does not change the handler that it decorates."""
+
         @websocket_route('/new')
         async def new(ws: WebSocket):
             """Serve a route."""
@@ -345,7 +388,9 @@ class TestStacked:
         websocket_route('/old')(new)
         assert urls(collect_routes(new)) == [('/new', 'new')]
 
-    async def test_a_hook_guards_every_route_of_a_handler(self):
+    async def test_hook_guards_every_route(self):
+        """A hook can guard every route of a handler."""
+
         @websocket_route('/old', name='old')
         @websocket_route('/new')
         async def both(ws: WebSocket):
@@ -370,7 +415,9 @@ class TestStacked:
         assert all(route.handler == rooms.alpha for route in collect_routes(rooms) if route.url in ('/a', '/a2'))
         assert not any(route.handler == Rooms('a').alpha for route in collect_routes(rooms))
 
-    def test_a_decorator_between_two_is_refused_since_it_may_be_a_guard(self):
+    def test_decorator_in_between_is_refused(self):
+        """A decorator between two of ours is refused, since it may be a guard."""
+
         def guard(handler):
             @functools.wraps(handler)
             async def guarded(*args, **kwargs):
@@ -386,7 +433,9 @@ class TestStacked:
             async def both(ws: WebSocket):
                 """Not be made."""
 
-    async def test_a_route_that_a_plug_in_makes_of_ours_keeps_its_declaration(self):
+    async def test_remade_route_keeps_its_declaration(self):
+        """A route that a plug-in makes from ours keeps its declaration."""
+
         @websocket_route('/old', name='old', connect=False)
         @websocket_route('/new/{n}', max_connections=5)
         async def both(ws: WebSocket, n: int = 0):
@@ -407,7 +456,9 @@ class TestStacked:
                 assert await ws.receive_json() == [0, 10_000]
 
     @pytest.mark.parametrize('stock', [apistar.ASyncApp, apistar.App])
-    def test_an_application_of_api_star_itself_says_that_ours_is_needed(self, stock):
+    def test_stock_application_is_refused(self, stock):
+        """An application of API Star itself raises an error that names ours."""
+
         @websocket_route('/')
         async def handler(ws: WebSocket):
             """It is not run."""
@@ -416,7 +467,9 @@ class TestStacked:
             with pytest.raises(ConfigurationError, match='use apistar_ws.ASyncApp in its place'):
                 stock(routes)
 
-    def test_a_route_of_ours_whose_handler_is_replaced_is_refused(self):
+    def test_replaced_handler_is_refused(self):
+        """A route of ours with a replaced handler is refused."""
+
         @websocket_listener('/new')
         async def listener(message: str):
             """It is not run."""
@@ -429,7 +482,9 @@ class TestStacked:
         with pytest.raises(ConfigurationError, match='was made from a WebSocket route, but its handler .* is not'):
             ASyncApp([Route(route.url, route.method, wrapper)])
 
-    def test_a_route_whose_declaration_cannot_be_told_is_refused(self):
+    def test_ambiguous_declaration_is_refused(self):
+        """A route that matches no declaration of its handler is refused."""
+
         @websocket_route('/old', name='old')
         @websocket_route('/new')
         async def both(ws: WebSocket):
@@ -448,7 +503,9 @@ class TestMixing:
         async with connect(app, '/future/a/1?x=2&y=z', headers={'agent': 'me'}) as ws:
             assert await ws.receive_json() == ['a', 1, 2, 'z', 'me']
 
-    async def test_routes_work_in_includes_and_in_two_applications(self):
+    async def test_routes_work_in_several_applications(self):
+        """Routes work in includes and in two applications."""
+
         def page():
             """Serve HTTP."""
 
@@ -461,7 +518,9 @@ class TestMixing:
             params = {'version': '2'} if prefix else {}
             assert app.reverse_url(name, room='a', **params) == prefix + '/chat/a'
 
-    async def test_a_parameter_may_be_in_the_prefix(self):
+    async def test_prefix_may_have_parameters(self):
+        """The prefix of an include may have a parameter."""
+
         @websocket_route('/{n}')
         async def numbers(version: int, n: int, ws: WebSocket):
             await ws.send_json([version, n, dict(ws.path_params)])
@@ -472,7 +531,9 @@ class TestMixing:
 
 
 @pytest.mark.parametrize('decorator', [websocket_route, websocket_listener, websocket_stream])
-def test_a_decorator_without_its_parentheses_says_so(decorator):
+def test_missing_parentheses_are_reported(decorator):
+    """A decorator without its parentheses raises an error that says so."""
+
     async def handler(ws: WebSocket):
         """It is not run."""
 

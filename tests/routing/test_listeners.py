@@ -89,7 +89,9 @@ class TestDeclared:
 
 
 class TestListener:
-    async def test_it_is_called_for_each_message_and_replies_what_it_returns(self):
+    async def test_listener_replies_to_each_message(self):
+        """A listener is called for each message and its return value is the reply."""
+
         @websocket_listener('/orders/{shop}')
         async def order(message: Order, shop: str, ws: WebSocket) -> Receipt:
             ws.count = getattr(ws, 'count', 0) + 1
@@ -104,7 +106,9 @@ class TestListener:
                 await ws.receive()
         assert (info.value.code, info.value.reason) == (1007, 'Invalid message: item')
 
-    async def test_it_may_ask_for_nothing_but_the_message(self):
+    async def test_message_is_the_only_requirement(self):
+        """A listener may take the message alone."""
+
         @websocket_listener('/echo')
         async def echo(message):
             return None if message == 'quiet' else message
@@ -125,7 +129,9 @@ class TestListener:
             await ws.send('[1, 2]')
             assert await ws.receive_json() == {'length': 2}
 
-    async def test_a_union_is_told_apart_by_type(self):
+    async def test_union_is_distinguished_by_type(self):
+        """The types of a union are distinguished by their type field."""
+
         @websocket_listener('/trade', sends=validators.String())
         async def trade(message: Buy | Cancel):
             return type(message).__name__
@@ -135,7 +141,9 @@ class TestListener:
                 await ws.send_json({'type': kind})
                 assert await ws.receive_json() == name
 
-    async def test_a_list_of_types_is_one_message(self):
+    async def test_list_of_types_is_one_message(self):
+        """A list of a type is one message."""
+
         @websocket_listener('/all')
         async def order_all(message: List[Order]) -> List[Receipt]:
             return [{'total': len(order.item)} for order in message]
@@ -144,7 +152,9 @@ class TestListener:
             await ws.send_json([{'item': 'tea'}, {'item': 'milk'}])
             assert await ws.receive_json() == [{'total': 3}, {'total': 4}]
 
-    def test_a_message_of_another_type_is_refused(self):
+    def test_unsupported_message_type_is_refused(self):
+        """An annotation that is not a message type is refused."""
+
         @websocket_listener('/x')
         async def listener(message: dict):
             """Take what is no message type."""
@@ -153,7 +163,9 @@ class TestListener:
             ASyncApp(collect_routes(listener))
 
     @pytest.mark.parametrize('kind, message, reason', [(str, b'a', 'Expected text'), (bytes, 'a', 'Expected bytes')])
-    async def test_text_and_bytes_can_be_insisted_on(self, kind, message, reason):
+    async def test_text_or_bytes_may_be_required(self, kind, message, reason):
+        """Text or bytes can be required, and the other kind closes with 1003."""
+
         @websocket_listener('/x')
         async def listener(message: kind):
             """Take it."""
@@ -164,14 +176,18 @@ class TestListener:
                 await ws.receive()
         assert (info.value.code, info.value.reason) == (1003, reason)
 
-    async def test_called_by_itself_it_is_what_it_was(self):
+    async def test_direct_call_is_unchanged(self):
+        """Called directly, a listener is the original function."""
+
         @websocket_listener('/x')
         async def double(message: str, ws: WebSocket) -> str:
             return message * 2
 
         assert await double('a', channel(Peer())) == 'aa'
 
-    def test_it_needs_an_argument_for_the_message(self):
+    def test_message_argument_is_required(self):
+        """A listener without an argument for the message is refused."""
+
         @websocket_listener('/x')
         async def listener(ws: WebSocket):
             """Take nothing."""
@@ -247,7 +263,8 @@ class TestPerMessage:
         components = [PoolComponent(), SessionComponent(), OrdersComponent(), WebSocketComponent(json=Encoding)]
         return ASyncApp(collect_routes(listener), components=components, event_hooks=list(hooks))
 
-    async def test_what_is_named_and_what_needs_it_is_supplied_anew_for_each_message(self):
+    async def test_named_resources_are_new_each_time(self):
+        """The named resource and those that need it are new for each message."""
         seen = []
 
         @websocket_listener('/orders/{shop}', per_message=['session'])
@@ -262,7 +279,9 @@ class TestPerMessage:
         assert notes == ['pool opened', 'accept', *each, *each, 'pool closed']
         assert (len({session for session, _ in seen}), len({pool for _, pool in seen})) == (2, 1)
 
-    async def test_a_hook_that_asks_for_it_has_one_of_its_own(self):
+    async def test_hook_has_its_own_resource(self):
+        """A hook that asks for the resource has one of its own."""
+
         class Guard:
             def on_request(self, session: Session):
                 self.session = session
@@ -283,7 +302,9 @@ class TestPerMessage:
     @pytest.mark.parametrize(
         'exc, close', [(exceptions.NotFound('No tea'), closed(4404, 'No tea')), (KeyError(), ERROR)]
     )
-    async def test_what_the_function_raises_is_thrown_in_and_goes_on(self, exc, close):
+    async def test_exception_is_thrown_in(self, exc, close):
+        """An exception of the function is thrown into the resource and closes."""
+
         @websocket_listener('/orders', per_message=['session'])
         async def order(message, session: Session):
             raise exc
@@ -292,7 +313,9 @@ class TestPerMessage:
         assert await run(self.made(order), scope('/orders'), peer) == [ACCEPT, close]
         assert notes[2:4] == ['session opened', 'session rolled back, %s' % type(exc).__name__]
 
-    async def test_a_failed_commit_is_no_reply_and_is_logged_by_its_name(self, caplog):
+    async def test_failed_commit_sends_no_reply(self, caplog):
+        """A failed commit sends no reply and is logged with its component."""
+
         class Failing(Component):
             def resolve(self) -> Iterator[Session]:
                 try:
@@ -316,7 +339,9 @@ class TestPerMessage:
             'Last.resolve failed.',
         ]
 
-    async def test_what_cannot_be_supplied_is_logged_by_its_name(self, caplog):
+    async def test_failed_component_is_logged(self, caplog):
+        """A component that fails is logged with its name."""
+
         class Failing(Component):
             def resolve(self) -> Session:
                 raise OSError('no database')
@@ -331,7 +356,9 @@ class TestPerMessage:
             'Failing.resolve failed.'
         ]
 
-    async def test_a_client_that_leaves_is_the_disconnect_to_what_is_open(self):
+    async def test_disconnect_is_thrown_in(self):
+        """A client that leaves throws the disconnect into the open resource."""
+
         @websocket_listener('/orders', per_message=['session'])
         async def order(message, session: Session):
             await asyncio.sleep(3600)
@@ -339,7 +366,9 @@ class TestPerMessage:
         await run(self.made(order), scope('/orders'), Peer(CONNECT, text('a'), disconnect()))
         assert notes[2:] == ['session rolled back, WebSocketDisconnect']
 
-    async def test_a_cancellation_goes_on_also_where_closing_fails(self, caplog):
+    async def test_cancellation_survives_failed_closing(self, caplog):
+        """A cancellation continues although closing a resource fails."""
+
         class Failing(Component):
             def resolve(self) -> Iterator[Session]:
                 try:
@@ -362,7 +391,9 @@ class TestPerMessage:
         assert peer.sent == [ACCEPT, closed(1012)]
         assert [record.exc_info[0] for record in caplog.records] == [OSError]
 
-    async def test_what_fails_after_an_exception_is_logged_and_the_exception_decides(self, caplog):
+    async def test_first_exception_decides(self, caplog):
+        """A failure after an exception is logged, and the exception decides."""
+
         class Failing(Component):
             def resolve(self) -> Iterator[Session]:
                 try:
@@ -388,7 +419,8 @@ class TestPerMessage:
             (['ws'], "'ws' of the listener .* which no component supplies"),
         ],
     )
-    def test_names_that_cannot_be_meant_are_refused(self, names, problem):
+    def test_invalid_names_are_refused(self, names, problem):
+        """Names that cannot be resources are refused."""
         with pytest.raises(ConfigurationError, match=problem):
 
             @websocket_listener('/orders/{shop}', per_message=names)
@@ -398,7 +430,7 @@ class TestPerMessage:
             self.made(order)
 
 
-class TestLeavingDuringACommit:
+class TestDisconnectDuringCommit:
     """A client that leaves while the resources of its message are closed."""
 
     async def seen(self, seconds, message):
@@ -436,7 +468,8 @@ class TestLeavingDuringACommit:
         assert seen == ['commit', 'committed'] and took < 1.1
 
     @virtual
-    async def test_a_commit_that_hangs_is_cut_off(self):
+    async def test_hanging_commit_is_cancelled(self):
+        """A commit that hangs is cancelled."""
         seen, took = await self.seen(3600, disconnect())
         assert seen == ['commit', 'CancelledError'] and took < 3
 

@@ -56,7 +56,9 @@ async def conversation(handler, path='/', **options):
         ('Order', Order(item='tea'), '{"item":"tea"}'),
     ],
 )
-async def test_a_value_whose_annotation_is_a_message_is_sent_before_the_close(annotation, value, sent, caplog):
+async def test_annotated_message_is_sent(annotation, value, sent, caplog):
+    """A value whose annotation is a message is sent before the close."""
+
     async def handler(ws: WebSocket):
         await ws.send('first')
         return value
@@ -66,7 +68,9 @@ async def test_a_value_whose_annotation_is_a_message_is_sent_before_the_close(an
     assert caplog.text == ''
 
 
-async def test_a_value_is_held_against_what_the_route_sends():
+async def test_value_is_checked_against_declaration():
+    """A returned value is checked against the message types of the route."""
+
     @websocket_route('/{item}', sends=Order)
     async def handler(ws: WebSocket, item: str) -> dict:
         return {'item': item, 'more': 1}
@@ -75,7 +79,9 @@ async def test_a_value_is_held_against_what_the_route_sends():
     assert await conversation(handler, '/sugar+', raises=False) == [(1011, 'Internal error')]
 
 
-async def test_items_of_a_list_are_checked_also_where_there_may_be_none():
+async def test_optional_list_items_are_checked():
+    """The items of an optional list are checked."""
+
     @websocket_route('/')
     async def handler(ws: WebSocket) -> Optional[List[Order]]:
         return [{'item': 'much too long'}]
@@ -84,7 +90,9 @@ async def test_items_of_a_list_are_checked_also_where_there_may_be_none():
 
 
 @pytest.mark.parametrize('annotation', [None, Any, Optional[None], object, Order])
-async def test_nothing_that_is_returned_is_no_message(annotation, caplog):
+async def test_handler_may_return_no_value(annotation, caplog):
+    """A handler that returns no value sends no message."""
+
     async def handler(ws: WebSocket):
         await ws.send('all')
 
@@ -109,7 +117,9 @@ async def test_unannounced_value_is_not_sent(caplog):
     ]
 
 
-async def test_a_message_that_is_returned_behind_the_close_is_said_in_the_log(caplog):
+async def test_message_after_close_is_logged(caplog):
+    """A message returned after the close is logged."""
+
     @websocket_route('/')
     async def handler(ws: WebSocket) -> dict:
         await ws.close(4000)
@@ -119,7 +129,9 @@ async def test_a_message_that_is_returned_behind_the_close_is_said_in_the_log(ca
     assert 'returned a value (dict) that was discarded: it has closed the connection before.' in caplog.text
 
 
-async def test_a_message_that_is_returned_to_a_client_that_has_left_is_no_mistake(caplog):
+async def test_message_after_leaving_is_ignored(caplog):
+    """A message returned after the client has left is ignored silently."""
+
     @websocket_route('/')
     async def handler(ws: WebSocket) -> dict:
         async for _ in ws:
@@ -131,7 +143,9 @@ async def test_a_message_that_is_returned_to_a_client_that_has_left_is_no_mistak
     assert caplog.text == ''
 
 
-async def test_a_message_that_is_returned_without_a_connection_is_said_in_the_log(caplog):
+async def test_message_without_connection_is_logged(caplog):
+    """A message returned without a connection is logged."""
+
     @websocket_route('/', connect=False)
     async def handler(ws: WebSocket) -> dict:
         return {}
@@ -141,7 +155,9 @@ async def test_a_message_that_is_returned_without_a_connection_is_said_in_the_lo
     assert 'that was discarded: it has not called ws.connect().' in caplog.text
 
 
-def test_the_name_of_a_type_inside_of_an_annotation_is_refused():
+def test_nested_type_name_is_refused():
+    """The name of a type as text inside an annotation is refused."""
+
     async def handler(ws: WebSocket) -> List['Order']:
         """It is not run."""
 
@@ -149,7 +165,8 @@ def test_the_name_of_a_type_inside_of_an_annotation_is_refused():
         ASyncApp(collect_routes(websocket_route('/')(handler)))
 
 
-async def test_a_handler_that_is_called_by_hand_returns_what_it_returns():
+async def test_direct_call_returns_the_value():
+    """A handler that is called directly returns its value."""
     from tests.conversations import Peer, channel, opening
 
     @websocket_route('/')
@@ -161,6 +178,7 @@ async def test_a_handler_that_is_called_by_hand_returns_what_it_returns():
     assert [message['type'] for message in peer.sent] == ['websocket.accept', 'websocket.close']
 
 
-def test_only_what_json_has_is_a_message():
+def test_only_json_types_are_messages():
+    """Only annotations of JSON types are messages."""
     assert is_message(Dict[str, Order]) and is_message(Optional[str])
     assert not any(map(is_message, (None, type(None), object, Any, WebSocket, Union[str, WebSocket])))

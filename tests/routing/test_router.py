@@ -56,7 +56,8 @@ def outcome(lookup):
         ('/chat/', '/chat/', {}),
     ],
 )
-def test_parameters_of_every_kind_are_found_and_converted(url, path, params):
+def test_parameters_are_converted(url, path, params):
+    """Parameters of every kind are found and converted."""
     target, found = router_of(url).lookup(path)
     assert (target, found, [type(v) for v in found.values()]) == (url, params, [type(v) for v in params.values()])
 
@@ -75,7 +76,8 @@ def test_parameters_of_every_kind_are_found_and_converted(url, path, params):
         ('/at/{x}', '/at/1'),
     ],
 )
-def test_what_does_not_match_or_convert_is_not_found(url, path):
+def test_other_paths_are_not_found(url, path):
+    """A path that does not match or convert is not found."""
     with pytest.raises(exceptions.NotFound):
         router_of(url).lookup(path)
 
@@ -84,7 +86,8 @@ def test_what_does_not_match_or_convert_is_not_found(url, path):
     'url, path, location',
     [('/chat/', '/chat', '/chat/'), ('/chat/a', '/chat//a', '/chat/a'), ('/chat//a', '/chat//a', '/chat/a')],
 )
-def test_what_api_star_would_redirect_is_redirected(url, path, location):
+def test_redirects_match_api_star(url, path, location):
+    """Paths that API Star redirects are redirected."""
     with pytest.raises(exceptions.Found) as info:
         router_of(url).lookup(path)
     assert info.value.location == location
@@ -125,7 +128,8 @@ PARTS = [
 @example(['/chat/'], ['chat'])
 @example(['/{+rest}'], ['', 'chat'])
 @example(['/chat/{room}'], ['chat', '', 'a'])
-def test_every_path_leads_where_api_stars_own_router_leads(urls, parts):
+def test_paths_match_api_stars_router(urls, parts):
+    """Every path leads to the same route as in API Star's router."""
     path = '/' + '/'.join(parts)
     ours, theirs = router_of(*urls), http_router_of(*urls)
 
@@ -140,7 +144,8 @@ def test_every_path_leads_where_api_stars_own_router_leads(urls, parts):
 
 
 @pytest.mark.parametrize('path', ['//chat/a', '///chat/a', 'chat/a', '', '//'])
-def test_no_path_with_an_empty_leading_segment_or_none_at_all_is_found(path):
+def test_path_needs_one_leading_slash(path):
+    """A path without a leading slash, or with two, is not found."""
     websockets, http = router_of('/chat/{room}', '/{+rest}', '/'), http_of('/chat/{room}', '/')
     for router, arguments in [(websockets, ()), (http, ['GET'])]:
         with pytest.raises(exceptions.NotFound):
@@ -151,7 +156,8 @@ def http_of(*urls):
     return Router([Route(url, 'GET', handler_for(url), name=url) for url in urls])
 
 
-def test_what_was_looked_up_is_remembered_up_to_a_bound():
+def test_cache_of_lookups_is_bounded():
+    """The cache of lookups is bounded."""
     router = router_of('/chat/{room}')
     for i in range(CACHE_SIZE + 10):
         router.lookup('/chat/%d' % i)
@@ -160,7 +166,8 @@ def test_what_was_looked_up_is_remembered_up_to_a_bound():
     assert router.cached_lookup.cache_info().currsize == CACHE_SIZE
 
 
-def test_a_long_path_is_found_and_not_remembered():
+def test_long_path_is_not_cached():
+    """A long path is found and not cached."""
     router = router_of('/chat/{room}')
     assert router.lookup('/chat/' + 'x' * 300) == ('/chat/{room}', {'room': 'x' * 300})
     assert router.cached_lookup.cache_info().currsize == 0
@@ -186,7 +193,8 @@ class TestHTTP:
         router.websockets = websockets
         return router
 
-    def test_plain_http_where_only_a_websocket_is_served_has_to_upgrade(self, router):
+    def test_websocket_path_requires_upgrade(self, router):
+        """Plain HTTP on the path of a WebSocket is answered with 426."""
         for path, method in [('/chat', 'GET'), ('/chat', 'POST')]:
             with pytest.raises(exceptions.HTTPException) as info:
                 router.lookup(path, method)
@@ -200,13 +208,15 @@ class TestHTTP:
                 router.lookup(path, method)
             assert info.value.status_code == status
 
-    def test_names_of_both_kinds_lead_back_to_paths(self, router):
+    def test_names_of_both_kinds_resolve(self, router):
+        """The names of both kinds of routes lead to their paths."""
         assert (router.reverse_url('/page'), router.reverse_url('/chat')) == ('/page', '/chat')
         with pytest.raises(exceptions.NoReverseMatch):
             router.reverse_url('/nope')
 
 
-def test_routes_are_split_with_their_nesting_left_as_it_was():
+def test_routes_are_split_with_nesting():
+    """Routes are split by kind and keep their nesting."""
     page, chat, deep = [Route(url, 'GET', handler_for(url), name=url[1:]) for url in ('/page', '/chat', '/deep')]
     only_http = Include('/http', 'http', [page])
     routes = [page, only_http, Include('/a', 'a', [chat, page, Include('/b', 'b', [deep])])]
@@ -249,7 +259,8 @@ class TestHostilePaths:
             router.lookup(hostile, 'GET')
 
     @pytest.mark.parametrize('url, path, hostile', HOSTILE)
-    def test_for_a_websocket_they_are_not_found(self, url, path, hostile):
+    def test_websocket_paths_are_not_found(self, url, path, hostile):
+        """For a WebSocket, hostile paths are not found."""
         router = WebSocketRouter([(url, 'name', at(url), 'target')])
         assert router.lookup(path)[0] == 'target'
         with pytest.raises(exceptions.NotFound):
@@ -257,7 +268,8 @@ class TestHostilePaths:
 
     @pytest.mark.parametrize('url, path, hostile', HOSTILE)
     @pytest.mark.parametrize('size', [10, 100, 1000, 10_000, 100_000])
-    def test_what_is_matched_takes_a_bounded_number_of_steps(self, url, path, hostile, size):
+    def test_matching_takes_bounded_steps(self, url, path, hostile, size):
+        """The number of steps to match a path is bounded."""
         budget = Budget([url])
         try:
             budget.refuse_costly(hostile[:size])

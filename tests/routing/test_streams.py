@@ -21,7 +21,9 @@ async def serve(stream, url='/ticks', *script):
 
 
 class TestStream:
-    async def test_what_it_yields_is_sent_and_its_end_is_a_close(self):
+    async def test_yielded_values_are_sent(self):
+        """Yielded values are sent, and the end of the stream is a close."""
+
         @websocket_stream('/ticks/{start}', name='ticks')
         async def ticks(start: int, ws: WebSocket):
             ws.seen = True
@@ -44,7 +46,9 @@ class TestStream:
         stream = websocket_stream('/ticks', sends=Tick if declared else None)(ticks)
         assert await serve(stream) == [ACCEPT, sent('{"count":5}'), closed(1011, 'Internal error')]
 
-    async def test_what_it_raises_ends_the_connection_as_in_a_handler(self):
+    async def test_exception_closes_like_a_handler(self):
+        """An exception closes the connection as in a handler."""
+
         @websocket_stream('/ticks')
         async def ticks():
             yield 'a'
@@ -54,7 +58,9 @@ class TestStream:
 
     @pytest.mark.parametrize('waits', [True, False])
     @virtual
-    async def test_it_is_stopped_when_the_client_leaves(self, waits):
+    async def test_stream_stops_with_its_client(self, waits):
+        """A stream is stopped when its client leaves."""
+
         @websocket_stream('/ticks')
         async def ticks():
             try:
@@ -69,7 +75,9 @@ class TestStream:
         sent_messages = await serve(ticks, '/ticks', disconnect())
         assert (sent_messages[:2], stopped[0] - begun < 1) == ([ACCEPT, sent('a')], True)
 
-    async def test_it_is_closed_where_a_send_fails(self):
+    async def test_failed_send_closes_the_stream(self):
+        """A stream is closed when a send fails."""
+
         @websocket_stream('/ticks')
         async def ticks():
             try:
@@ -88,8 +96,9 @@ class TestStream:
         assert stopped == [True]
 
 
-class TestRefusals:
-    def test_what_does_not_yield_is_no_stream(self):
+class TestRefusedStreams:
+    def test_plain_coroutine_is_refused(self):
+        """A function that does not yield is refused."""
         with pytest.raises(ConfigurationError, match='ticks has to be an async generator'):
 
             @websocket_stream('/ticks')

@@ -73,7 +73,7 @@ def logged(caplog):
     ]
 
 
-class TestOrder:
+class TestHookOrder:
     @pytest.mark.parametrize(
         'message, expected',
         [
@@ -82,11 +82,14 @@ class TestOrder:
             ('fail', ['accept', 'close', 'on_error KeyError']),
         ],
     )
-    async def test_hooks_come_before_a_close_that_was_meant_and_after_one_that_was_not(self, message, expected):
+    async def test_hooks_follow_the_closing_order(self, message, expected):
+        """Hooks run before an intended close and after the close of a failure."""
         await run(made(Noting), scope('/do'), NotingPeer(CONNECT, text(message)))
         assert notes == expected
 
-    async def test_hooks_that_only_see_errors_see_no_other_end(self, caplog):
+    async def test_error_hooks_see_errors_only(self, caplog):
+        """Hooks with only on_error see no other end of a connection."""
+
         class Errors:
             on_error = Noting.on_error
 
@@ -95,7 +98,9 @@ class TestOrder:
         assert await run(made(Errors), scope('/sleep'), Peer(CONNECT, disconnect())) == [ACCEPT]
         assert (notes, caplog.records) == ([], [])
 
-    async def test_a_hook_may_ask_for_the_return_value_and_there_is_none(self):
+    async def test_return_value_is_empty(self):
+        """A hook may ask for the return value, which is None."""
+
         class Asking:
             def on_response(self, value: ReturnValue):
                 notes.append(value)
@@ -116,14 +121,18 @@ class TestReplacedResponse:
             ('forbid', http.Response(b'"x"', 404, {'content-type': 'application/problem+json'}), closed(4404, 'x')),
         ],
     )
-    async def test_a_hook_may_replace_the_response_and_so_the_close(self, message, response, close):
+    async def test_replaced_response_changes_the_close(self, message, response, close):
+        """A hook may replace the response, which changes the close."""
+
         class Replacing:
             def on_response(self) -> http.Response:
                 return response
 
         assert await run(made(Replacing), scope('/do'), Peer(CONNECT, text(message))) == [ACCEPT, close]
 
-    async def test_an_invalid_message_may_be_given_a_status_too(self):
+    async def test_invalid_message_may_get_a_status(self):
+        """A hook may give the response of an invalid message a status."""
+
         class Naming:
             def on_response(self, exc: Exception) -> http.Response:
                 return http.JSONResponse('Unreadable', exc.status_code)
@@ -135,7 +144,9 @@ class TestReplacedResponse:
         app = ASyncApp(collect_routes(json), event_hooks=[Naming])
         assert await run(app, scope('/json'), Peer(CONNECT, text('{'))) == [ACCEPT, closed(4400, 'Unreadable')]
 
-    async def test_what_cannot_be_said_is_an_error(self, caplog):
+    async def test_unknown_status_is_an_error(self, caplog):
+        """A status without a close code is an error."""
+
         class Replacing:
             def on_response(self) -> http.Response:
                 return http.Response(b'', 1234)
@@ -145,7 +156,9 @@ class TestReplacedResponse:
 
 
 class TestFailingHooks:
-    async def test_if_one_of_on_response_fails_all_of_on_error_run(self, caplog):
+    async def test_failed_on_response_runs_on_error(self, caplog):
+        """If an on_response hook fails, all on_error hooks run."""
+
         class Failing:
             def on_response(self):
                 raise OSError('disk full')
@@ -159,7 +172,9 @@ class TestFailingHooks:
         assert notes == ['accept', 'close', 'on_error of Failing', 'on_error OSError']
         assert logged(caplog) == [('Failing.on_response failed.', OSError), ('Failing.on_error failed.', ValueError)]
 
-    async def test_a_hook_that_refuses_by_failing_is_logged_by_its_name(self, caplog):
+    async def test_failing_guard_is_logged(self, caplog):
+        """A hook that fails in on_request is logged with its name."""
+
         class Failing:
             def on_request(self):
                 raise OSError('disk full')
@@ -169,7 +184,9 @@ class TestFailingHooks:
         assert logged(caplog) == [('Failing.on_request failed.', OSError)]
 
     @virtual
-    async def test_one_that_takes_too_long_holds_the_close_up_for_two_seconds_at_most(self, caplog):
+    async def test_slow_hook_delays_close_briefly(self, caplog):
+        """A slow hook delays the close for two seconds at most."""
+
         class Hanging:
             async def on_response(self):
                 await asyncio.sleep(3600)
@@ -186,7 +203,9 @@ class TestFailingHooks:
         assert [name for name, kind in logged(caplog)] == ['Hanging.on_response failed.', 'Hanging.on_error failed.']
 
     @virtual
-    async def test_one_whose_clean_up_takes_too_long_is_ended_again(self, caplog):
+    async def test_slow_cleanup_is_cancelled_again(self, caplog):
+        """A hook whose clean-up takes too long is cancelled again."""
+
         class Hanging:
             async def on_response(self):
                 try:
@@ -206,7 +225,9 @@ class TestFailingHooks:
             assert (len(peer.sent), asyncio.get_running_loop().time() - begun <= 2.1) == (2, True)
 
     @virtual
-    async def test_however_many_fail_the_end_comes_soon(self, caplog):
+    async def test_many_failures_end_soon(self, caplog):
+        """The connection ends soon, however many hooks fail."""
+
         class Hanging:
             def on_response(self):
                 raise OSError('disk full')
@@ -238,7 +259,8 @@ class TestFailingHooks:
         assert (sent[0]['status'], asyncio.get_running_loop().time() - begun <= 2.1) == (500, True)
 
     @virtual
-    async def test_a_client_that_does_not_take_the_close_does_not_keep_the_hooks_from_it(self):
+    async def test_blocked_close_does_not_stop_hooks(self):
+        """Hooks run although the client does not read the close."""
         peer = BlockedPeer(CONNECT, text('fail'))
         task = asyncio.ensure_future(run(made(Noting), scope('/do'), peer))
         await asyncio.sleep(2.5)
@@ -246,7 +268,9 @@ class TestFailingHooks:
         peer.unblock.set()
         await task
 
-    async def test_a_disconnect_that_a_hook_meets_is_no_error_in_the_log(self, caplog):
+    async def test_disconnect_in_hook_is_not_logged(self, caplog):
+        """A disconnect that a hook meets is not logged as an error."""
+
         class Sending:
             async def on_response(self, ws: WebSocket):
                 await ws.receive()
@@ -255,7 +279,9 @@ class TestFailingHooks:
         assert (sent, notes, logged(caplog)) == ([ACCEPT], ['on_error WebSocketDisconnect'], [])
 
     @pytest.mark.parametrize('message', ['fail', 'forbid'])
-    async def test_the_test_client_raises_what_nobody_expected(self, message):
+    async def test_client_raises_unexpected_exceptions(self, message):
+        """The test client raises unexpected exceptions."""
+
         class Failing:
             def on_response(self):
                 raise KeyError('hook')
@@ -275,7 +301,9 @@ class TestExceptionHandler:
 
         return made(Noting, kind=App)
 
-    async def test_it_is_asked_while_the_exception_is_handled(self):
+    async def test_exception_is_current_during_call(self):
+        """The exception handler is called while the exception is being handled."""
+
         def answer(exc):
             assert sys.exc_info()[1] is exc
             raise
@@ -285,7 +313,9 @@ class TestExceptionHandler:
         assert notes == ['asked for KeyError', 'on_error KeyError']
 
     @needs_python(3, 11)
-    async def test_of_a_group_the_exception_that_decides_is_handled(self):
+    async def test_deciding_exception_is_handled(self):
+        """Of an exception group the deciding exception is handled."""
+
         def answer(exc):
             assert sys.exc_info()[1] is exc
             return http.JSONResponse('Missing', 404)
@@ -307,7 +337,9 @@ class TestExceptionHandler:
             closed(4404, 'Missing'),
         ]
 
-    async def test_it_is_not_asked_for_what_is_the_connections_own(self):
+    async def test_disconnects_are_not_passed(self):
+        """The exception handler is not called for disconnects and invalid messages."""
+
         @websocket_route('/own')
         async def own(ws: WebSocket):
             await ws.receive()
@@ -320,7 +352,9 @@ class TestExceptionHandler:
         assert notes == ['on_response %s' % name for name in ('InvalidMessage', *['WebSocketDisconnect'] * 2)]
 
     @needs_python(3, 11)
-    async def test_it_is_not_asked_for_the_cancellation_of_another_task(self):
+    async def test_foreign_cancellation_is_not_passed(self):
+        """The exception handler is not called for the cancellation of another task."""
+
         @websocket_route('/other')
         async def other():
             task = asyncio.ensure_future(asyncio.sleep(3600))
@@ -333,12 +367,15 @@ class TestExceptionHandler:
         assert notes == ['on_error CancelledError']
 
     @pytest.mark.parametrize('answer', [http.Response(b'', 1234), http.Response(b'', 99), None])
-    async def test_an_answer_that_no_code_can_tell_is_none(self, answer, caplog):
+    async def test_unusable_answer_closes_with_1011(self, answer, caplog):
+        """An answer that has no close code is a failure and closes with 1011."""
         sent = await run(self.app(lambda exc: answer), scope('/do'), Peer(CONNECT, text('forbid')))
         assert (sent, notes[1:]) == ([ACCEPT, ERROR], ['on_error Forbidden'])
         assert logged(caplog) == [('the handler failed.', exceptions.Forbidden)]
 
-    async def test_an_answer_that_no_handshake_can_be_given_is_a_denial_500(self, caplog):
+    async def test_unusable_answer_denies_with_500(self, caplog):
+        """An answer that a handshake cannot be given is a denial with 500."""
+
         class Refusing:
             def on_request(self):
                 raise exceptions.HTTPException('odd', status_code=700)
@@ -346,7 +383,9 @@ class TestExceptionHandler:
         sent = await run(made(Refusing), scope('/do'), Peer(CONNECT))
         assert (sent[0]['status'], [kind for name, kind in logged(caplog)]) == (500, [ValueError])
 
-    async def test_its_own_failure_is_told_as_such(self, caplog):
+    async def test_failed_handler_is_logged(self, caplog):
+        """A failure of the exception handler is logged as its own."""
+
         def answer(exc):
             raise OSError('disk full')
 
@@ -354,7 +393,9 @@ class TestExceptionHandler:
         assert (sent, notes[1:]) == ([ACCEPT, ERROR], ['on_error OSError'])
         assert logged(caplog) == [('App.exception_handler failed.', OSError)]
 
-    async def test_an_error_handler_that_fails_is_done_without(self, caplog):
+    async def test_failed_error_handler_is_replaced(self, caplog):
+        """If the error handler fails, the denial is the default one."""
+
         class App(ASyncApp):
             def error_handler(self) -> http.Response:
                 raise OSError('disk full')
@@ -368,14 +409,15 @@ class TestExceptionHandler:
         assert [kind for name, kind in logged(caplog)] == [KeyError, OSError]
 
 
-class TestEndsFromOutside:
+class TestCancellation:
     async def started(self, app, url, peer):
         task = asyncio.ensure_future(app(scope(url), peer.receive, peer.send))
         while ACCEPT not in peer.sent:
             await asyncio.sleep(0)
         return task
 
-    async def test_a_handler_that_the_server_cancels_is_one_whose_client_has_left(self):
+    async def test_server_cancellation_is_a_disconnect(self):
+        """To the hooks, a handler that the server cancels has lost its client."""
         peer = NotingPeer(CONNECT)
         task = await self.started(made(Noting), '/sleep', peer)
         task.cancel()
@@ -384,7 +426,9 @@ class TestEndsFromOutside:
         assert peer.sent == [ACCEPT, closed(1012)]
         assert sorted(notes) == ['accept', 'close', 'on_response WebSocketDisconnect']
 
-    async def test_a_hook_that_is_cancelled_has_failed_and_the_cancellation_goes_on(self):
+    async def test_cancelled_hook_has_failed(self):
+        """A hook that is cancelled has failed, and the cancellation continues."""
+
         class Waiting:
             async def on_response(self):
                 waits.set()
@@ -400,7 +444,9 @@ class TestEndsFromOutside:
         assert peer.sent == [ACCEPT, closed(1012)]
         assert notes == ['on_error CancelledError']
 
-    async def test_a_cancellation_while_an_error_is_told_goes_on_when_all_is_told(self):
+    async def test_cancellation_waits_for_on_error(self):
+        """A cancellation during on_error continues once all hooks have run."""
+
         class Waiting:
             async def on_error(self):
                 waits.set()
@@ -414,7 +460,9 @@ class TestEndsFromOutside:
             await task
         assert notes == ['on_error KeyError']
 
-    async def test_a_handshake_that_the_server_cancels_is_not_answered(self):
+    async def test_cancelled_handshake_is_not_answered(self):
+        """A handshake that the server cancels is not answered."""
+
         class Waiting:
             async def on_request(self):
                 notes.append('waits')
@@ -429,7 +477,9 @@ class TestEndsFromOutside:
             await task
         assert (peer.sent, notes) == ([], ['waits', 'on_response WebSocketDisconnect'])
 
-    async def test_a_close_that_the_client_does_not_take_is_not_waited_for(self):
+    async def test_blocked_close_is_not_awaited(self):
+        """A cancelled handler does not wait for a client that does not read the close."""
+
         @websocket_route('/late')
         async def late(ws: WebSocket):
             # As the watch does.
@@ -444,16 +494,19 @@ class TestEndsFromOutside:
             await task
         assert peer.sent == [ACCEPT]
 
-    async def test_a_program_that_exits_is_an_error_of_the_handler(self):
+    async def test_program_exit_is_an_error(self):
+        """An exit of the program is an error of the handler."""
         peer = Peer(CONNECT, text('exit'))
         with pytest.raises(SystemExit):
             await made(Noting)(scope('/do'), peer.receive, peer.send)
         assert (peer.sent, notes) == ([ACCEPT, ERROR], ['on_error SystemExit'])
 
 
-class TestReleased:
+class TestAfterTheHandler:
     @virtual
-    async def test_a_client_that_leaves_while_hooks_run_does_not_end_them(self):
+    async def test_departed_client_does_not_end_hooks(self):
+        """A client that leaves while hooks run does not end them."""
+
         class Committing:
             async def on_response(self):
                 begun.set()
@@ -468,7 +521,9 @@ class TestReleased:
         assert await task == [ACCEPT]
         assert notes == ['done', 'on_response NoneType']
 
-    async def test_a_cancellation_of_ours_that_is_on_its_way_does_not_reach_the_hooks(self):
+    async def test_pending_cancellation_misses_hooks(self):
+        """A pending cancellation of the handler does not reach the hooks."""
+
         class Committing:
             async def on_response(self):
                 await asyncio.sleep(0)

@@ -79,7 +79,8 @@ def made(**options):
 
 class TestDrain:
     @virtual
-    async def test_closes_are_spread_evenly_and_it_returns_when_none_is_left(self):
+    async def test_closes_are_spread_evenly(self):
+        """Closes are spread evenly, and drain returns when no connection is left."""
         fellowship = Fellowship(made(), '/stay', 11)
         await fellowship.opened()
         await fellowship.app.drain(10)
@@ -88,7 +89,8 @@ class TestDrain:
         assert [peer.sent for peer in fellowship.peers] == [[ACCEPT, AWAY]] * 11
 
     @virtual
-    async def test_without_time_all_are_closed_at_once(self):
+    async def test_zero_seconds_close_at_once(self):
+        """With zero seconds, all connections are closed at once."""
         fellowship = Fellowship(made(), '/stay', 250)
         await fellowship.opened()
         await fellowship.app.drain(0)
@@ -96,7 +98,8 @@ class TestDrain:
         await made().drain(0)
 
     @virtual
-    async def test_a_second_call_waits_for_the_first(self):
+    async def test_second_call_waits_for_first(self):
+        """A second call waits for the first one."""
         fellowship = Fellowship(made(), '/stay', 2)
         await fellowship.opened()
         first = asyncio.ensure_future(fellowship.app.drain(10))
@@ -117,14 +120,16 @@ class TestDrain:
 
     @pytest.mark.parametrize('url, hooks', [('/stay', [Slow]), ('/late', None)])
     @virtual
-    async def test_a_handshake_under_way_is_denied_before_its_accept(self, url, hooks):
+    async def test_pending_handshake_is_denied(self, url, hooks):
+        """A pending handshake is denied before its accept."""
         fellowship = Fellowship(made(event_hooks=hooks), url)
         await asyncio.sleep(0.5)
         await fellowship.app.drain(0)
         assert [peer.sent[0]['status'] for peer in fellowship.peers] == [503]
 
     @virtual
-    async def test_a_handshake_that_looks_after_its_client_is_denied_too(self):
+    async def test_handshake_is_denied_at_any_moment(self):
+        """A handshake is denied or closed at whatever moment the drain begins."""
         for turns in range(30):
             fellowship = Fellowship(made(event_hooks=[Slow]), '/stay')
             await asyncio.sleep(1)
@@ -136,7 +141,8 @@ class TestDrain:
             assert sent == [ACCEPT, AWAY] or sent[0]['status'] == 503
 
     @virtual
-    async def test_a_handler_that_lingers_is_not_waited_for_for_ever(self, caplog):
+    async def test_lingering_handler_is_not_awaited(self, caplog):
+        """A handler that goes on is not awaited forever, and is logged."""
         fellowship = Fellowship(made(), '/linger', 2)
         await fellowship.opened()
         await fellowship.app.drain(1)
@@ -160,7 +166,8 @@ async def close_of(client):
     return time.monotonic(), client.close_code
 
 
-async def test_the_example_drains_before_the_server_ends():
+async def test_example_drains_before_the_shutdown():
+    """The example drains before the server shuts down."""
     port = free_port()
     url = 'ws://127.0.0.1:%d/ticks' % port
     command = ['-m', 'uvicorn', '--app-dir', 'docs/examples', 'draining:app', '--log-level', 'error']

@@ -56,7 +56,9 @@ class TestAdmission:
         app = ASyncApp(collect_routes(quiet))
         assert await run(app, {**scope('/quiet'), 'headers': headers}, Peer(CONNECT)) == [ACCEPT, CLOSE]
 
-    async def test_every_origin_passes_where_the_route_says_so(self):
+    async def test_route_may_allow_every_origin(self):
+        """Every origin passes if the route allows it."""
+
         @websocket_route('/open', allowed_origins='*')
         async def handler():
             """Be open."""
@@ -64,7 +66,9 @@ class TestAdmission:
         app = ASyncApp(collect_routes(handler))
         assert await run(app, scope('/open', [('origin', 'null')]), Peer(CONNECT)) == [ACCEPT, CLOSE]
 
-    async def test_a_full_route_denies_with_503_until_a_connection_ends(self):
+    async def test_full_route_denies_with_503(self):
+        """A full route denies with 503 until a connection ends."""
+
         @websocket_route('/two', max_connections=2)
         async def two(ws: WebSocket):
             async for _ in ws:
@@ -81,7 +85,9 @@ class TestAdmission:
             async with connect(app, '/two'):
                 """Fit in."""
 
-    async def test_connections_that_are_being_refused_take_nobodys_place(self):
+    async def test_refused_handshakes_use_no_slot(self):
+        """Handshakes that are being refused use no connection slot."""
+
         class Guard:
             def on_request(self, headers: http.Headers):
                 if 'x-refuse' in headers:
@@ -107,7 +113,9 @@ class TestAdmission:
         answers = await asyncio.gather(*tasks)
         assert [answer[0]['status'] for answer in answers] == [403] * 5
 
-    async def test_as_many_are_let_in_as_the_limit_says_however_many_arrive_at_once(self):
+    async def test_simultaneous_handshakes_respect_the_limit(self):
+        """The limit of connections holds, however many arrive at once."""
+
         @websocket_route('/ten', max_connections=10)
         async def ten(ws: WebSocket):
             async for _ in ws:

@@ -395,7 +395,8 @@ def heard() -> List[str]:
     return [note for note in notes if note.startswith(('on_', 'closed', 'a stranger'))]
 
 
-def test_each_documented_row_is_tested_in_its_order():
+def test_documented_rows_are_tested_in_order():
+    """Each documented row is tested, in the same order."""
     page = (ROOT / 'docs' / 'outcomes.rst').read_text(encoding='utf-8')
     _, _, hooks = page.partition('Event hooks\n')
     documented = re.findall(r'^   \* - (.+?)\n     - ', hooks, re.MULTILINE | re.DOTALL)
@@ -405,7 +406,8 @@ def test_each_documented_row_is_tested_in_its_order():
 @pytest.mark.parametrize(
     'name, meant', [('on_reqest', 'on_request'), ('on_start_up', 'on_startup'), ('onerror', 'on_error')]
 )
-def test_a_misspelt_method_of_a_hook_is_refused_since_it_may_be_a_guard(name, meant):
+def test_misspelt_hook_method_is_refused(name, meant):
+    """A misspelt method of a hook is refused, since it may be a guard."""
     hook = type('Guard', (), {name: lambda self: None})
     for given in (hook, hook()):
         with pytest.raises(
@@ -414,7 +416,9 @@ def test_a_misspelt_method_of_a_hook_is_refused_since_it_may_be_a_guard(name, me
             ASyncApp([], event_hooks=[given])
 
 
-def test_other_attributes_of_a_hook_are_its_own():
+def test_other_attributes_are_allowed():
+    """A hook may have other attributes."""
+
     class Hook:
         on_requests = 5
 
@@ -449,12 +453,15 @@ class Empty(Component):
         (GroupsComponent(), 'event_hooks holds the component .*GroupsComponent: give it to components='),
     ],
 )
-def test_what_would_never_be_called_is_refused(hook, message):
+def test_unused_hook_is_refused(hook, message):
+    """A hook that would never be called is refused."""
     with pytest.raises(ConfigurationError, match=message):
         ASyncApp([], event_hooks=[hook])
 
 
-def test_a_hook_may_set_its_methods_itself():
+def test_hook_may_set_its_methods():
+    """A hook may set its methods in its constructor."""
+
     class Hook:
         def __init__(self):
             self.on_request = lambda: None
@@ -463,14 +470,17 @@ def test_a_hook_may_set_its_methods_itself():
 
 
 @pytest.mark.parametrize('made', [WebSocketComponent, GroupsComponent])
-def test_a_component_that_would_not_count_is_refused(made):
+def test_duplicate_component_is_refused(made):
+    """A second component for the same type is refused."""
     with pytest.raises(ConfigurationError, match='components holds two of %s' % made.__name__):
         ASyncApp([], components=[made(), made()])
 
 
 @pytest.mark.parametrize('kind', ['class', 'instance', 'async'])
 @pytest.mark.parametrize('value', [False, http.JSONResponse('no', 403)])
-async def test_what_on_request_returns_is_discarded_and_the_log_says_so_once(kind, value, caplog):
+async def test_on_request_value_is_discarded(kind, value, caplog):
+    """The return value of on_request is discarded, which is logged once."""
+
     class Guard:
         def on_request(self):
             return value

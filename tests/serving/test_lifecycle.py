@@ -47,27 +47,33 @@ def denial(status, body, *headers):
     ]
 
 
-class TestConversations:
-    async def test_a_handler_is_connected_run_and_closed(self):
+class TestConnections:
+    async def test_handler_connects_runs_and_closes(self):
+        """A handler is connected, run and closed."""
         app = ASyncApp(collect_routes(chat))
         sent_messages = await run(app, scope('/chat/a'), Peer(CONNECT, text('hello'), disconnect()))
         assert sent_messages == [ACCEPT, sent('a: hello')]
 
-    async def test_a_handler_need_not_ask_for_the_channel(self):
+    async def test_websocket_argument_is_optional(self):
+        """A handler need not ask for the WebSocket."""
         assert await run(ASyncApp(collect_routes(quiet)), scope('/quiet'), Peer(CONNECT)) == [ACCEPT, CLOSE]
 
-    async def test_an_unknown_path_is_denied_as_over_http(self):
+    async def test_unknown_path_is_denied(self):
+        """An unknown path is denied with the answer of HTTP."""
         assert await run(ASyncApp([]), scope('/nope'), Peer(CONNECT)) == denial(404, b'"Not found"')
 
-    async def test_without_the_extension_a_denial_is_a_close(self):
+    async def test_denial_without_extension_is_a_close(self):
+        """Without the ASGI extension a denial is a close."""
         assert await run(ASyncApp([]), scope('/nope', extensions={}), Peer(CONNECT)) == [{'type': 'websocket.close'}]
 
-    async def test_a_client_gone_before_the_answer_is_not_answered(self, caplog):
+    async def test_departed_client_is_not_answered(self, caplog):
+        """A client that leaves before the answer is not answered."""
         for url in ('/nope', '/quiet'):
             assert await run(ASyncApp(collect_routes(quiet)), scope(url), Peer(disconnect(1006))) == []
         assert caplog.records == []
 
-    async def test_a_client_gone_during_the_denial_is_no_error(self, caplog):
+    async def test_leaving_during_denial_is_no_error(self, caplog):
+        """A client that leaves during the denial is not an error."""
         peer = Peer(CONNECT)
         peer.send = Peer(OSError('gone')).receive
 
@@ -78,7 +84,8 @@ class TestConversations:
         await run(ASyncApp([]), scope('/nope'), peer)
         assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
-    async def test_an_unexpected_exception_closes_with_1011_and_reaches_the_log(self, caplog):
+    async def test_unexpected_exception_closes_with_1011(self, caplog):
+        """An unexpected exception closes with 1011 and is logged."""
         assert await run(ASyncApp(collect_routes(fails)), scope('/fails'), Peer(CONNECT)) == [
             ACCEPT,
             closed(1011, 'Internal error'),
@@ -87,7 +94,9 @@ class TestConversations:
         assert (record.name, record.levelname, record.exc_info[0]) == ('apistar_ws', 'ERROR', RuntimeError)
 
     @pytest.mark.parametrize('status', [1000, 99, 0])
-    async def test_a_status_that_no_close_code_can_tell_is_an_error_in_the_log(self, status, caplog):
+    async def test_status_without_code_is_an_error(self, status, caplog):
+        """A status without a close code is logged as an error."""
+
         @websocket_route('/status')
         async def handler(ws: WebSocket):
             raise exceptions.HTTPException('odd', status_code=status)
@@ -98,7 +107,8 @@ class TestConversations:
         ]
         assert [record.exc_info[0] for record in caplog.records] == [exceptions.HTTPException]
 
-    async def test_a_cancellation_from_outside_closes_with_1012_and_goes_on(self):
+    async def test_server_cancellation_closes_with_1012(self):
+        """A cancellation by the server closes with 1012 and continues."""
         peer = Peer(CONNECT)
         task = asyncio.ensure_future(ASyncApp(collect_routes(chat))(scope('/chat/a'), peer.receive, peer.send))
         while not peer.sent:
@@ -108,7 +118,9 @@ class TestConversations:
             await task
         assert peer.sent == [ACCEPT, closed(1012)]
 
-    async def test_the_cancellation_of_another_task_is_a_failure_of_the_handler(self, caplog):
+    async def test_foreign_cancellation_is_a_failure(self, caplog):
+        """The cancellation of another task is a failure of the handler."""
+
         @websocket_route('/other')
         async def other(ws: WebSocket):
             task = asyncio.ensure_future(asyncio.sleep(3600))
@@ -123,7 +135,9 @@ class TestConversations:
         assert peer.sent == [ACCEPT, closed(1011, 'Internal error') if counts else closed(1012)]
         assert len(caplog.records) == int(counts)
 
-    async def test_what_a_failing_task_group_holds_decides(self, caplog):
+    async def test_group_member_decides(self, caplog):
+        """The exception in a failed task group decides the close."""
+
         class Group(Exception):
             exceptions = (exceptions.NotFound(),)
 
@@ -137,7 +151,9 @@ class TestConversations:
         ]
         assert caplog.records == []
 
-    async def test_a_disconnect_of_another_channel_is_a_failure_of_this_handler(self, caplog):
+    async def test_foreign_disconnect_is_a_failure(self, caplog):
+        """A disconnect of another WebSocket is a failure of the handler."""
+
         @websocket_route('/other')
         async def other(ws: WebSocket):
             raise WebSocketDisconnect(1001)
@@ -166,7 +182,9 @@ class TestHooks:
             assert await run(app, scope('/quiet'), Peer(CONNECT)) == denial(403, b'"Forbidden"')
             assert await run(app, scope('/quiet', [('authorization', 'x')]), Peer(CONNECT)) == [ACCEPT, CLOSE]
 
-    async def test_hooks_that_are_added_later_run_too(self):
+    async def test_later_hooks_run_too(self):
+        """Hooks that are added after the start run, too."""
+
         class Guard:
             def on_request(self):
                 raise exceptions.Forbidden()
@@ -182,7 +200,9 @@ class TestHooks:
         # As over HTTP: without event_hooks nobody asks for them.
         assert await run(Overriding(collect_routes(quiet)), scope('/quiet'), Peer(CONNECT)) == [ACCEPT, CLOSE]
 
-    async def test_a_hook_that_is_an_object_with_an_async_call_runs(self):
+    async def test_callable_object_may_be_hook(self):
+        """A hook method may be an object with an async call."""
+
         class Refuse:
             async def __call__(self):
                 raise exceptions.Forbidden()
@@ -197,7 +217,9 @@ class TestHooks:
         for hook in (Guard, Guard(), Delegating):
             assert await run(self.made(hook), scope('/quiet'), Peer(CONNECT)) == denial(403, b'"Forbidden"')
 
-    async def test_a_hook_that_is_a_generator_is_refused_since_its_body_would_not_run(self, caplog):
+    async def test_generator_is_refused(self, caplog):
+        """A hook that is a generator is refused, since its body would not run."""
+
         class Generator:
             async def on_request(self):
                 yield  # pragma: no cover
@@ -213,7 +235,9 @@ class TestHooks:
         app.event_hooks.append(Generator)
         assert await run(app, scope('/quiet'), Peer(CONNECT)) == denial(500, b'"Server error"')
 
-    async def test_a_hook_that_closes_refuses_and_that_is_no_error(self, caplog):
+    async def test_closing_hook_refuses_quietly(self, caplog):
+        """A hook that closes the connection refuses it, which is not an error."""
+
         class Refusing:
             async def on_request(self, ws: WebSocket):
                 await ws.close()
@@ -230,7 +254,8 @@ class TestHooks:
         assert caplog.records == []
 
     @pytest.mark.parametrize('kind', ['disconnect', *['cancelled'] * (sys.version_info >= (3, 11)), 'status'])
-    async def test_what_cannot_be_answered_as_it_is_is_a_denial_500(self, kind, caplog):
+    async def test_unanswerable_exception_denies_with_500(self, kind, caplog):
+        """An exception without an HTTP answer is a denial with 500."""
         seen = []
 
         class Failing:
@@ -255,7 +280,8 @@ class TestHooks:
         assert seen == [expected]
         assert [record.exc_info[0] for record in caplog.records] == [expected]
 
-    async def test_hooks_run_then_components_then_the_accept(self):
+    async def test_hooks_run_before_components(self):
+        """Hooks run first, then components, then the accept is sent."""
         order = []
 
         class Noting:
@@ -274,7 +300,9 @@ class TestHooks:
         await run(app, scope('/order'), Peer(CONNECT))
         assert order == ['hook, connecting', 'hook, connecting', 'component, connecting', 'handler, open']
 
-    async def test_on_response_hooks_and_the_exception_handler_make_the_denial(self):
+    async def test_denial_passes_the_hooks(self):
+        """The exception handler and on_response hooks make the denial."""
+
         class Header:
             def on_response(self, response: http.Response, exc: Exception):
                 response.headers['X-Error'] = type(exc).__name__
@@ -304,7 +332,8 @@ class TestHooks:
         ]
         assert (await run(app, scope('/nope'), Peer(CONNECT)))[0]['headers'][-1] == (b'x-error', b'NotFound')
 
-    async def test_an_unexpected_exception_in_a_hook_is_a_denial_500(self, caplog):
+    async def test_unexpected_exception_denies_with_500(self, caplog):
+        """An unexpected exception in a hook is a denial with 500."""
         seen = []
 
         class Failing:
@@ -318,7 +347,9 @@ class TestHooks:
         assert seen == [RuntimeError]
         assert [record.exc_info[0] for record in caplog.records] == [RuntimeError]
 
-    async def test_a_hook_that_cannot_be_made_is_a_denial_500(self, caplog):
+    async def test_failing_constructor_denies_with_500(self, caplog):
+        """A hook that cannot be constructed is a denial with 500."""
+
         class Once:
             made = 0
 
@@ -336,7 +367,9 @@ class TestHooks:
             assert await run(app, scope(url), Peer(CONNECT)) == denial(500, b'"Server error"')
         assert len(caplog.records) == 2
 
-    async def test_a_client_that_leaves_while_hooks_make_its_denial_is_no_error(self, caplog):
+    async def test_leaving_during_hooks_is_no_error(self, caplog):
+        """A client that leaves while hooks make its denial is not an error."""
+
         class Slow:
             async def on_response(self, response: http.Response):
                 for i in range(5):
@@ -347,7 +380,9 @@ class TestHooks:
         await run(app, scope('/nope'), Peer(CONNECT, disconnect(1006)))
         assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
-    async def test_a_cancellation_from_outside_ends_a_denial_that_is_being_made(self):
+    async def test_cancellation_ends_the_denial(self):
+        """A cancellation by the server ends a denial in progress."""
+
         class Slow:
             async def on_response(self):
                 made.set()
@@ -362,7 +397,9 @@ class TestHooks:
             await task
         assert peer.sent == []
 
-    async def test_hooks_of_a_denial_get_what_there_is(self):
+    async def test_denial_hooks_get_available_values(self):
+        """Hooks of a denial get the values that are available."""
+
         class Cors:
             def on_response(
                 self, response: http.Response, origin: http.Header, query: http.QueryString, token: str = 'x'
@@ -373,7 +410,8 @@ class TestHooks:
         start = (await run(app, scope('/nope?token=t'), Peer(CONNECT)))[0]
         assert (start['status'], start['headers'][-1][0]) == (404, b'x-seen')
 
-    async def test_on_error_hooks_run_after_the_accept_too_and_their_own_errors_are_logged(self, caplog):
+    async def test_failed_on_error_is_logged(self, caplog):
+        """on_error hooks run after the accept, too, and their exceptions are logged."""
         seen = []
 
         class Noting:
@@ -388,7 +426,9 @@ class TestHooks:
         assert seen == [(RuntimeError, 1011)]
         assert [record.exc_info[0] for record in caplog.records] == [RuntimeError, KeyError]
 
-    async def test_an_http_exception_after_a_hook_has_connected_is_a_close_code(self):
+    async def test_exception_after_connect_is_a_close(self):
+        """An HTTP exception after a hook has connected is a close code."""
+
         class Connecting:
             async def on_request(self, ws: WebSocket):
                 await ws.connect()
@@ -442,7 +482,8 @@ class TestSlowHandshake:
         return ASyncApp(collect_routes(handler), components=[Slow()]), ran
 
     @pytest.mark.parametrize('found_by_the_watch', [False, True])
-    async def test_nothing_is_sent_and_the_handler_does_not_run(self, found_by_the_watch, caplog):
+    async def test_departed_client_runs_no_handler(self, found_by_the_watch, caplog):
+        """Nothing is sent and the handler does not run."""
         release = asyncio.Event()
         app, ran = self.made(release)
         peer = ImpatientPeer(CONNECT, disconnect(1006))
@@ -455,14 +496,17 @@ class TestSlowHandshake:
         assert await serving == []
         assert (ran, caplog.records) == ([], [])
 
-    async def test_a_client_that_stays_is_accepted_and_loses_no_message(self):
+    async def test_remaining_client_loses_no_message(self):
+        """A client that stays is accepted and loses no message."""
         release = asyncio.Event()
         app, ran = self.made(release)
         release.set()
         assert await run(app, scope('/slow'), Peer(CONNECT)) == [ACCEPT, CLOSE]
         assert ran == [True]
 
-    async def test_a_handler_that_connects_late_finds_its_client_gone(self):
+    async def test_late_connect_finds_client_gone(self):
+        """A handler that connects late finds that its client has left."""
+
         @websocket_route('/late', connect=False)
         async def late(ws: WebSocket):
             while True:

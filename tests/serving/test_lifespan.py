@@ -97,7 +97,8 @@ async def live(app):
 
 class TestLifespan:
     @pytest.mark.parametrize('as_instances', [False, True])
-    async def test_hooks_run_in_order_and_end_in_reverse(self, as_instances):
+    async def test_hooks_stop_in_reverse_order(self, as_instances):
+        """Hooks start in order and stop in reverse order."""
         hooks = [Pool, Cache, Closing]
         app = made(*[hook() if as_instances else hook for hook in hooks])
         assert await live(app) == ['startup.complete', 'shutdown.complete']
@@ -153,14 +154,17 @@ class TestLifespan:
         assert TestClient(app).get('/page').status_code == 200
         assert notes == ['pool opened', 'session closed', 'pool closed', 'pool opened', 'session closed']
 
-    async def test_a_start_that_fails_is_said_and_what_had_started_is_stopped(self, caplog):
+    async def test_failed_start_stops_the_started(self, caplog):
+        """A failed start is logged, and the hooks that had started are stopped."""
         assert await live(made(Cache, Failing, Pool)) == ['startup.failed']
         assert notes == ['cache opened', 'cache closed']
         assert [(record.getMessage(), record.exc_info[0]) for record in caplog.records] == [
             ('tests.serving.test_lifespan.Failing.on_startup failed.', OSError)
         ]
 
-    async def test_a_stop_that_fails_is_said_and_the_others_stop(self, caplog):
+    async def test_failed_stop_is_logged(self, caplog):
+        """A failed stop is logged, and the other hooks stop."""
+
         class Broken:
             def on_shutdown(self):
                 raise OSError('stuck')
@@ -169,7 +173,9 @@ class TestLifespan:
         assert notes == ['cache opened', 'cache closed']
         assert [record.exc_info[0] for record in caplog.records] == [OSError]
 
-    async def test_a_hook_that_fails_has_its_resources_closed(self):
+    async def test_failed_hook_closes_its_resources(self):
+        """The resources of a hook that fails are closed."""
+
         class Broken:
             def on_startup(self, session: Session):
                 raise OSError('no pool')
@@ -178,7 +184,9 @@ class TestLifespan:
         assert notes == ['session closed']
 
     @needs_python(3, 11)
-    async def test_a_task_that_a_hook_awaits_and_that_is_cancelled_is_a_failure_and_no_end_of_the_server(self, caplog):
+    async def test_cancelled_task_is_a_failure(self, caplog):
+        """A hook fails if a task that it awaits is cancelled, and the server continues."""
+
         class Cancelling:
             async def on_startup(self):
                 self.task = asyncio.ensure_future(asyncio.sleep(3600))
@@ -191,7 +199,9 @@ class TestLifespan:
         assert notes == ['cache opened', 'cache closed']
         assert [record.exc_info[0] for record in caplog.records] == [asyncio.CancelledError]
 
-    async def test_the_end_of_the_server_is_no_failure_of_a_hook(self, caplog):
+    async def test_server_end_is_no_failure(self, caplog):
+        """The end of the server is not a failure of a hook."""
+
         class Waiting:
             async def on_startup(self):
                 begun.set()
@@ -205,7 +215,9 @@ class TestLifespan:
             await task
         assert (notes, caplog.records) == (['cache opened', 'cache closed'], [])
 
-    async def test_of_resources_that_fail_all_are_closed(self, caplog):
+    async def test_all_failing_resources_are_closed(self, caplog):
+        """All resources are closed although one of them fails."""
+
         class Broken(Component):
             def resolve(self, session: Session) -> Iterator[Settings]:
                 yield Settings()
@@ -227,8 +239,10 @@ class TestLifespan:
         assert notes == ['session closed']
 
 
-class TestRefusals:
-    def test_what_belongs_to_a_request_is_refused(self):
+class TestRefusedHooks:
+    def test_request_arguments_are_refused(self):
+        """A hook that asks for something of a request is refused."""
+
         class Wrong:
             def on_startup(self, user_agent: http.Header):
                 """Not run."""
@@ -244,7 +258,9 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match='Wrong.on_shutdown is a generator'):
             made(Wrong)
 
-    async def test_those_that_come_later_are_refused_when_they_would_run(self, caplog):
+    async def test_late_hooks_are_refused_later(self, caplog):
+        """Wrong hooks that are added later are refused when they would run."""
+
         class Wrong:
             def on_startup(self, ws: WebSocket):
                 """Not run."""
@@ -256,21 +272,24 @@ class TestRefusals:
 
 
 class TestWithoutLifespan:
-    async def test_the_first_handshake_starts_and_the_others_wait(self):
+    async def test_first_handshake_starts_the_application(self):
+        """The first handshake starts the application, and the others wait."""
         app = made(Pool)
         both = await asyncio.gather(*[run(app, scope('/hello'), Peer(CONNECT)) for _ in range(2)])
         assert both == [[ACCEPT, CLOSE]] * 2
         assert await run(app, scope('/hello'), Peer(CONNECT)) == [ACCEPT, CLOSE]
         assert notes == ['pool opened', 'session closed', 'served', 'served', 'served']
 
-    async def test_a_failure_is_503_and_is_tried_again(self, caplog):
+    async def test_failed_start_is_retried(self, caplog):
+        """A failed start is answered with 503 and retried."""
         app = made(Failing())
         sent = await run(app, scope('/hello'), Peer(CONNECT))
         assert (sent[0]['status'], dict(sent[0]['headers'])[b'retry-after']) == (503, b'5')
         assert await run(app, scope('/hello'), Peer(CONNECT)) == [ACCEPT, CLOSE]
         assert notes == ['started', 'served']
 
-    async def test_a_client_that_left_is_not_answered(self, caplog):
+    async def test_departed_client_is_not_answered(self, caplog):
+        """A client that left is not answered."""
         assert await run(made(Failing()), scope('/hello'), Peer(disconnect())) == []
 
         async def send(message):
@@ -278,7 +297,9 @@ class TestWithoutLifespan:
 
         await made(Failing())(scope('/hello'), Peer(CONNECT).receive, send)
 
-    async def test_a_start_that_fails_while_nobody_waits_is_tried_again(self, caplog):
+    async def test_unobserved_failure_is_retried(self, caplog):
+        """A start that fails after its client has left is retried."""
+
         class Slow:
             times = 0
 
@@ -304,7 +325,9 @@ class TestWithoutLifespan:
         assert client.get('/page').text == 'a page'
         assert notes == ['started']
 
-    async def test_a_client_that_leaves_does_not_keep_the_application_from_starting(self):
+    async def test_departed_client_stops_no_start(self):
+        """A client that leaves does not keep the application from starting."""
+
         class Slow:
             async def on_startup(self):
                 notes.append('begun')
@@ -320,7 +343,9 @@ class TestWithoutLifespan:
         assert await run(app, scope('/hello'), Peer(CONNECT)) == [ACCEPT, CLOSE]
         assert notes == ['begun', 'started', 'served']
 
-    def test_a_start_on_an_event_loop_that_is_gone_is_begun_again(self):
+    def test_start_on_closed_loop_is_repeated(self):
+        """A start on an event loop that was closed is repeated."""
+
         class Slow:
             async def on_startup(self):
                 notes.append('begun')
@@ -341,8 +366,9 @@ class TestWithoutLifespan:
         loop.close()
 
 
-class TestInTests:
-    def test_with_a_test_client_the_application_starts_and_stops(self):
+class TestTestingLifespan:
+    def test_client_starts_and_stops_application(self):
+        """A test client starts and stops the application."""
         with TestClient(made(Pool)) as client:
             assert client.get('/page').text == 'a page'
             with client.websocket_connect('/hello'):
@@ -356,7 +382,9 @@ class TestInTests:
                 """Be served."""
         assert notes == ['pool opened', 'session closed', 'served', 'pool closed']
 
-    async def test_what_fails_is_raised_in_the_test(self):
+    async def test_failures_are_raised_in_the_test(self):
+        """Failures of hooks are raised in the test."""
+
         class Broken:
             def on_shutdown(self):
                 raise KeyError('stuck')
@@ -368,7 +396,9 @@ class TestInTests:
             async with lifespan(made(Broken)):
                 """Start."""
 
-    def test_a_client_whose_application_fails_to_stop_is_closed_all_the_same(self):
+    def test_failed_stop_closes_the_client(self):
+        """A client is closed although its application fails to stop."""
+
         class Broken:
             def on_shutdown(self):
                 raise KeyError('stuck')
@@ -379,14 +409,18 @@ class TestInTests:
                 """Start."""
         assert client._portal.loop.is_closed()
 
-    async def test_an_application_without_a_lifespan_may_say_so_by_raising(self):
+    async def test_application_may_refuse_lifespan(self):
+        """An application without a lifespan may raise an exception."""
+
         async def app(scope, receive, send):
             raise RuntimeError('HTTP only')
 
         async with lifespan(app):
             """Go on."""
 
-    async def test_one_that_does_not_answer_is_not_waited_for(self, monkeypatch):
+    async def test_silent_application_is_not_awaited(self, monkeypatch):
+        """An application that does not answer is not awaited forever."""
+
         async def app(scope, receive, send):
             await asyncio.sleep(3600)
 

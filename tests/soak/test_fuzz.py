@@ -103,7 +103,8 @@ def attack(port, chance):
 
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-async def test_the_server_goes_on_and_no_failure_is_of_our_making(implementation, caplog):
+async def test_server_survives_malformed_input(implementation, caplog):
+    """The server survives malformed input, and no failure is ours."""
     chance = random.Random('%s %d' % (implementation, SEED))
     with serving(APP, implementation) as server:
         for _ in range(ROUNDS):

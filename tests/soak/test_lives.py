@@ -222,5 +222,6 @@ async def quietly(call, *arguments):
 @example([('gather receive', 0.2), ('receive', 0.05)], 3 * [(0.2, 'message')], {}, 'cancelled')
 @example([('send', 0.05)], [(0.2, 'stop reading'), (0.2, 'read on'), (0.2, 'others send')], {}, 'cancelled and leaves')
 @example([], [], {}, 'leaves and cancelled')
-def test_every_life_ends_as_it_is_promised(steps, events, limits, end):
+def test_every_life_keeps_the_promises(steps, events, limits, end):
+    """Every connection ends as promised."""
     run_virtually(Life(steps, events, limits, end).live())

@@ -147,7 +147,7 @@ def client():
     client.close()
 
 
-class TestBlocking:
+class TestTestClient:
     def test_messages_go_both_ways(self, client):
         with client.websocket_connect('/echo/a?x=5', subprotocols=['a', 'b'], headers={'X-A': 'b'}) as ws:
             assert ws.subprotocol == 'b'
@@ -280,7 +280,8 @@ class TestBlocking:
             with client.websocket_connect('/misbehave/block', timeout=0.05) as ws:
                 ws.send('x')
 
-    def test_an_error_of_the_test_itself_ends_the_handler(self, client):
+    def test_error_in_test_ends_handler(self, client):
+        """An error of the test itself ends the handler."""
         with pytest.raises(ZeroDivisionError):
             with client.websocket_connect('/misbehave/sleep') as ws:
                 ws.send('x')
@@ -551,7 +552,7 @@ with apistar_ws.testing.TestClient(ASyncApp(collect_routes(stubborn)), timeout=0
                 ws.receive()
 
 
-class TestFailures:
+class TestRaisesOption:
     def test_raises_false_shows_the_close(self, client):
         """With ``raises=False`` the test gets the close with 1011."""
         with client.websocket_connect('/misbehave/raise', raises=False) as ws:
@@ -624,7 +625,8 @@ class TestAsync:
         assert loop.get_task_factory() is factory
         loop.set_task_factory(None)
 
-    async def test_an_error_of_the_test_itself_ends_the_handler(self):
+    async def test_error_in_test_ends_handler(self):
+        """An error of the test itself ends the handler."""
         with pytest.raises(ZeroDivisionError):
             async with connect(APP, '/misbehave/sleep') as ws:
                 await ws.send('x')

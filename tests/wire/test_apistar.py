@@ -248,7 +248,7 @@ def call(wsgi, *args, **options):
     return status, dict(map(tuple, headers)), body
 
 
-class TestAWholeApplication:
+class TestGarden:
     """tests/data/garden.py, where only the import of ``ASyncApp`` is changed."""
 
     @pytest.mark.parametrize('kind', [apistar.TestClient, apistar_ws.testing.TestClient])
@@ -259,7 +259,8 @@ class TestAWholeApplication:
         assert {outcome[0] for outcome in expected.values()} >= {200, 201, 204, 302, 304, 400, 403, 404, 405, 415}
         assert expected[21, 'GET', '/fails/'] == (RuntimeError, 'The mole was here')
 
-    def test_websocket_routes_beside_its_own_change_no_answer(self):
+    def test_websocket_routes_change_no_answer(self):
+        """WebSocket routes beside those of the application change no answer."""
         expected = answers(apistar.TestClient(garden()['app']))
         app = garden(apistar_ws.ASyncApp, websockets=apistar_ws.collect_routes(live))['app']
         with clients(apistar_ws.testing.TestClient) as TestClient:
@@ -269,7 +270,8 @@ class TestAWholeApplication:
                 with client.websocket_connect(url) as ws:
                     assert ws.receive() == 'plant 1'
 
-    def test_every_answer_is_the_same_on_a_real_server(self):
+    def test_real_server_gives_same_answers(self):
+        """Every answer is the same on a real server."""
         found = []
         for way in (apistar.ASyncApp, apistar_ws.ASyncApp):
             with serving(garden(way)['app']) as server, requests.Session() as session:
@@ -288,7 +290,8 @@ class TestAWholeApplication:
         with pytest.raises(RuntimeError, match='mole'):
             call(wsgi, '/fails/')
 
-    def test_api_stars_own_client_library_knows_its_routes(self, way, TestClient):
+    def test_client_library_knows_the_routes(self, way, TestClient):
+        """API Star's own client library knows the routes."""
         app = garden(way[0])['app']
         app.document.url = 'http://testserver'
         client = Client(document=app.document, session=TestClient(app))
@@ -301,7 +304,8 @@ class TestAWholeApplication:
 
 
 class TestConstruction:
-    def test_the_arguments_are_those_of_api_star(self):
+    def test_arguments_match_api_star(self):
+        """The arguments are those of API Star."""
         expected, received = (
             [
                 (name, parameter.kind, parameter.default)
@@ -313,7 +317,8 @@ class TestConstruction:
         more = ['websocket_schema_url', 'websocket_docs_url', 'websocket_schema_limits', 'websocket_docs_explain']
         assert [name for name, _, _ in received[len(expected) :]] == more
 
-    def test_all_arguments_may_be_given_by_position(self, ASyncApp, TestClient):
+    def test_arguments_may_be_positional(self, ASyncApp, TestClient):
+        """All arguments may be given by position."""
         app = ASyncApp([], TEMPLATES, STATIC, ['tests.data'], '/s/', '/d/', '/f/', [], [])
         client = TestClient(app)
         for url in ('/s/', '/d/', '/f/garden.css', '/f/tests.data/garden.css', '/f/apistar/css/base.css'):
@@ -321,7 +326,8 @@ class TestConstruction:
         assert app.interface == 'asgi'
         assert not app.debug
 
-    def test_schema_documentation_and_static_files_can_be_left_out(self, ASyncApp, TestClient):
+    def test_extra_pages_can_be_disabled(self, ASyncApp, TestClient):
+        """Schema, documentation and static files can be left out."""
         app = ASyncApp([Route('/', 'GET', page)], schema_url=None, docs_url=None, static_url=None)
         client = TestClient(app)
         assert (app.templates, app.statics) == (None, None)
@@ -329,11 +335,14 @@ class TestConstruction:
         for url in ('/schema/', '/docs/', '/static/apistar/css/base.css'):
             assert (client.get(url).status_code, client.get(url).json()) == (404, 'Not found')
 
-    def test_event_hooks_have_to_be_a_list(self, ASyncApp):
+    def test_event_hooks_must_be_a_list(self, ASyncApp):
+        """The event hooks have to be a list."""
         with pytest.raises(AssertionError, match='event_hooks must be a list'):
             ASyncApp([], event_hooks={'hook'})
 
-    def test_a_hook_that_cannot_be_made_is_found_at_the_start(self, ASyncApp):
+    def test_broken_hook_is_found_early(self, ASyncApp):
+        """A hook that cannot be constructed is found at the start."""
+
         class Hook:
             def __init__(self, needed):
                 """Not be run."""
@@ -341,7 +350,8 @@ class TestConstruction:
         with pytest.raises(TypeError, match='needed'):
             ASyncApp([], event_hooks=[Hook])
 
-    def test_the_routes_given_stay_as_they_are(self, ASyncApp):
+    def test_given_routes_are_unchanged(self, ASyncApp):
+        """The given routes are not changed."""
         inner = [Route('/', 'GET', page)]
         routes = [Include('/in', 'in', inner)]
         ASyncApp(routes)
@@ -413,18 +423,21 @@ class TestRouting:
             ('/async', {'hello': 'async'}),
         ],
     )
-    def test_a_path_gives_the_handler_its_parameters(self, app, TestClient, url, expected):
+    def test_path_gives_its_parameters(self, app, TestClient, url, expected):
+        """A path gives the handler its parameters."""
         response = TestClient(app).get(url)
         assert (response.status_code, response.json()) == (200, expected)
 
     @pytest.mark.parametrize(
         'url', ['/nowhere', '/number/x', '/number/-1', '/fraction/1', '/word/a/b', '/word/', '/rest/', '/dated/1/a/1/']
     )
-    def test_a_path_that_matches_no_route_is_not_found(self, app, TestClient, url):
+    def test_unmatched_path_is_not_found(self, app, TestClient, url):
+        """A path that matches no route is not found."""
         response = TestClient(app).get(url)
         assert (response.status_code, response.json()) == (404, 'Not found')
 
-    def test_each_method_of_a_path_has_its_handler_and_another_is_not_allowed(self, app, TestClient):
+    def test_other_methods_are_not_allowed(self, app, TestClient):
+        """Each method of a path has its handler, and other methods are not allowed."""
         client = TestClient(app)
         for method, text in (('GET', '<p>Page</p>'), ('PUT', 'put'), ('DELETE', 'delete')):
             assert client.request(method, '/many').text == text
@@ -432,7 +445,8 @@ class TestRouting:
             response = client.request(method, '/many')
             assert (response.status_code, response.json()) == (405, 'Method not allowed')
 
-    def test_head_is_answered_by_the_handler_for_get(self, app, TestClient):
+    def test_get_handler_answers_head(self, app, TestClient):
+        """HEAD is answered by the handler for GET."""
         response = TestClient(app).head('/many')
         assert (response.status_code, response.headers['content-length']) == (200, '11')
 
@@ -451,11 +465,14 @@ class TestRouting:
         assert app.static_url('a/b.css') == app.reverse_url('static', filename='a/b.css') == '/static/a/b.css'
 
     @pytest.mark.parametrize('name, params', [('nope', {}), ('number', {}), ('word', {'values': 'a'})])
-    def test_a_url_that_cannot_be_built_is_an_error(self, app, name, params):
+    def test_impossible_url_is_an_error(self, app, name, params):
+        """A URL that cannot be built is an error."""
         with pytest.raises(exceptions.NoReverseMatch):
             app.reverse_url(name, **params)
 
-    def test_includes_nest_and_their_names_do_too(self, ASyncApp, TestClient):
+    def test_includes_and_names_nest(self, ASyncApp, TestClient):
+        """Includes nest, and so do their names."""
+
         def where(app: App, number: int):
             return app.reverse_url('outer:inner:where', number=number + 1)
 
@@ -471,7 +488,9 @@ class TestRouting:
         assert app.reverse_url('hidden:page') == '/hidden/'
         assert list(client.get('/schema/').json()['paths']) == ['/outer/']
 
-    def test_of_two_routes_with_one_name_the_last_one_serves(self, ASyncApp, TestClient):
+    def test_last_of_equal_names_serves(self, ASyncApp, TestClient):
+        """Of two routes with the same name the last one serves."""
+
         def last():
             return 'last'
 
@@ -526,9 +545,9 @@ class TestRequests:
             (http.RequestData, 'POST', '/', {'json': [1, 'é']}, [1, 'é']),
         ],
     )
-    def test_a_handler_is_given_what_it_asks_for(
-        self, ASyncApp, TestClient, annotation, method, url, options, expected
-    ):
+    def test_handler_gets_its_arguments(self, ASyncApp, TestClient, annotation, method, url, options, expected):
+        """A handler gets the values that it asks for."""
+
         def handler(value_of: annotation):
             return http.JSONResponse(list(value_of.items()) if hasattr(value_of, 'items') else value_of)
 
@@ -536,7 +555,9 @@ class TestRequests:
         response = client.request(method, url, **options)
         assert (response.status_code, response.json()) == (200, expected)
 
-    def test_the_whole_request_can_be_asked_for(self, ASyncApp, TestClient):
+    def test_whole_request_is_available(self, ASyncApp, TestClient):
+        """A handler may ask for the whole request."""
+
         def handler(request: http.Request, body: http.Body, headers: http.Headers):
             assert (request.body, request.headers) == (body, headers)
             return [request.method, request.url, request.url.components.path, headers.items(), body.decode()]
@@ -557,7 +578,9 @@ class TestRequests:
             'é',
         ]
 
-    def test_the_application_the_route_and_the_connection_can_be_asked_for(self, ASyncApp, TestClient):
+    def test_application_and_route_are_available(self, ASyncApp, TestClient):
+        """A handler may ask for the application, the route and the connection."""
+
         def handler(app: App, route: Route, exc: Exception, scope: ASGIScope, receive: ASGIReceive, send: ASGISend):
             assert (app, exc, callable(receive), callable(send)) == (made, None, True, True)
             return [route.url, route.name, scope['type'], scope['path']]
@@ -577,7 +600,9 @@ class TestRequests:
             ({'data': b'?', 'headers': {'Content-Type': 'what/ever'}}, 415, None),
         ],
     )
-    def test_the_body_is_decoded_as_it_says(self, ASyncApp, TestClient, options, status, expected):
+    def test_body_is_decoded_by_type(self, ASyncApp, TestClient, options, status, expected):
+        """The body is decoded by its content type."""
+
         def handler(data: http.RequestData):
             return {name: text_of(value) if hasattr(value, 'filename') else value for name, value in data.items()}
 
@@ -655,7 +680,8 @@ class TestValidation:
             ('/anything_or/?value=1', '1'),
         ],
     )
-    def test_query_parameters_are_what_they_are_annotated_with(self, client, url, expected):
+    def test_query_parameters_have_annotated_types(self, client, url, expected):
+        """Query parameters have the types of their annotations."""
         response = client.get(url)
         assert (response.status_code, response.text) == (200, json.dumps([expected], ensure_ascii=False))
 
@@ -672,7 +698,8 @@ class TestValidation:
             ('/anything/', 404, 'The "value" field is required.'),
         ],
     )
-    def test_query_parameters_that_do_not_fit_are_told_so(self, client, url, status, detail):
+    def test_invalid_query_parameters_are_explained(self, client, url, status, detail):
+        """The answer explains invalid query parameters."""
         response = client.get(url)
         assert (response.status_code, response.json()) == (status, {'value': detail})
 
@@ -701,7 +728,8 @@ class TestValidation:
             )
         )
 
-    def test_a_body_becomes_the_type_that_the_handler_asks_for(self, bodies):
+    def test_body_becomes_the_annotated_type(self, bodies):
+        """A body becomes the type that the handler asks for."""
         bed = {'label': 'South', 'plants': [{'name': 'bean'}], 'dug': '2018-04-11T06:00:00Z'}
         whole = {**bed, 'plants': [{'name': 'bean', 'height': 0.5, 'light': 'sun'}]}
         assert bodies.post('/', json=bed).json() == whole
@@ -727,7 +755,8 @@ class TestValidation:
             ('DELETE', '/3', {'first': 0, 'last': 4}, 400, {'first': 'Must be greater than or equal to 1.'}),
         ],
     )
-    def test_a_body_that_does_not_fit_is_told_so(self, bodies, method, url, body, status, detail):
+    def test_invalid_body_is_explained(self, bodies, method, url, body, status, detail):
+        """The answer explains an invalid body."""
         response = bodies.request(method, url, json=body)
         assert (response.status_code, response.json()) == (status, detail)
 
@@ -748,13 +777,16 @@ class TestResponses:
             (http.Response('page'), None, 'page'),
         ],
     )
-    def test_what_a_handler_returns_is_its_answer(self, ASyncApp, TestClient, value, content_type, body):
+    def test_return_value_becomes_the_answer(self, ASyncApp, TestClient, value, content_type, body):
+        """The return value of a handler becomes the answer."""
         response = TestClient(ASyncApp([Route('/', 'GET', lambda: value, name='handler')])).get('/')
         expected = {'content-length': str(len(body.encode())), 'content-type': content_type}
         assert response.headers == {name: value for name, value in expected.items() if value is not None}
         assert (response.status_code, response.content) == (200, body.encode())
 
-    def test_a_response_has_the_status_and_the_headers_given_to_it(self, ASyncApp, TestClient):
+    def test_response_keeps_status_and_headers(self, ASyncApp, TestClient):
+        """A response has the status and the headers given to it."""
+
         def handler():
             return http.Response(
                 b'', 204, [('Vary', 'Accept'), ('Set-Cookie', 'a=1; Path=/'), ('Set-Cookie', 'b=2; Path=/')]
@@ -769,11 +801,14 @@ class TestResponses:
         assert client.get('/cookies/').json() == ['a=1', 'b=2']
 
     @pytest.mark.parametrize('value, error', [(object(), TypeError), (float('nan'), ValueError), ({1: {2}}, TypeError)])
-    def test_what_is_no_json_is_an_error_of_the_handler(self, ASyncApp, TestClient, value, error):
+    def test_unencodable_value_is_an_error(self, ASyncApp, TestClient, value, error):
+        """A value that is not JSON is an error of the handler."""
         with pytest.raises(error):
             TestClient(ASyncApp([Route('/', 'GET', lambda: value, name='handler')])).get('/')
 
-    def test_a_standalone_route_answers_by_itself_without_hooks(self, ASyncApp, TestClient):
+    def test_standalone_route_skips_hooks(self, ASyncApp, TestClient):
+        """A standalone route answers itself, without hooks."""
+
         class Hook:
             def on_request(self):
                 """Run for other routes."""
@@ -825,7 +860,9 @@ class ShedComponent(Component):
 
 
 class TestComponents:
-    def test_components_are_resolved_also_through_others_and_also_async(self, ASyncApp, TestClient):
+    def test_components_may_depend_on_components(self, ASyncApp, TestClient):
+        """Components are resolved through others, and also async ones."""
+
         def handler(hoe: Tool, shed: Shed, hoe_again: Tool = None):
             return [hoe.name, hoe.sharp, shed.tool.sharp, hoe_again.sharp]
 
@@ -833,7 +870,9 @@ class TestComponents:
         for name in ('hoe', 'rake'):
             assert client.get('/handler/', headers={'Tool': name}).json() == [name, 'hoe', 'tool', 'hoe_again']
 
-    def test_a_component_is_resolved_once_for_a_request(self, ASyncApp, TestClient):
+    def test_component_is_resolved_once(self, ASyncApp, TestClient):
+        """A component is resolved once for a request."""
+
         class Hook:
             def on_request(self, shed: Shed):
                 sheds.append(shed)
@@ -860,7 +899,9 @@ class TestComponents:
         assert sheds[0] is sheds[1] is sheds[2] is not sheds[3]
         assert sheds[3] is sheds[4] is sheds[5]
 
-    def test_an_exception_of_a_component_is_the_answer(self, ASyncApp, TestClient):
+    def test_component_exception_becomes_the_answer(self, ASyncApp, TestClient):
+        """An exception of a component becomes the answer."""
+
         def handler(shed: Shed):
             """Not be run."""
 
@@ -868,7 +909,9 @@ class TestComponents:
         response = client.get('/handler/', headers={'Tool': 'blunt'})
         assert (response.status_code, response.json()) == (403, 'Not with that')
 
-    def test_a_component_may_choose_its_parameters_itself(self, ASyncApp, TestClient):
+    def test_component_may_choose_its_parameters(self, ASyncApp, TestClient):
+        """A component may decide itself which parameters it supplies."""
+
         class Numbers(Component):
             def can_handle_parameter(self, parameter: inspect.Parameter):
                 return parameter.name == 'answer'
@@ -884,14 +927,18 @@ class TestComponents:
 
         assert TestClient(ASyncApp(routed(handler), components=[Numbers()])).get('/handler/').json() == 42
 
-    def test_what_no_component_supplies_is_a_configuration_error(self, ASyncApp, TestClient):
+    def test_unsupplied_argument_is_an_error(self, ASyncApp, TestClient):
+        """An argument that no component supplies is a configuration error."""
+
         def handler(tool: Tool):
             """Not be run."""
 
         with pytest.raises(exceptions.ConfigurationError, match='No component able to handle parameter "tool"'):
             TestClient(ASyncApp(routed(handler))).get('/handler/')
 
-    def test_a_component_of_the_application_comes_after_those_of_api_star(self, ASyncApp, TestClient):
+    def test_api_star_components_come_first(self, ASyncApp, TestClient):
+        """A component of the application comes after those of API Star."""
+
         class Method(Component):
             def resolve(self) -> http.Method:
                 """Not be asked."""
@@ -944,7 +991,8 @@ class TestEventHooks:
 
         return TestClient(ASyncApp(routed(handler, forbidden, fails), event_hooks=hooks(Noting, InnerNoting)))
 
-    def test_they_wrap_the_handler_one_around_the_other(self, client, notes):
+    def test_hooks_wrap_the_handler(self, client, notes):
+        """Hooks wrap the handler one around the other."""
         client.get('/handler/')
         assert notes == [
             'outer on_request',
@@ -954,7 +1002,8 @@ class TestEventHooks:
             'outer on_response NoneType',
         ]
 
-    def test_an_http_exception_passes_through_on_response(self, client, notes):
+    def test_http_exception_runs_on_response(self, client, notes):
+        """An HTTP exception runs on_response."""
         assert client.get('/forbidden/').status_code == 403
         assert notes == [
             'outer on_request',
@@ -963,7 +1012,8 @@ class TestEventHooks:
             'outer on_response Forbidden',
         ]
 
-    def test_a_path_that_is_not_found_passes_through_on_response_alone(self, client, notes):
+    def test_unknown_path_runs_on_response_only(self, client, notes):
+        """A path that is not found runs only on_response."""
         assert client.get('/nowhere/').status_code == 404
         assert client.post('/handler/').status_code == 405
         assert notes == [
@@ -973,7 +1023,8 @@ class TestEventHooks:
             'outer on_response MethodNotAllowed',
         ]
 
-    def test_any_other_exception_passes_through_on_error(self, client, notes):
+    def test_other_exception_runs_on_error(self, client, notes):
+        """Any other exception runs on_error."""
         with pytest.raises(RuntimeError, match='mole'):
             client.get('/fails/')
         assert notes == [
@@ -983,7 +1034,9 @@ class TestEventHooks:
             'outer on_error RuntimeError',
         ]
 
-    def test_what_on_request_raises_is_the_answer(self, ASyncApp, TestClient, hooks, notes):
+    def test_on_request_exception_becomes_the_answer(self, ASyncApp, TestClient, hooks, notes):
+        """An exception of on_request becomes the answer."""
+
         class Guard:
             async def on_request(self, key: http.QueryParam):
                 if key is None:
@@ -994,7 +1047,9 @@ class TestEventHooks:
         assert notes == ['outer on_request', 'inner on_response Forbidden', 'outer on_response Forbidden'] * 2
         assert client.get('/?key=1').status_code == 200
 
-    def test_a_class_is_made_anew_for_each_request_and_an_instance_is_not(self, ASyncApp, TestClient, hooks):
+    def test_classes_are_made_per_request(self, ASyncApp, TestClient, hooks):
+        """A class is constructed for each request and an instance is reused."""
+
         class Counting:
             count = 0
 
@@ -1009,7 +1064,9 @@ class TestEventHooks:
         counts = [client.get('/').headers['x-count'] for _ in range(3)]
         assert counts == (['1', '1', '1'] if isinstance(given[0], type) else ['1', '2', '3'])
 
-    def test_on_response_may_change_the_response_or_give_another(self, ASyncApp, TestClient, hooks):
+    def test_on_response_may_replace_the_response(self, ASyncApp, TestClient, hooks):
+        """on_response may change the response or return another one."""
+
         class Other:
             def on_response(self, response: http.Response) -> http.Response:
                 return http.JSONResponse(response.content.decode(), 203, {'X-Other': 'yes'})
@@ -1023,7 +1080,9 @@ class TestEventHooks:
         assert (response.status_code, response.json()) == (203, '<p>Page</p>')
         assert (response.headers['x-other'], response.headers['content-type']) == ('yes', 'text/plain')
 
-    def test_an_exception_of_on_response_is_handled_as_one_of_the_handler(self, ASyncApp, TestClient, hooks, notes):
+    def test_on_response_exception_is_handled(self, ASyncApp, TestClient, hooks, notes):
+        """An exception of on_response is handled like one of the handler."""
+
         class Refusing:
             def on_response(self, exc: Exception):
                 if exc is None:
@@ -1033,7 +1092,9 @@ class TestEventHooks:
         assert (client.get('/').status_code, client.get('/').json()) == (400, 'Not like that')
         assert notes == ['outer on_request', 'outer on_response BadRequest'] * 2
 
-    def test_an_on_error_hook_finds_no_response(self, ASyncApp, TestClient, hooks):
+    def test_on_error_finds_no_response(self, ASyncApp, TestClient, hooks):
+        """An on_error hook finds no response."""
+
         class Asking:
             def on_error(self, response: http.Response):
                 found.append(response)
@@ -1070,14 +1131,16 @@ class TestEventHooks:
         assert client.get('/', headers={'Tool': 'hoe'}).text == '<p>Page</p>'
 
 
-class TestEventHooksOfOurs:
+class TestFixedEventHooks:
     """Where API Star itself falls short."""
 
     @pytest.fixture(params=[apistar.TestClient, apistar_ws.testing.TestClient])
     def made(self, request):
         return clients(request.param)
 
-    def test_hooks_given_as_classes_leave_nothing_behind(self, made):
+    def test_class_hooks_leave_nothing_behind(self, made):
+        """Hooks given as classes leave nothing behind."""
+
         class Remembered(Noting):
             def __init__(self):
                 hooks.append(weakref.ref(self))
@@ -1101,7 +1164,9 @@ class TestEventHooksOfOurs:
         assert len(hooks) > 80
         assert sum(hook() is not None for hook in hooks) <= known
 
-    def test_an_instance_finds_its_component_whatever_failed_before(self, made):
+    def test_instance_finds_its_component(self, made):
+        """A hook instance finds its component, whatever failed before."""
+
         class Hook:
             def on_response(self, shed: Shed, response: http.Response):
                 response.headers['X-Tool'] = shed.tool.sharp
@@ -1142,7 +1207,9 @@ class TestErrors:
         length = str(len(response.content))
         assert response.headers == {**headers, 'content-length': length, 'content-type': 'application/json'}
 
-    def test_exception_handler_and_error_handler_can_be_overridden(self, ASyncApp, TestClient):
+    def test_exception_handlers_can_be_overridden(self, ASyncApp, TestClient):
+        """exception_handler and error_handler can be overridden."""
+
         class Garden(ASyncApp):
             def exception_handler(self, exc: Exception, path: http.Path) -> http.Response:
                 if isinstance(exc, KeyError):
@@ -1162,7 +1229,9 @@ class TestErrors:
         response = client.get('/fails/')
         assert (response.status_code, response.text) == (500, 'Sorry: The mole was here')
 
-    def test_how_return_values_are_rendered_can_be_overridden(self, ASyncApp, TestClient):
+    def test_render_response_can_be_overridden(self, ASyncApp, TestClient):
+        """The rendering of return values can be overridden."""
+
         class Garden(ASyncApp):
             def render_response(self, return_value: ReturnValue) -> http.Response:
                 return http.Response(repr(return_value), headers={'Content-Type': 'text/plain'})
@@ -1170,7 +1239,9 @@ class TestErrors:
         response = TestClient(Garden(routed(page))).get('/page/')
         assert (response.text, response.headers['content-type']) == ("'<p>Page</p>'", 'text/plain')
 
-    def test_the_injector_the_router_and_the_hooks_can_be_overridden(self, ASyncApp, TestClient):
+    def test_parts_can_be_overridden(self, ASyncApp, TestClient):
+        """The injector, the router and the hooks can be overridden."""
+
         class Garden(ASyncApp):
             def init_router(self, routes):
                 super().init_router([*routes, Route('/extra', 'GET', page)])
@@ -1205,7 +1276,8 @@ class TestStaticFilesAndTemplates:
             static_url='/files/',
         )
 
-    def test_files_are_served_with_type_and_age(self, app, TestClient):
+    def test_files_have_type_and_age(self, app, TestClient):
+        """Files are served with their type and their maximum age."""
         client = TestClient(app)
         response = client.get('/files/garden.css')
         assert (response.status_code, response.content) == (200, (DATA / 'static/garden.css').read_bytes())
@@ -1220,7 +1292,8 @@ class TestStaticFilesAndTemplates:
         assert client.get('/files/tests.data/notes/today.txt').text == 'Water the beans.\n'
         assert client.get('/files/apistar/css/base.css').status_code == 200
 
-    def test_what_is_no_file_is_not_found(self, app, TestClient):
+    def test_missing_file_is_not_found(self, app, TestClient):
+        """A path that is not a file is not found."""
         client = TestClient(app)
         for url in ('/files/', '/files/none', '/files/notes', '/files/%2e%2e/garden.py', '/static/garden.css'):
             response = client.get(url)
@@ -1259,7 +1332,8 @@ class TestSchemaAndDocumentation:
             ]
         )
 
-    def test_the_schema_tells_of_routes_and_types(self, app, TestClient):
+    def test_schema_describes_routes_and_types(self, app, TestClient):
+        """The schema describes routes and types."""
         response = TestClient(app).get('/schema/')
         assert response.headers['content-type'] == 'application/vnd.oai.openapi'
         plant = {'$ref': '#/components/schemas/Plant'}
@@ -1313,7 +1387,8 @@ class TestSchemaAndDocumentation:
             'components': {'schemas': {'Plant': {'type': 'object', 'properties': properties, 'required': ['name']}}},
         }
 
-    def test_the_documentation_tells_of_routes_and_their_parameters(self, app, TestClient):
+    def test_documentation_describes_the_routes(self, app, TestClient):
+        """The documentation describes routes and their parameters."""
         response = TestClient(app).get('/docs/')
         assert (response.status_code, response.headers['content-type']) == (200, 'text/html; charset=utf-8')
         for part in ('list_plants', 'All plants.', 'at_least', 'add_plant', '/in/{name}/', '/static/apistar/js/'):
@@ -1321,7 +1396,7 @@ class TestSchemaAndDocumentation:
         assert '/hidden/' not in response.text
 
 
-class TestTheTestClient:
+class TestTestClient:
     def test_scheme_and_host_can_be_chosen(self, ASyncApp, TestClient):
         def where(url: http.URL, host: http.Header):
             return [url, host]
@@ -1330,11 +1405,14 @@ class TestTheTestClient:
         assert client.get('/where/').json() == ['https://garden.example/where/', 'garden.example:443']
         assert client.get('http://other.example/where/').json() == ['http://other.example/where/', 'other.example']
 
-    def test_a_url_is_whole_or_begins_with_a_slash(self, ASyncApp, TestClient):
+    def test_url_must_be_absolute(self, ASyncApp, TestClient):
+        """A URL is whole or begins with a slash."""
         with pytest.raises(AssertionError, match="URL was 'page'"):
             TestClient(ASyncApp([])).get('page')
 
-    def test_headers_and_cookies_of_the_session_are_sent(self, ASyncApp, TestClient):
+    def test_session_headers_and_cookies_are_sent(self, ASyncApp, TestClient):
+        """Headers and cookies of the session are sent."""
+
         def handler(cookie: http.Header, user_agent: http.Header, x_some: http.Header):
             return [cookie, user_agent, x_some]
 
@@ -1345,7 +1423,7 @@ class TestTheTestClient:
         assert client.get('/handler/').json() == ['a=1', 'testclient', 'thing']
 
 
-class TestTheDevelopmentServer:
+class TestDevelopmentServer:
     @pytest.fixture
     def serve(self, monkeypatch):
         """Return a function that calls ``app.serve``, and gives what werkzeug's server would have been given."""
@@ -1373,14 +1451,16 @@ class TestTheDevelopmentServer:
         assert call(wsgi, '/static/notes/today.txt')[2] == b'Water the beans.\n'
         assert call(wsgi, '/nowhere')[0] == '404 Not Found'
 
-    def test_without_debug_an_exception_is_a_server_error(self, ASyncApp, serve):
+    def test_exception_without_debug_is_answered(self, ASyncApp, serve):
+        """Without debug an exception is a server error."""
         app = ASyncApp(routed(fails))
         (_, _, wsgi), _ = serve(app, '127.0.0.1', 5000)
         headers = {'content-length': '14', 'content-type': 'application/json'}
         assert call(wsgi, '/fails/') == ('500 Internal Server Error', headers, b'"Server error"')
         assert not app.debug
 
-    def test_with_debug_an_exception_reaches_the_debugger(self, ASyncApp, serve):
+    def test_exception_with_debug_is_raised(self, ASyncApp, serve):
+        """With debug an exception reaches the debugger."""
         app = ASyncApp(routed(fails))
         (_, _, wsgi), options = serve(app, '127.0.0.1', 5000, debug=True)
         assert (app.debug, options) == (True, {'use_debugger': True, 'use_reloader': True})
@@ -1392,7 +1472,8 @@ class TestTheDevelopmentServer:
         assert options == {'use_debugger': True, 'use_reloader': False, 'threaded': False}
 
     @pytest.mark.parametrize('debug', [False, True])
-    def test_debug_lets_an_exception_pass_to_the_server(self, ASyncApp, loop, debug):
+    def test_debug_passes_exceptions_to_server(self, ASyncApp, loop, debug):
+        """With debug an exception reaches the server."""
         app = ASyncApp(routed(fails))
         app.debug = debug
         scope = {'type': 'http', 'method': 'GET', 'path': '/fails/', 'query_string': b'', 'headers': []}
@@ -1428,13 +1509,16 @@ class TestSubclasses:
 
         assert apistar.TestClient(Garden([])).get('/any').text == '<p>Page</p>'
 
-    def test_a_root_path_that_a_path_only_begins_with_stays(self, kind):
+    def test_partial_root_path_stays(self, kind):
+        """A root path stays where it ends within a segment of the path."""
         wsgi = ASGItoWSGIAdapter(kind([Route('/garden/', 'GET', page)]))
         assert call(wsgi, '/garden/', base_url='http://localhost/gar')[0] == '200 OK'
 
 
 @pytest.mark.parametrize('client', [apistar.TestClient, apistar_ws.testing.TestClient])
-def test_a_time_out_in_a_handler_reaches_the_test(loop, client):
+def test_handler_timeout_reaches_the_test(loop, client):
+    """A timeout in a handler reaches the test."""
+
     def late():
         raise asyncio.TimeoutError('The bus is late')
 

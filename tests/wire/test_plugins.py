@@ -117,7 +117,8 @@ def headers(seconds=3600):
 
 @soak
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
-async def test_after_many_of_connections_nothing_is_checked_out_and_the_gauge_is_at_zero(shop, caplog):
+async def test_many_connections_leave_nothing_open(shop, caplog):
+    """After many connections nothing is checked out and the gauge is zero."""
     for name in ('apistar_ws', 'apistar_jwt'):
         caplog.set_level(logging.CRITICAL, name)
     kept = 0
@@ -170,7 +171,8 @@ async def test_on_a_real_server_too(shop, implementation):
     shop.require_rest()
 
 
-async def test_the_expiry_of_a_token_is_that_of_the_connection(shop):
+async def test_token_expiry_closes_the_connection(shop):
+    """The connection expires with its token."""
     with serving(shop.app) as server:
         async with websockets_connect(server.ws_url + '/orders', additional_headers=headers(2)) as ws:
             await asyncio.wait_for(ws.wait_closed(), 10)

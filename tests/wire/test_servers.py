@@ -51,7 +51,8 @@ def port(request):
 
 
 @pytest.mark.parametrize('server', ROOTED)
-async def test_a_prefix_is_known_to_the_client_alone(server):
+async def test_prefix_is_known_to_client_only(server):
+    """Only the client knows the prefix."""
     with serving(server, *ROOTED[server]) as port:
         url = 'http://127.0.0.1:%d/' % port
         assert (await asyncio.to_thread(requests.get, url, timeout=10)).text == 'page at /'
@@ -75,7 +76,8 @@ def test_plain_http_is_served(port):
     assert requests.get('http://127.0.0.1:%d/schema/' % port, timeout=10).status_code == 200
 
 
-async def test_text_and_bytes_go_both_ways_and_the_end_is_1000(port, is_daphne):
+async def test_messages_go_both_ways(port, is_daphne):
+    """Text and bytes go both ways, and the connection ends with 1000."""
     conversation = [('hello', 'a: hello'), ('é', 'a: é'), ('', 'a: '), (b'\xff', b'\xff')]
     async with connecting(port, '/chat/a') as ws:
         # daphne drops an empty message that the application sends.
@@ -88,7 +90,8 @@ async def test_text_and_bytes_go_both_ways_and_the_end_is_1000(port, is_daphne):
     assert info.value.rcvd.code == 1000
 
 
-async def test_a_failing_handler_is_closed_with_1011(port, is_daphne):
+async def test_failing_handler_closes_with_1011(port, is_daphne):
+    """A failing handler is closed with 1011."""
     async with connecting(port, '/fails') as ws:
         with pytest.raises(ConnectionClosed) as info:
             await asyncio.wait_for(ws.recv(), 10)

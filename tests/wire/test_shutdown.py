@@ -35,7 +35,8 @@ async def close_code_of(client):
 
 @soak
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
-async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(implementation):
+async def test_shutdown_notifies_all_clients(implementation):
+    """All clients are notified, all handlers end, and so does the server."""
     port = free_port()
     command = ['-m', 'uvicorn', 'tests.apps.crowd:app', '--ws', implementation, '--log-level', 'error']
     with process([*command, '--port', str(port)], port) as server:
@@ -49,7 +50,8 @@ async def test_all_clients_are_told_all_handlers_end_and_so_does_the_server(impl
 
 @pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 @pytest.mark.parametrize('what', ['told', 'closed', 'opted-out', 'swallows', 'backlog'])
-async def test_no_handler_keeps_the_server_from_ending(implementation, what, tmp_path):
+async def test_lingering_handlers_block_no_shutdown(implementation, what, tmp_path):
+    """No handler keeps the server from ending."""
     port = free_port()
     command = ['-m', 'uvicorn', 'tests.apps.lingering:app', '--ws', implementation, '--log-level', 'error']
     with process([*command, '--port', str(port)], port) as server:

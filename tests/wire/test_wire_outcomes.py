@@ -954,7 +954,7 @@ class TestAfterTheAccept:
         assert noted['busy'] == ['started', 'ended']
 
 
-async def test_senders_of_other_tasks_keep_no_handler_alive(server):
+async def test_foreign_sends_keep_no_handler_alive(server):
     """Visitors come and go while a task sends to all of them, as the news of a room do."""
     async with connecting(server, '/news'):
         for _ in range(10):
@@ -968,7 +968,7 @@ def documented_faults():
     return re.findall(r'^   \* - (.+?)\n     - ', faults, re.MULTILINE | re.DOTALL)
 
 
-def test_each_documented_fault_has_one_test_in_the_same_order():
+def test_documented_faults_are_tested_in_order():
     tests = [
         inspect.cleandoc(test.__doc__)
         for group in (TestBeforeTheAccept, TestAfterTheAccept)
