@@ -265,7 +265,7 @@ class Groups:
         :raises ValueError: for a group without presence.
         :raises GroupsUnavailable: if the engine is away.
         """
-        return await self._listed(name).engine.members(name, limit)
+        return await self._listed(name).engine.presence.members(name, limit)
 
     async def count(self, name: str) -> int:
         """Return how many are in a group, in every process; it costs less than :meth:`members`.
@@ -273,7 +273,7 @@ class Groups:
         :raises ValueError: for a group without presence.
         :raises GroupsUnavailable: if the engine is away.
         """
-        return await self._listed(name).engine.count(name)
+        return await self._listed(name).engine.presence.count(name)
 
     def _listed(self, name: str) -> Hub:
         hub = self._require_hub('members')

@@ -55,7 +55,7 @@ async def all_done(futures: Sequence['asyncio.Future[Any]'], timeout: float) -> 
     return all(future.done() for future in futures)
 
 
-class Turn:
+class TimeSlice:
     """Gives way to others whenever it is time, in a loop without a natural end."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Pump:
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        turn = Turn()
+        turn = TimeSlice()
         while self._waiting:
             for _ in range(min(len(self._waiting), BEGUN_AT_ONCE)):
                 self._waiting.popleft().begin()

@@ -32,7 +32,7 @@ Result = Union[Position, None, GroupsUnavailable]
 
 
 class Receiver(Protocol):
-    """What an engine tells."""
+    """Whoever an engine notifies: the groups of its event loop."""
 
     def take(self, name: str, payload: bytes) -> None:
         """Take what was sent to a group, in the engine's order."""
@@ -41,58 +41,31 @@ class Receiver(Protocol):
         """Take who has joined and who has left."""
 
     def refresh(self, name: Optional[str] = None) -> None:
-        """Read anew who is in a group, or in each that is watched: what came is not enough to know."""
+        """Read again who is in a group, or in each that is watched: what came is not enough to know."""
 
     def present(self) -> Dict[str, Dict[str, Member]]:
         """Return the members of this process, by group and id."""
 
-    def gone_away(self) -> None:
+    def on_disconnected(self) -> None:
         """Note that nothing is received from now on."""
 
-    def returned(self) -> None:
+    def on_reconnected(self) -> None:
         """Note that all groups are subscribed again."""
 
 
-class Engine(Protocol):
-    """Carries messages between the processes that have the same one, and remembers the last ones.
+class Roster(Protocol):
+    """Lists the members of groups, in all processes that have the same engine.
 
-    Whatever it cannot do raises ``GroupsUnavailable``.
+    Whatever it cannot do raises ``GroupsUnavailable``. It promises that a clean leave shows at once; that the members
+    of a process that has crashed are gone a lease later; and that, soon after the engine is back, it lists for this
+    process what :meth:`Receiver.present` returns, neither more nor less.
     """
-
-    #: ``'open'``, ``'away'``, or ``'stopped'`` while it was not needed yet.
-    state: str
-    #: Whether it stays although nobody uses it: the application will end it.
-    is_held: bool
-
-    async def ready(self) -> None:
-        """Start, if need be; return when it is open."""
-
-    async def back(self) -> None:
-        """Return when it is worth another try."""
-
-    async def stop(self) -> None:
-        """Leave nothing running."""
-
-    async def publish(self, batch: Sequence[Outgoing]) -> List[Result]:
-        """Send messages, in order."""
-
-    async def subscribe(self, name: str) -> None:
-        """Return when what is sent to the group from now on comes here."""
-
-    def unsubscribe(self, name: str) -> None:
-        """Let it come no more."""
 
     async def watch(self, name: str) -> None:
         """Return when changes of the members come here."""
 
     def unwatch(self, name: str) -> None:
-        """Let them come no more."""
-
-    async def read(self, name: str, since: Optional[int]) -> Window:
-        """Return the messages after an offset, or none for None."""
-
-    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
-        """Return what the window holds after a position, or of all of it the last ones."""
+        """Stop receiving changes of the members."""
 
     async def announce(self, name: str, members: Iterable[Member]) -> None:
         """Add members of this process."""
@@ -107,7 +80,52 @@ class Engine(Protocol):
         """Return how many there are."""
 
 
-def whole(messages: List[Incoming], since: int, top: int) -> Optional[List[Incoming]]:
+class Engine(Protocol):
+    """Carries messages between the processes that have the same one, and remembers the last ones.
+
+    Whatever it cannot do raises ``GroupsUnavailable``. ``GroupSequence`` relies on three promises: a message is placed,
+    kept and published in one step, so that offsets come in order; a read that begins after :meth:`subscribe` has
+    returned holds all that does not come by :meth:`Receiver.take`; and where a part of the history may be lost, the
+    group gets another epoch, so that a place never stands for two messages.
+    """
+
+    @property
+    def state(self) -> str:
+        """``'open'``, ``'away'``, or ``'stopped'`` while it was not needed yet."""
+
+    #: Whether it stays although nobody uses it: the application will end it.
+    is_held: bool
+
+    @property
+    def presence(self) -> Roster:
+        """The list of members."""
+
+    async def ready(self) -> None:
+        """Start, if need be; return when it is open."""
+
+    async def until_retry(self) -> None:
+        """Return when it is worth another try."""
+
+    async def stop(self) -> None:
+        """Leave nothing running."""
+
+    async def publish(self, batch: Sequence[Outgoing]) -> List[Result]:
+        """Send messages, in order."""
+
+    async def subscribe(self, name: str) -> None:
+        """Return when what is sent to the group from now on comes here."""
+
+    def unsubscribe(self, name: str) -> None:
+        """Stop receiving what is sent to the group."""
+
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return the messages after an offset, or none for None."""
+
+    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
+        """Return what the window holds after a position, or of all of it the last ones."""
+
+
+def contiguous(messages: List[Incoming], since: int, top: int) -> Optional[List[Incoming]]:
     """Return ``messages`` if they are those after ``since`` up to ``top``, each once; None if that is not certain."""
     offsets = [message.position.offset for message in messages if message.position is not None]
     return messages if offsets == list(range(since + 1, top + 1)) else None

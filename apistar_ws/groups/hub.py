@@ -129,7 +129,7 @@ class Hub:
 
     async def _announce(self, name: str, entry: Member) -> None:
         self._present.setdefault(name, {})[entry.id] = entry
-        await self.engine.announce(name, [entry])
+        await self.engine.presence.announce(name, [entry])
         # Whoever joins is among the first members that it is told of.
         self.take_change(name, [entry], [])
 
@@ -155,7 +155,7 @@ class Hub:
     async def _withdraw(self, name: str, id: str) -> None:
         with contextlib.suppress(GroupsUnavailable):
             # When the engine is back, it is announced who is still there.
-            await self.engine.withdraw(name, [id])
+            await self.engine.presence.withdraw(name, [id])
 
     def _release(self, sequence: GroupSequence) -> None:
         sequence.users -= 1
@@ -215,16 +215,16 @@ class Hub:
         """Return the members of this process, by group and id."""
         return self._present
 
-    def gone_away(self) -> None:
+    def on_disconnected(self) -> None:
         """Note that nothing is received from now on."""
         self.counters.gaps += 1
         for sequence in list(self._sequences.values()):
-            sequence.gone_away()
+            sequence.on_disconnected()
 
-    def returned(self) -> None:
+    def on_reconnected(self) -> None:
         """Note that all groups are subscribed again."""
         for sequence in list(self._sequences.values()):
-            sequence.returned()
+            sequence.on_reconnected()
 
     # The end
 

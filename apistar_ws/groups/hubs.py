@@ -1,10 +1,12 @@
 """Where the groups of an event loop come from: one hub, and one engine, for each."""
 
 import asyncio
+import importlib
 import logging
 import os
 import sys
 from typing import Any, Dict, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
 
 from apistar.exceptions import ConfigurationError
 
@@ -15,6 +17,9 @@ from apistar_ws.groups.settings import Namespaces
 from apistar_ws.messages.codecs import json_codec
 
 logger = logging.getLogger('apistar_ws')
+
+#: The remote engines: the schemes of their URLs, the module, the class, and what is installed for them.
+ENGINES = ((('redis', 'rediss', 'unix'), 'apistar_ws.groups.redis.engine', 'RedisEngine', 'redis'),)
 
 
 class Hubs:
@@ -33,7 +38,7 @@ class Hubs:
         self._hubs: Dict[asyncio.AbstractEventLoop, Tuple[int, Hub]] = {}
         self._is_warned = False
         if url is not None:
-            require_redis(url)
+            remote_engine(url).check_url(url)
 
     def current(self) -> Hub:
         """Return the hub of the running event loop."""
@@ -50,9 +55,8 @@ class Hubs:
         if self._url is None:
             self._warn_of_siblings()
             return MemoryEngine(self._namespaces, hub)
-        from apistar_ws.groups.redis.engine import RedisEngine
-
-        return RedisEngine(self._url, self._namespaces, hub)
+        made: Engine = remote_engine(self._url)(self._url, self._namespaces, hub)
+        return made
 
     def _warn_of_siblings(self) -> None:
         if not self._is_warned and has_siblings(sys.argv, os.environ):
@@ -69,18 +73,23 @@ class Hubs:
             await hub.stop(patience)
 
 
-def require_redis(url: str) -> None:
-    """Refuse a URL that cannot be used, here and now.
+def remote_engine(url: Any) -> Any:
+    """Return the class of the engine for the scheme of ``url``.
 
-    :raises ConfigurationError: saying what is missing.
+    :raises ConfigurationError: for a scheme that none has, and for a package that is missing.
     """
+    scheme = urlsplit(url).scheme if isinstance(url, str) else ''
+    found = next((engine for engine in ENGINES if scheme in engine[0]), None)
+    if found is None:
+        known = ', '.join(known + '://' for schemes, *_ in ENGINES for known in schemes)
+        raise ConfigurationError('GroupsComponent: the URL is not one of redis-py: it has to begin with %s.' % known)
+    _, module, name, extra = found
     try:
-        from apistar_ws.groups.redis.engine import connection_pool
+        return getattr(importlib.import_module(module), name)
     except ImportError as exc:
         raise ConfigurationError(
-            "GroupsComponent('redis://...') needs redis-py: pip install 'apistar-ws[redis]' (%s)" % exc
+            "GroupsComponent('%s://...') needs redis-py: pip install 'apistar-ws[%s]' (%s)" % (scheme, extra, exc)
         ) from None
-    connection_pool(url)
 
 
 def has_siblings(argv: Any, environ: Mapping[str, str]) -> bool:

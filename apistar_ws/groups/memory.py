@@ -5,8 +5,8 @@ import heapq
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from apistar_ws.groups.background import Turn
-from apistar_ws.groups.engine import Member, Receiver, Result, Window, whole
+from apistar_ws.groups.background import TimeSlice
+from apistar_ws.groups.engine import Member, Receiver, Result, Window, contiguous
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 
@@ -66,11 +66,10 @@ class MemoryEngine:
     def __init__(self, namespaces: Namespaces, receiver: Receiver) -> None:
         self._namespaces = namespaces
         self._receiver = receiver
+        self.presence = MemoryRoster(receiver)
         self._loop = asyncio.get_running_loop()
         self._subscribed: Dict[str, None] = {}
-        self._watched: Dict[str, None] = {}
         self._records: Dict[str, Record] = {}
-        self._present: Dict[str, Dict[str, Member]] = {}
         #: When to look what of a record is over its time.
         self._looks: List[Tuple[float, str]] = []
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -78,7 +77,7 @@ class MemoryEngine:
     async def ready(self) -> None:
         """Return at once."""
 
-    async def back(self) -> None:
+    async def until_retry(self) -> None:
         """Return at once: it is never away."""
 
     async def stop(self) -> None:
@@ -93,7 +92,7 @@ class MemoryEngine:
 
     async def publish(self, batch: Sequence[Outgoing]) -> List[Result]:
         """Send messages, in order."""
-        turn = Turn()
+        turn = TimeSlice()
         results: List[Result] = []
         for outgoing in batch:
             settings = self._namespaces.of(outgoing.name)
@@ -110,11 +109,11 @@ class MemoryEngine:
         return results
 
     async def subscribe(self, name: str) -> None:
-        """Let what is sent to the group come."""
+        """Receive what is sent to the group."""
         self._subscribed[name] = None
 
     def unsubscribe(self, name: str) -> None:
-        """Let it come no more."""
+        """Stop receiving what is sent to the group."""
         if self._subscribed.pop(name, self) is None and name in self._records:
             self._records[name].keep(self._namespaces.of(name), self._loop.time())
 
@@ -123,7 +122,7 @@ class MemoryEngine:
         record = self._record(name)
         if since is None:
             return Window(record.epoch, record.top, [])
-        return Window(record.epoch, record.top, whole(record.after(since), since, record.top))
+        return Window(record.epoch, record.top, contiguous(record.after(since), since, record.top))
 
     async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
         """Return what the window holds after a position, or of all of it the last ones."""
@@ -134,7 +133,7 @@ class MemoryEngine:
         if since is None:
             messages = record.after(0)
             return Window(record.epoch, record.top, messages if limit is None else messages[-limit:])
-        found = whole(record.after(since.offset), since.offset, record.top)
+        found = contiguous(record.after(since.offset), since.offset, record.top)
         return Window(record.epoch, record.top, found if found is None or limit is None else found[:limit])
 
     def _record(self, name: str) -> Record:
@@ -166,14 +165,25 @@ class MemoryEngine:
                 del self._records[name]
         self._timer = self._loop.call_at(self._looks[0][0], self._look) if self._looks else None
 
-    # Members
+
+class MemoryRoster:
+    """Lists the members within one event loop.
+
+    :param receiver: is notified of changes.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        self._watched: Dict[str, None] = {}
+        self._present: Dict[str, Dict[str, Member]] = {}
 
     async def watch(self, name: str) -> None:
-        """Let changes of the members come."""
+        """Receive changes of the members."""
         self._watched[name] = None
 
     def unwatch(self, name: str) -> None:
-        """Let them come no more."""
+        """Stop receiving changes of the members."""
         self._watched.pop(name, None)
 
     async def announce(self, name: str, members: Iterable[Member]) -> None:

@@ -56,7 +56,7 @@ class PresenceWatch:
         """
         self._told[member] = on_change
         if self._known is None and self._reading is None:
-            await self._engine.watch(self._name)
+            await self._engine.presence.watch(self._name)
             self.refresh()
         elif self._known is not None:
             self._fresh[member] = dict(self._known)
@@ -67,7 +67,7 @@ class PresenceWatch:
         self._told.pop(member, None)
         self._fresh.pop(member, None)
         if not self._told:
-            self._engine.unwatch(self._name)
+            self._engine.presence.unwatch(self._name)
             if self._timer is not None:
                 self._timer.cancel()
             if self._reading is not None:
@@ -83,9 +83,11 @@ class PresenceWatch:
         try:
             while self._known is None:
                 try:
-                    self._known = {member.id: member for member in await self._engine.members(self._name, None)}
+                    self._known = {
+                        member.id: member for member in await self._engine.presence.members(self._name, None)
+                    }
                 except GroupsUnavailable:
-                    await self._engine.back()
+                    await self._engine.until_retry()
         finally:
             self._reading = None
         self._joined, self._left = {}, {}

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Optional, Sequence, Tuple
 
-from apistar_ws.groups.background import Turn, start_task
+from apistar_ws.groups.background import TimeSlice, start_task
 from apistar_ws.groups.engine import Engine, Window
 from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.mailbox import Membership
@@ -168,7 +168,7 @@ class GroupSequence:
 
     async def _in_turns(self, members: Tuple[Membership, ...], do: Callable[[Sequence[Membership]], None]) -> None:
         """Do something for those who were members when it was decided, and give way to others in between."""
-        turn = Turn()
+        turn = TimeSlice()
         for begin in range(0, len(members), MEMBERS_PER_TURN):
             do(members[begin : begin + MEMBERS_PER_TURN])
             if turn.is_over:
@@ -240,7 +240,7 @@ class GroupSequence:
             await asyncio.sleep(ARRIVAL_CHECK_INTERVAL)
         return self.offset >= offset
 
-    def gone_away(self) -> None:
+    def on_disconnected(self) -> None:
         """Note that messages are missed from now on."""
         if self._gone is not None:
             self._gone.set_result(None)
@@ -249,7 +249,7 @@ class GroupSequence:
             self._is_stale = True
             self._pending = deque() if self._pending is None else self._pending
 
-    def returned(self) -> None:
+    def on_reconnected(self) -> None:
         """Find out what was missed, now that the engine is back."""
         if self._is_stale and self._working is None and self.users:
             self._go(self._catch_up(), *(self._pending or ()))
@@ -267,7 +267,7 @@ class GroupSequence:
             try:
                 window = await self._reads.read(self.name, self.offset)
             except GroupsUnavailable:
-                await self._engine.back()
+                await self._engine.until_retry()
                 continue
             if window.epoch == self.epoch and window.messages is not None and window.top >= self.offset:
                 return await self._give_read(window.messages)

@@ -5,7 +5,7 @@ import contextlib
 import uuid
 from typing import Any, AsyncIterator, List, Optional
 
-from apistar_ws import Groups, WebSocket
+from apistar_ws import Groups, GroupsUnavailable, WebSocket
 from apistar_ws.groups.hubs import Hubs
 from tests.conversations import Peer, opened
 
@@ -29,6 +29,25 @@ async def process(url: Optional[str], **options: Any) -> AsyncIterator[Groups]:
         yield Groups(hub)
     finally:
         await hubs.stop()
+
+
+async def tick(groups: Groups) -> None:
+    """Have the engine do what it does every few seconds, and return when it has."""
+    engine: Any = groups._hub.engine
+    before = engine.ticks
+    engine._tick_now.set()
+    while engine.ticks == before:
+        await asyncio.sleep(0.001)
+
+
+async def sent(groups: Groups, name: str, data: str) -> Optional[str]:
+    """Send as soon as the engine takes it; what was refused was never sent."""
+    while True:
+        try:
+            return await groups.send(name, data)
+        except GroupsUnavailable as exc:
+            assert not exc.maybe_sent
+            await asyncio.sleep(0.005)
 
 
 class Inbox:

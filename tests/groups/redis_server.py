@@ -134,6 +134,9 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self._writers: List[asyncio.StreamWriter] = []
+        #: The ports for the next connections, before the usual one; how many there were.
+        self.targets: List[int] = []
+        self.accepted = 0
         #: Whether what the client sends, and what Redis answers, passes.
         self.passes_commands = self.passes_answers = True
 
@@ -154,7 +157,9 @@ class Proxy:
         self._writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection('127.0.0.1', self._target)
+        self.accepted += 1
+        port = self.targets.pop(0) if self.targets else self._target
+        to_reader, to_writer = await asyncio.open_connection('127.0.0.1', port)
         self._writers += (writer, to_writer)
         await asyncio.gather(
             self._pass(reader, to_writer, 'passes_commands'), self._pass(to_reader, writer, 'passes_answers')

@@ -94,11 +94,11 @@ async def test_more_than_a_queue_has_room_for_is_recovered_after_an_outage(redis
         async with receiving.join('a', witness, on_lost=witness.on_lost):
             await sending.send('a', 'first')
             await witness.count(1)
-            receiving._hub.engine._session.subscriber._line.connection._reader._transport.pause_reading()
+            receiving._hub.engine._keeper.session.subscriber.wire.connection._reader._transport.pause_reading()
             texts = ['first', *map(str, range(3000))]
             for text in texts[1:]:
                 await sending.send('a', text)
-            receiving._hub.engine._session.fail(OSError('for the test'))
+            receiving._hub.engine._keeper.session.fail(OSError('for the test'))
             await witness.until(*texts)
             async with receiving.join('a', other):
                 await sending.send('a', 'last')
@@ -114,7 +114,7 @@ async def test_a_client_that_was_faster_than_the_process_it_comes_back_to_waits_
         async with receiving.join('a', witness):
             await sending.send('a', '1')
             await witness.until('1')
-            transport = receiving._hub.engine._session.subscriber._line.connection._reader._transport
+            transport = receiving._hub.engine._keeper.session.subscriber.wire.connection._reader._transport
             transport.pause_reading()
             since = await sending.send('a', '2')
             asyncio.get_running_loop().call_later(0.3, transport.resume_reading)
@@ -133,16 +133,8 @@ async def test_who_leaves_while_members_are_announced_again_is_no_ghost(shared_r
         for join in joins:
             await join.__aenter__()
         engine = receiving._hub.engine
-        announce, leaving = engine.presence.announce, []
-
-        async def announce_and_leave(session, name, members):
-            for join in joins[1000:] if not leaving else ():
-                leaving.append(asyncio.ensure_future(join.__aexit__(None, None, None)))
-            await announce(session, name, members)
-
-        engine.presence.announce = announce_and_leave
-        await engine.presence.take_lease(engine._session)
-        await asyncio.gather(*leaving)
+        restoring = asyncio.ensure_future(engine.presence.restore(engine._keeper.session))
+        await asyncio.gather(restoring, *[join.__aexit__(None, None, None) for join in joins[1000:]])
         assert await sending.count('a') == len(receiving._hub._present['a']) == 1000
         await asyncio.gather(*[join.__aexit__(None, None, None) for join in joins[:1000]])
         assert await sending.count('a') == 0
@@ -157,9 +149,9 @@ async def test_who_leaves_while_its_process_is_away_is_told_to_have_left(redis):
                 stack = contextlib.AsyncExitStack()
                 await stack.enter_async_context(leaving.join('a', Inbox(), info='gone'))
                 await until(lambda: believed(changes) == believed(own) == ['gone', 'own', 'watch'], 'both')
-                session = leaving._hub.engine._session
+                session = leaving._hub.engine._keeper.session
                 session.fail(OSError('for the test'))
-                await until(lambda: leaving._hub.engine._session is not session, 'it to be away')
+                await until(lambda: leaving._hub.engine._keeper.session is not session, 'it to be away')
                 await stack.aclose()
                 await until(lambda: believed(changes) == believed(own) == ['own', 'watch'], 'the leave to be told')
                 await members_are(watching, 'a', 'own', 'watch')
@@ -372,13 +364,11 @@ async def test_a_redis_that_cannot_be_used_is_said_at_the_first_use(tmp_path, sh
 
 @needs_redis
 async def test_who_comes_at_the_moment_in_which_an_unused_engine_ends_is_served(shared_redis):
-    from apistar_ws.groups.redis.engine import Unused
-
     groups = GroupsComponent(shared_redis.url, prefix=new_prefix()).resolve()
     await groups.send('a', '1')
     engine = groups._hub.engine
-    engine._is_ending = True
-    engine._session.fail(Unused())
+    engine._keeper.is_ending = True
+    engine._keeper.session.fail(OSError('for the test'))
     await groups.send('a', '2')
     await groups._hub.stop()
 
@@ -391,8 +381,7 @@ async def test_who_comes_while_an_unused_engine_ends_is_served(shared_redis):
         await groups.send('a', str(number))
         await asyncio.sleep(0.02 if number % 10 else 0.12)
     await until(lambda: groups.stats()['engine'] == 'stopped', 'it to end')
-    ttl = int(shared_redis.command('PTTL', prefix + ':leases')[1:])
-    assert ttl != -1
+    assert set(shared_redis.keys(prefix)) <= {prefix + ':history'}
 
 
 @pytest.mark.parametrize('option', ['socket_timeout=1', 'protocol=3', 'decode_responses=True'])

@@ -559,14 +559,14 @@ async def enter(groups, since):
 
 async def test_a_join_during_which_the_group_loses_messages_is_refused(engine):
     async with process(**engine, history=100) as groups:
-        witness, announce = Inbox(), groups._hub.engine.announce
+        witness, announce = Inbox(), groups._hub.engine.presence.announce
 
         async def lose(name, members):
             await announce(name, members)
             groups._hub._sequences['a'].lose('for the test')
 
         async with groups.join('a', witness, on_lost=witness):
-            groups._hub.engine.announce = lose
+            groups._hub.engine.presence.announce = lose
             with pytest.raises(PositionLost):
                 await enter(groups, None)
             while await groups.count('a') > 1:

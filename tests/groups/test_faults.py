@@ -14,9 +14,10 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws import Groups, GroupsComponent, GroupsUnavailable, PositionLost
 from apistar_ws.groups.hubs import Hubs
-from apistar_ws.groups.redis.engine import connection_pool
-from apistar_ws.groups.redis.session import Line, Subscriber, check_server
-from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
+from apistar_ws.groups.redis.lines import Line, Subscriber
+from apistar_ws.groups.redis.server import connection_pool
+from apistar_ws.groups.redis.session import check_server
+from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process, sent, tick
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
 from tests.needs import needs_redis
 from tests.servers import ROOT, eventually, free_port
@@ -245,9 +246,9 @@ async def test_all_keys_gone_is_told_and_members_are_listed_again(shared_redis, 
                 await sending.send('a', '0')
                 await witness.until('0')
                 redis.command('FLUSHALL')
-                await sending.send('a', '1')
+                await sent(sending, 'a', '1')
+                await tick(receiving)
                 await witness.until('0', LOST, '1')
-                receiving._hub.engine._tick_now.set()
                 await members_are(sending, 'a', 'ann')
 
 
@@ -277,7 +278,7 @@ async def test_presence_that_is_deleted_alone_comes_back_with_the_next_lease(sha
     prefix = new_prefix()
     async with two_processes(shared_redis.url, prefix=prefix) as (receiving, sending):
         async with receiving.join('a', Inbox(), info='ann'):
-            for kind in ('present:a', 'lease:' + receiving._hub.engine.presence.lease):
+            for kind in ('present:a', 'lease:%s' % receiving._hub.engine.presence.lease):
                 shared_redis.command('DEL', '%s:%s' % (prefix, kind))
             receiving._hub.engine._tick_now.set()
             await members_are(sending, 'a', 'ann')
@@ -323,7 +324,7 @@ async def test_out_of_memory_is_told_to_who_sends_and_nobody_leaves(redis, caplo
 
 
 async def test_a_gap_that_redis_refuses_to_read_is_read_when_it_does(redis, monkeypatch):
-    monkeypatch.setattr('apistar_ws.groups.redis.engine.PAUSE', 0.1)
+    monkeypatch.setattr('apistar_ws.groups.keeper.PAUSE', 0.1)
     witness, prefix = Witness(), new_prefix()
     async with two_processes(redis.url, prefix=prefix) as (receiving, sending):
         async with receiving.join('a', witness, on_lost=witness.on_lost):
@@ -400,7 +401,7 @@ async def test_a_session_that_fails_at_once_is_not_begun_again_and_again(redis, 
             # Three for each session, and those of this test.
             assert 3 < redis.connections_made() - before < 40
             redis.command('ACL', 'SETUSER', 'default', '+@all')
-            await until(lambda: groups._hub.engine.presence.former == [], 'the old lease to go', 30.0)
+            await until(lambda: groups._hub.engine.presence.is_listed, 'the members to be listed', 30.0)
 
 
 async def test_members_stay_listed_when_connections_are_killed_at_the_limit_of_memory(redis, caplog):
@@ -415,10 +416,9 @@ async def test_members_stay_listed_when_connections_are_killed_at_the_limit_of_m
             await members_are(sending, 'a', 'ann')
             redis.command('CONFIG', 'SET', 'maxmemory', '0')
             engine = receiving._hub.engine
-            refused = engine.presence.former[-1]
             redis.command('DEL', '%s:lease:%s' % (engine._names.prefix, engine.presence.lease))
-            engine._tick_now.set()
-            await until(lambda: engine.presence.lease != refused and not engine.presence.former, 'a new lease')
+            await tick(receiving)
+            assert engine.presence.is_listed
             await members_are(sending, 'a', 'ann')
             await changes.count(2)
             assert [member.info for member in changes.messages[1].members] == ['ann']
@@ -440,7 +440,7 @@ async def test_a_tick_that_finds_a_replica_makes_it_away(tmp_path):
 
 async def test_a_line_that_is_closed_refuses_and_who_waits_is_told(shared_redis):
     async with process(shared_redis.url, prefix=new_prefix()) as groups:
-        session = groups._hub.engine._session
+        session = groups._hub.engine._keeper.session
         waiting = asyncio.ensure_future(session.asking.call('PING'))
         await asyncio.sleep(0)
         await session.asking.close()
@@ -469,9 +469,9 @@ async def test_a_subscriber_that_lags_behind_is_cut_and_recovers(redis):
     witness = Witness()
     async with two_processes(redis.url, max_queue_size=2**30) as (receiving, sending):
         async with receiving.join('a', witness, on_lost=witness.on_lost):
-            reading = receiving._hub.engine._session.subscriber
+            reading = receiving._hub.engine._keeper.session.subscriber
             await asyncio.sleep(0)
-            reading._line.connection._reader._transport.pause_reading()
+            reading.wire.connection._reader._transport.pause_reading()
             receiving._hub.engine._tick_now.set()
             texts = ['%d' % number + 'x' * 10_000 for number in range(900)]
             await asyncio.gather(*[sending.send('a', text) for text in texts])
@@ -487,8 +487,8 @@ async def test_what_a_subscriber_has_not_read_when_redis_is_killed_is_told(redis
             Publishing(sending, pause=0.001) as publishing,
         ):
             await publishing.more()
-            reading = receiving._hub.engine._session.subscriber
-            reading._line.connection._reader._transport.pause_reading()
+            reading = receiving._hub.engine._keeper.session.subscriber
+            reading.wire.connection._reader._transport.pause_reading()
             await publishing.more(200)
             redis.kill()
             await until(lambda: publishing.refused, 'a message to be refused')
@@ -537,12 +537,12 @@ async def test_a_subscription_that_is_not_confirmed_ends_the_connection(shared_r
 async def test_a_connection_that_is_gone_when_something_is_written_ends_the_session(shared_redis):
     async with process(shared_redis.url, prefix=new_prefix()) as groups:
         await groups.count('a')
-        session = groups._hub.engine._session
+        session = groups._hub.engine._keeper.session
 
         async def fail(*args, **options):
             raise OSError('for the test')
 
-        session.publishing.connection.send_packed_command = fail
+        session.publishing.wire.connection.send_packed_command = fail
         with pytest.raises(GroupsUnavailable) as caught:
             await groups.send('a', 'x')
         assert caught.value.maybe_sent
@@ -623,7 +623,7 @@ async def test_a_primary_that_becomes_a_replica_is_away(tmp_path, monkeypatch):
             refused.append(exc)
             raise
 
-    monkeypatch.setattr('apistar_ws.groups.redis.engine.check_server', check)
+    monkeypatch.setattr('apistar_ws.groups.redis.session.check_server', check)
     one, two = tmp_path / 'one', tmp_path / 'two'
     one.mkdir(), two.mkdir()
     with redis_server(one) as first, redis_server(two) as second:
@@ -727,7 +727,7 @@ async def test_a_group_that_rests_longer_than_every_time_to_live_loses_nobody(sh
                 await again.until('1')
             await witness.until('0', '1')
             assert [member.info for member in await groups.members('a')] == ['ann']
-    await until(lambda: not shared_redis.keys(prefix), 'the keys to expire')
+    await until(lambda: shared_redis.keys(prefix) == [prefix + ':history'], 'the keys to expire')
 
 
 async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(redis, monkeypatch):
@@ -739,7 +739,7 @@ async def test_ten_thousand_that_lose_their_position_at_once_are_closed_in_turn(
                 await stack.enter_async_context(groups.join('a', member.ws))
             await groups.send('a', '0')
             redis.command('FLUSHALL')
-            await groups.send('a', '1')
+            await sent(groups, 'a', '1')
             await until(lambda: groups.stats()['closed'] == 10_000, 'all to be closed')
             assert groups.stats()['told'] == 10_000
             await until(lambda: all(member.ws.close_code == 4410 for member in clients), 'them to know')
@@ -832,13 +832,6 @@ async def test_a_cluster_is_refused(tmp_path):
                 """It is not entered."""
 
 
-async def test_a_policy_that_drops_keys_is_warned_of(tmp_path, caplog):
-    with redis_server(tmp_path, '--maxmemory-policy', 'allkeys-lru') as server:
-        async with Groups.connect(server.url):
-            """It works."""
-    assert 'Redis has the policy allkeys-lru' in caplog.text
-
-
 async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path):
     server = RedisServer(tmp_path)
     with pytest.raises(GroupsUnavailable):
@@ -849,7 +842,7 @@ async def test_an_engine_that_is_not_there_at_the_start_is_waited_for(tmp_path):
     groups = component.resolve()
     with pytest.raises(GroupsUnavailable):
         await groups.send('a', 'x')
-    back = asyncio.gather(groups._hub.engine.back(), groups._hub.engine.back())
+    back = asyncio.gather(groups._hub.engine.until_retry(), groups._hub.engine.until_retry())
     server.start()
     try:
         await asyncio.wait_for(back, 30)
@@ -909,28 +902,20 @@ async def test_the_commands_that_the_guide_names_are_enough(redis):
             await changes.count(1)
             assert await group.count() == len(await group.members()) == len(await group.members(5)) == 1
             assert len(await groups.history('a')) == 1
-            await redis_tick(groups)
+            await tick(groups)
             async with groups.join('a', Inbox(), since=since):
                 assert groups.stats()['engine'] == 'open'
             redis.command('CLIENT', 'KILL', 'TYPE', 'pubsub')
             await until(lambda: groups.stats()['engine'] != 'open', 'it to be noticed')
             await opened(groups)
             await members_are(groups, 'a', 'ann')
-            await redis_tick(groups)
+            await tick(groups)
         await groups.send('plain', 'x')
         groups._hub.engine.presence.lease_ms = 1
-        await groups._hub.engine.presence.take_lease(groups._hub.engine._session)
-        await redis_tick(groups)
+        await groups._hub.engine.presence.restore(groups._hub.engine._keeper.session)
+        await tick(groups)
         # The one that the test has made.
         assert groups.stats()['gaps'] == 1
-
-
-async def redis_tick(groups):
-    """Have the engine do what it does every few seconds."""
-    engine = groups._hub.engine
-    probe = engine._probe
-    engine._tick_now.set()
-    await until(lambda: engine._probe is not probe and engine._probe.done(), 'the probe')
 
 
 async def test_a_connection_connects_once(shared_redis):
@@ -940,7 +925,7 @@ async def test_a_connection_connects_once(shared_redis):
     await connection.connect()
     line = Line(connection, PATIENCE, failures.append)
     await connection.disconnect()
-    line.write('PING')
+    line.send('PING')
     await until(lambda: failures, 'it to fail')
     assert 'was lost' in str(failures[0]) and not connection.is_connected
     await line.close()

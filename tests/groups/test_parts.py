@@ -219,6 +219,7 @@ class Listing:
         self.calls = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.presence = self
 
     async def watch(self, name):
         self.calls.append('watch')
@@ -233,8 +234,8 @@ class Listing:
             raise answer
         return answer
 
-    async def back(self):
-        self.calls.append('back')
+    async def until_retry(self):
+        self.calls.append('until_retry')
 
 
 ANN, BOB, EVE = [Member(name, name, 0.0) for name in ('ann', 'bob', 'eve')]
@@ -309,11 +310,11 @@ async def test_what_changes_while_all_members_are_read_is_part_of_what_is_told_f
     watch.refresh()
     watch.refresh()
     assert tuple((await told.count(2))[1]) == ([ANN, BOB], [], [])
-    assert engine.calls == ['watch', 'back']
+    assert engine.calls == ['watch', 'until_retry']
     watch.remove(other)
     watch.refresh()
     watch.remove(member)
-    assert engine.calls == ['watch', 'back', 'unwatch']
+    assert engine.calls == ['watch', 'until_retry', 'unwatch']
     for one in (member, other):
         await one.mailbox.leave(one)
 

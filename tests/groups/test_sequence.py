@@ -44,7 +44,7 @@ class Engine:
             raise answer
         return answer
 
-    async def back(self):
+    async def until_retry(self):
         await asyncio.sleep(0)
 
 
@@ -162,8 +162,8 @@ async def test_an_engine_that_went_away_meanwhile_is_asked_again():
     engine.gate.clear()
     sequence.take(message(2))
     await asyncio.sleep(0)
-    sequence.gone_away()
-    sequence.returned()
+    sequence.on_disconnected()
+    sequence.on_reconnected()
     engine.gate.set()
     await settled(sequence)
     assert (member.got, member.lost) == (['1', '2', '3'], [])
@@ -175,7 +175,7 @@ async def test_it_goes_away_while_what_came_meanwhile_is_given():
 
     async def give_and_go_away(message, members):
         await give(message, members)
-        sequence.gone_away()
+        sequence.on_disconnected()
         sequence._give = give
 
     sequence._give = give_and_go_away
@@ -189,19 +189,19 @@ async def test_it_goes_away_while_what_came_meanwhile_is_given():
 
 async def test_what_is_missed_while_the_engine_is_away_is_read_when_it_is_back():
     engine, sequence, member = await opened(window(2, 1, 2))
-    sequence.gone_away()
-    sequence.gone_away()
+    sequence.on_disconnected()
+    sequence.on_disconnected()
     sequence.take(message(3))
-    sequence.returned()
-    sequence.returned()
+    sequence.on_reconnected()
+    sequence.on_reconnected()
     await settled(sequence)
     assert member.got == ['1', '2', '3']
 
 
 async def test_without_history_nothing_is_read():
     engine, sequence, member = await opened(history=0)
-    sequence.gone_away()
-    sequence.returned()
+    sequence.on_disconnected()
+    sequence.on_reconnected()
     sequence.take(Incoming('x', None))
     assert (member.got, engine.asked, sequence.position) == (['x'], [], None)
 
@@ -209,9 +209,9 @@ async def test_without_history_nothing_is_read():
 async def test_a_message_without_a_place_is_a_loss_where_there_is_history():
     engine, sequence, member = await opened(window(0))
     sequence.take(Incoming('x', None))
-    sequence.gone_away()
+    sequence.on_disconnected()
     sequence.take(Incoming('y', None))
-    sequence.returned()
+    sequence.on_reconnected()
     await settled(sequence)
     assert (member.got, len(member.lost)) == ([], 2)
 
@@ -222,8 +222,8 @@ async def test_a_group_without_members_tells_nobody():
     sequence.remove(member)
     sequence.users = 0
     sequence.take(Incoming('x', None))
-    sequence.gone_away()
-    sequence.returned()
+    sequence.on_disconnected()
+    sequence.on_reconnected()
     assert (member.lost, sequence.told, sequence._working) == ([], [], None)
 
 
@@ -234,7 +234,7 @@ async def test_who_waits_for_the_place_learns_that_the_engine_is_away():
     waiting = [asyncio.ensure_future(sequence.ready()) for _ in range(2)]
     await asyncio.sleep(0)
     engine.state = 'away'
-    sequence.gone_away()
+    sequence.on_disconnected()
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(exc) for exc in done] == [GroupsUnavailable, GroupsUnavailable]
     with pytest.raises(GroupsUnavailable):
@@ -249,7 +249,7 @@ async def test_it_goes_away_while_the_place_is_read():
     engine.gate.clear()
     waiting = asyncio.ensure_future(sequence.ready())
     await asyncio.sleep(0)
-    sequence.gone_away()
+    sequence.on_disconnected()
     with pytest.raises(GroupsUnavailable):
         await waiting
     engine.gate.set()

@@ -1,265 +1,100 @@
-"""The connections to one run of Redis, from the moment that all of them are there until one of them fails."""
+"""Three connections to one Redis and one history, from the moment that all are there until one of them fails."""
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence
 
 from apistar.exceptions import ConfigurationError
-from redis.asyncio import ConnectionPool
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
-from apistar_ws.groups.background import GRACE, Turn, all_done, start_task
+from apistar_ws.groups.background import GRACE, all_done, start_task
 from apistar_ws.groups.errors import GroupsUnavailable
-from apistar_ws.groups.redis.scripts import Script
+from apistar_ws.groups.payload import new_id
+from apistar_ws.groups.redis.lines import Line, Subscriber, Wire
+from apistar_ws.groups.redis.scripts import KEPT_LONGER_MS, OPEN, Names, Script
 from apistar_ws.log import RouteLog
 
 log = RouteLog()
 
-#: Channels that are subscribed by one command.
-CHANNELS_PER_COMMAND = 500
-
-Failed = Callable[[Exception], None]
-
-
-class Line:
-    """One connection, on which commands are answered in the order in which they were given.
-
-    A caller that is cancelled leaves its answer behind and nobody else notices.
-
-    :param connection: redis-py's, connected.
-    :param timeout: seconds that an answer may take; after that the connection is not used any more.
-    :param failed: is told what has gone wrong.
-    """
-
-    def __init__(self, connection: Any, timeout: float, failed: Failed) -> None:
-        self.connection = connection
-        self._timeout = timeout
-        self._failed = failed
-        self._loop = asyncio.get_running_loop()
-        #: Who waits for an answer, and until when.
-        self._replies: Deque[Tuple['asyncio.Future[Any]', float]] = deque()
-        self._timer: Optional[asyncio.TimerHandle] = None
-        self._overdue: Optional['asyncio.Future[Any]'] = None
-        self._unsent: List[bytes] = []
-        self._is_writing = False
-        self._is_closed = False
-
-    async def call(self, *args: Any) -> Any:
-        """Return the answer to a command.
-
-        :raises ResponseError: if that is an error.
-        :raises GroupsUnavailable: if there is none; then the command may have been carried out.
-        """
-        if self._is_closed:
-            raise GroupsUnavailable()
-        reply: 'asyncio.Future[Any]' = self._loop.create_future()
-        self._replies.append((reply, self._loop.time() + self._timeout))
-        if self._timer is None:
-            self._look_later()
-        self.write(*args)
-        answer = await reply
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def _look_later(self) -> None:
-        self._timer = self._loop.call_at(self._replies[0][1], self._look)
-
-    def _look(self) -> None:
-        """Give the connection up if the oldest answer is overdue."""
-        self._timer = None
-        if not self._replies:
-            return
-        reply, deadline = self._replies[0]
-        if deadline > self._loop.time():
-            self._look_later()
-        elif self._overdue is not reply:
-            # Where the event loop was blocked, the answer is still to be read.
-            self._overdue = reply
-            self._timer = self._loop.call_later(GRACE, self._look)
-        else:
-            self._failed(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
-
-    def write(self, *args: Any) -> None:
-        """Send a command, after those that were sent before; those of one moment together."""
-        self._unsent += self.connection.pack_command(*args)
-        if not self._is_writing:
-            self._is_writing = True
-            # In a task of its own: redis-py gives a connection up whose caller is cancelled.
-            start_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._unsent and not self._is_closed:
-                unsent, self._unsent = self._unsent, []
-                if not self.connection.is_connected:
-                    # redis-py would connect again, to whoever answers, and nobody would close that connection.
-                    raise ConnectionError('The connection to Redis was lost.')
-                await self.connection.send_packed_command(unsent, check_health=False)
-        except (RedisError, OSError) as exc:
-            self._failed(exc)
-        finally:
-            self._is_writing = False
-
-    async def run(self) -> None:
-        """Give each answer to whoever waits for it, until the connection fails."""
-        while True:
-            try:
-                answer = await self.connection.read_response()
-            except ResponseError as exc:
-                answer = exc
-            reply, _ = self._replies.popleft()
-            if not reply.done():
-                reply.set_result(answer)
-
-    async def script(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
-        """Return what a script returns; where Redis does not know it, it is sent whole.
-
-        :raises GroupsUnavailable: if it has failed.
-        """
-        keys = list(keys)
-        try:
-            return await self.call('EVALSHA', script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self.whole_script(script, keys, *args)
-        except ResponseError as exc:
-            raise self.refused(exc) from None
-
-    async def whole_script(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
-        """Return what a script returns; sent whole, it keeps its place among the commands.
-
-        :raises GroupsUnavailable: if it has failed.
-        """
-        keys = list(keys)
-        try:
-            return await self.call('EVAL', script.text, len(keys), *keys, *args)
-        except ResponseError as exc:
-            raise self.refused(exc) from None
-
-    def refused(self, exc: ResponseError) -> GroupsUnavailable:
-        """Return what callers are told of an error of Redis; one that cannot be written to counts as away."""
-        if isinstance(exc, ReadOnlyError) or refuses_writes(str(exc)):
-            self._failed(exc)
-        return refusal(str(exc))
-
-    async def close(self) -> None:
-        """Close the connection; who waits for an answer learns that there is none."""
-        self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        while self._replies:
-            reply, _ = self._replies.popleft()
-            if not reply.done():
-                reply.set_result(GroupsUnavailable('The engine of the groups went away', maybe_sent=True))
-        with contextlib.suppress(RedisError, OSError):
-            await self.connection.disconnect(nowait=True)
-
-
-class Subscriber:
-    """The connection on which everything comes that others send.
-
-    :param connection: redis-py's, connected.
-    :param take: takes what comes on a channel.
-    :param failed: is told what has gone wrong.
-    """
-
-    def __init__(self, connection: Any, take: Callable[[bytes, bytes], None], failed: Failed) -> None:
-        self._line = Line(connection, 0, failed)
-        self._failed = failed
-        self._take = take
-        self._confirming: Dict[bytes, Deque['asyncio.Future[None]']] = {}
-
-    async def subscribe(self, channels: List[bytes], timeout: float) -> None:
-        """Return when all that is sent to these channels comes here.
-
-        :raises GroupsUnavailable: if that is not confirmed in time.
-        """
-        loop = asyncio.get_running_loop()
-        futures: List['asyncio.Future[None]'] = [loop.create_future() for _ in channels]
-        for channel, future in zip(channels, futures):
-            self._confirming.setdefault(channel, deque()).append(future)
-        for begin in range(0, len(channels), CHANNELS_PER_COMMAND):
-            self._line.write('SUBSCRIBE', *channels[begin : begin + CHANNELS_PER_COMMAND])
-        if not await all_done(futures, timeout):
-            raise self._unconfirmed(timeout)
-        if any(future.cancelled() for future in futures):
-            raise GroupsUnavailable()
-
-    def _unconfirmed(self, timeout: float) -> GroupsUnavailable:
-        self._failed(TimeoutError('Redis did not confirm a subscription within %g seconds' % timeout))
-        return GroupsUnavailable('The engine of the groups did not answer in time')
-
-    def unsubscribe(self, channel: bytes) -> None:
-        """Let nothing more come on a channel."""
-        self._line.write('UNSUBSCRIBE', channel)
-
-    async def run(self) -> None:
-        """Take what comes, until the connection fails."""
-        turn = Turn()
-        read = self._line.connection.read_response
-        while True:
-            kind, channel, data = await read()
-            if kind == b'message':
-                self._take(channel, data)
-            elif kind == b'subscribe':
-                self._confirm(channel)
-            if turn.is_over:
-                await turn.give()
-
-    def _confirm(self, channel: bytes) -> None:
-        waiting = self._confirming[channel]
-        future = waiting.popleft()
-        if not waiting:
-            del self._confirming[channel]
-        future.set_result(None)
-
-    async def close(self) -> None:
-        """Close the connection."""
-        for waiting in self._confirming.values():
-            for future in waiting:
-                future.cancel()
-        await self._line.close()
+#: Seconds without a byte after which a connection counts as dead, and those that an answer to a probe has at least.
+SILENCE, PROBE_TIMEOUT = 9.5, 4.0
+#: Seconds after which a probe that has not come back ends the session, although the connections are alive.
+LOST_PROBE = 60.0
 
 
 class Session:
     """Three connections to one Redis: what is sent, what is asked, what comes.
 
-    :param pool: makes connections, with all that the URL says.
+    :param names: of keys and channels.
     :param timeout: seconds that an answer may take.
-    :param take: takes what comes on a channel.
+    :param take: called with the channel and the data of each message.
     """
 
-    def __init__(self, pool: ConnectionPool, timeout: float, take: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, names: Names, timeout: float, take: Callable[[bytes, bytes], None]) -> None:
+        self._names = names
+        self._timeout = timeout
+        self._take = take
         self._failure: 'asyncio.Future[Exception]' = asyncio.get_running_loop().create_future()
-        make: Callable[[], Any] = pool.make_connection
-        self._connections = [make() for _ in range(3)]
-        self.publishing = Line(self._connections[0], timeout, self.fail)
-        self.asking = Line(self._connections[1], timeout, self.fail)
-        self.subscriber = Subscriber(self._connections[2], take, self.fail)
+        self._connections: List[Any] = []
         self._tasks: List['asyncio.Task[None]'] = []
-        #: The run of Redis that it is connected to.
-        self.run = ''
+        self._timer: Optional[asyncio.TimerHandle] = None
+        #: By what is sent, when that was; it is removed when it comes back.
+        self._probes: Dict[bytes, float] = {}
+        self._probe_channel = names.channel('probe', new_id())
+        self._all_back: Optional['asyncio.Future[None]'] = None
+        #: The history of the server, and how often that has changed.
+        self.token = ''
+        self.generation = 0
 
-    async def open(self) -> Dict[str, str]:
-        """Connect, and return what Redis says of itself.
+    # Its beginning
 
-        :raises RedisError: or ``OSError``, if it is not there.
+    async def open(self, connections: Iterable[Any], seen: int) -> Dict[str, str]:
+        """Connect to one server, and return what it says of itself.
+
+        :param connections: three of redis-py.
+        :param seen: the highest generation of a history that this process has seen.
+        :raises Exception: if the server is not there, is none that can be used, or the connections reach two of them.
         """
-        for connection in self._connections:
-            await connection.connect()
-        for work in (self.publishing.run, self.asking.run, self.subscriber.run):
-            self._tasks.append(start_task(self._work(work)))
-        info = parse_info(await self.first(self.asking.call('INFO')))
-        self.run = info.get('run_id', '')
+        info: Dict[str, str] = await self._first(self._open(connections, seen))
         return info
 
-    async def first(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Return what ``work`` gives, unless the session fails before: nobody watches it yet.
+    async def _open(self, connections: Iterable[Any], seen: int) -> Dict[str, str]:
+        for connection in connections:
+            self._connections.append(connection)
+            await connection.connect()
+        infos = [await info_of(connection) for connection in self._connections]
+        check_server(infos[0])
+        if len({(info.get('run_id'), info.get('role')) for info in infos}) > 1:
+            raise ConnectionError('The connections have reached different servers.')
+        publishing, asking, subscribing = self._connections
+        self.publishing = Line(publishing, self._timeout, self.fail)
+        self.asking = Line(asking, self._timeout, self.fail)
+        self.subscriber = Subscriber(subscribing, self._receive, self.fail)
+        for work in (self.publishing.run, self.asking.run, self.subscriber.run):
+            self._tasks.append(start_task(self._work(work)))
+        # Fails where nothing can be written, and passes at the limit of memory.
+        keys = [self._names.key('history'), self._names.key('sessions')]
+        token, self.generation = await self.publishing.whole_script(OPEN, keys, new_id(), seen, KEPT_LONGER_MS)
+        self.token = token.decode()
+        return infos[0]
 
-        :raises Exception: why it has failed, or what ``work`` raises.
+    async def begin(self, channels: Sequence[bytes], timeout: float) -> None:
+        """Subscribe, and return when what is sent by both other connections comes back.
+
+        :raises Exception: if that is not so in time.
         """
+        await self._first(self._begin(channels, timeout))
+
+    async def _begin(self, channels: Sequence[bytes], timeout: float) -> None:
+        await self.subscriber.subscribe([self._probe_channel, *channels], timeout)
+        back = self._all_back = asyncio.get_running_loop().create_future()
+        for line in (self.publishing, self.asking):
+            line.send('PUBLISH', self._probe_channel, self._probe())
+        if not await all_done([back], timeout):
+            raise TimeoutError('what is sent to Redis does not come back')
+
+    async def _first(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what ``work`` gives, unless the session fails before: nobody waits for that yet."""
         task = start_task(work)
         try:
             await asyncio.wait({task, self._failure}, return_when=asyncio.FIRST_COMPLETED)
@@ -268,6 +103,106 @@ class Session:
             return task.result()
         finally:
             task.cancel()
+
+    # Its use
+
+    async def subscribe(self, channels: List[bytes]) -> None:
+        """Return when what is sent to channels from now on comes here.
+
+        :raises GroupsUnavailable: if that is not confirmed in time.
+        """
+        await self.subscriber.subscribe(channels, self._timeout)
+
+    async def publish(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
+        """Return the answer of a script that sends; where it is late, the connection is not used any more.
+
+        :raises GroupsUnavailable: if it has failed.
+        """
+        try:
+            return await self._answer(self.publishing.script, script, keys, *args)
+        except GroupsUnavailable as exc:
+            if exc.maybe_sent:
+                self.fail(TimeoutError('Redis did not answer within %g seconds' % self._timeout))
+            raise
+
+    async def ask(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
+        """Return the answer of a script; where it is late, only the caller fails.
+
+        :raises GroupsUnavailable: if it has failed.
+        """
+        return await self._answer(self.asking.script, script, keys, *args)
+
+    async def change(self, script: Script, keys: Iterable[str], *args: Any) -> Any:
+        """Return the answer of a script that keeps its place among the others of this method.
+
+        :raises GroupsUnavailable: if it has failed.
+        """
+        return await self._answer(self.asking.whole_script, script, keys, *args)
+
+    async def _answer(
+        self, call: Callable[..., Awaitable[Any]], script: Script, keys: Iterable[str], *args: Any
+    ) -> Any:
+        try:
+            return await call(script, [self._names.key('history'), *keys], self.token, *args)
+        except ResponseError as exc:
+            raise self.refusal(exc) from None
+
+    def refusal(self, exc: Exception, maybe_sent: bool = False) -> GroupsUnavailable:
+        """Return what callers get for an error of Redis; one that all commands would get ends the session."""
+        if isinstance(exc, ReadOnlyError) or ends_session(str(exc)):
+            self.fail(exc)
+        else:
+            # The text is for the log, and not for clients.
+            log.tell(logging.WARNING, 'The engine of the groups has refused: %s', exc)
+        return GroupsUnavailable('The engine of the groups has refused', maybe_sent)
+
+    # Whether it is alive
+
+    def _probe(self) -> bytes:
+        probe, now = new_id().encode(), asyncio.get_running_loop().time()
+        self._probes[probe] = now
+        return probe
+
+    def _receive(self, channel: bytes, data: bytes) -> None:
+        if channel != self._probe_channel:
+            return self._take(channel, data)
+        self._probes.pop(data, None)
+        if not self._probes and self._all_back is not None and not self._all_back.done():
+            self._all_back.set_result(None)
+
+    def probe(self) -> Sequence[bytes]:
+        """Send a probe by the connection for questions; return channel and text of one to be sent by the other one."""
+        loop = asyncio.get_running_loop()
+        if any(loop.time() - sent_at > LOST_PROBE for sent_at in self._probes.values()):
+            self.fail(TimeoutError('what is sent to Redis does not come back'))
+        self.asking.send('PUBLISH', self._probe_channel, self._probe())
+        for wire in self._wires:
+            if wire.read_at > wire.probed_at:
+                wire.probed_at = loop.time()
+        if self._timer is None:
+            self._check()
+        return self._probe_channel, self._probe()
+
+    @property
+    def _wires(self) -> List[Wire]:
+        return [part.wire for part in (self.publishing, self.asking, self.subscriber)]
+
+    def _check(self, is_sure: bool = False) -> None:
+        """End the session if one of its connections is dead; look again for as long as a probe is unanswered."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        waiting = [wire for wire in self._wires if wire.read_at <= wire.probed_at]
+        deadline = min((max(wire.probed_at + PROBE_TIMEOUT, wire.read_at + SILENCE) for wire in waiting), default=None)
+        if deadline is None:
+            return
+        if deadline > loop.time():
+            self._timer = loop.call_at(deadline, self._check)
+        elif is_sure:
+            self.fail(TimeoutError('nothing comes from Redis'))
+        else:
+            # Where the event loop was blocked, what has come meanwhile is still to be read.
+            self._timer = loop.call_later(GRACE, self._check, True)
+
+    # Its end
 
     async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -282,37 +217,37 @@ class Session:
 
     @property
     def failure(self) -> Optional[Exception]:
-        """Why it cannot be used any more, if that is so."""
+        """The reason why it cannot be used any more, if that is so."""
         return self._failure.result() if self._failure.done() else None
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it cannot be used any more."""
-        return self._failure.done()
 
     async def failed(self) -> Exception:
         """Return why it cannot be used any more, once that is so."""
         return await self._failure
 
     async def close(self) -> None:
-        """Leave nothing of it."""
+        """Close the connections."""
+        self.fail(ConnectionError('The session was closed.'))
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for part in (self.publishing, self.asking, self.subscriber):
-            await part.close()
+            for part in (self.publishing, self.asking, self.subscriber):
+                await part.close()
+        for connection in self._connections:
+            await connection.disconnect(nowait=True)
 
 
-def refusal(text: str, maybe_sent: bool = False) -> GroupsUnavailable:
-    """Return what callers are told of an error of Redis: its text is for the log, and not for clients."""
-    log.tell(logging.WARNING, 'The engine of the groups has refused: %s', text)
-    return GroupsUnavailable('The engine of the groups has refused', maybe_sent)
+def ends_session(text: str) -> bool:
+    """Return whether an error of Redis stands for all commands: it is a replica, its disk is full, or the like."""
+    return any(kind in text for kind in ('OTHERHISTORY', 'READONLY', 'MISCONF', 'NOREPLICAS'))
 
 
-def refuses_writes(text: str) -> bool:
-    """Tell whether an error of Redis stands for all that is written: it is a replica, its disk is full, or the like."""
-    return any(kind in text for kind in ('READONLY', 'MISCONF', 'NOREPLICAS'))
+async def info_of(connection: Any) -> Dict[str, str]:
+    """Return what the server of a connection says of itself."""
+    await connection.send_packed_command(connection.pack_command('INFO'), check_health=False)
+    return parse_info(await connection.read_response())
 
 
 def parse_info(text: bytes) -> Dict[str, str]:
@@ -335,11 +270,5 @@ def check_server(info: Dict[str, str]) -> None:
         )
     if mode == 'sentinel':
         raise ConfigurationError('GroupsComponent: this is a Sentinel. Give the URL of the Redis that it watches.')
-    if info.get('role') == 'slave':
+    if info.get('role') != 'master':
         raise ConfigurationError('GroupsComponent: this Redis is a replica. Give the URL of its primary.')
-
-
-def is_evicting(info: Dict[str, str]) -> Optional[str]:
-    """Return the policy by which a Redis drops keys of groups at its memory limit, or None."""
-    policy = info.get('maxmemory_policy', '')
-    return policy if policy.startswith('allkeys') else None

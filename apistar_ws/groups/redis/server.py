@@ -1,0 +1,55 @@
+"""Where a Redis is, by its URL, and how it is connected to."""
+
+from typing import Any, Iterator
+from urllib.parse import parse_qs, urlsplit
+
+from apistar.exceptions import ConfigurationError
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+#: Seconds in which all connections have to be there.
+CONNECT_TIMEOUT = 5.0
+#: Options of redis-py's connections that the URL must not set.
+FIXED = frozenset(
+    ['protocol', 'decode_responses', 'encoding', 'socket_timeout', 'socket_connect_timeout', 'health_check_interval',
+     'retry_on_timeout', 'max_connections', 'client_name']
+)  # fmt: skip
+
+
+class Server:
+    """A Redis at one address.
+
+    :param url: as redis-py has it.
+    :raises ConfigurationError: for a URL that cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._pool = connection_pool(url)
+        self.database = int(self._pool.connection_kwargs.get('db') or 0)
+
+    def connections(self) -> Iterator[Any]:
+        """Make the three connections of a session, not connected yet."""
+        make: Any = self._pool.make_connection
+        for _ in range(3):
+            yield make()
+
+
+def connection_pool(url: str) -> ConnectionPool:
+    """Return what makes connections to ``url``, with every default of redis-py given, since they change.
+
+    :raises ConfigurationError: for a URL that is none of a single Redis; without the URL, which may hold a password.
+    """
+    try:
+        fixed = FIXED.intersection(parse_qs(urlsplit(url).query))
+        if fixed:
+            raise ConfigurationError('GroupsComponent: the URL sets %s, which is not for it to set.' % ', '.join(fixed))
+        return ConnectionPool.from_url(
+            url, protocol=2, decode_responses=False, socket_timeout=None, socket_connect_timeout=CONNECT_TIMEOUT,
+            health_check_interval=0, retry=Retry(NoBackoff(), 0), retry_on_error=[], client_name='apistar-ws',
+        )  # fmt: skip
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigurationError(
+            'GroupsComponent: the URL is not one of redis-py for a single Redis: redis://, rediss:// or unix://, '
+            'and a Sentinel has none.'
+        ) from None
