@@ -98,8 +98,11 @@ class Hub:
         if not sequence.settings.history or since.epoch != sequence.epoch:
             raise PositionLost()
         window = await self.reads.read(sequence.name, since.offset)
-        if window.epoch != since.epoch or window.top < since.offset or not await sequence.reached(since.offset):
+        if window.epoch != since.epoch or window.top < since.offset:
             raise PositionLost()
+        if not await sequence.reached(since.offset):
+            # Nothing is lost: what is sent does not come here.
+            raise GroupsUnavailable('Messages of the group do not arrive')
 
     async def _replay(self, member: Membership, since: Position) -> None:
         """Queue for ``member`` what was sent after ``since`` and before it has joined."""
@@ -235,6 +238,7 @@ class Hub:
         """
         await asyncio.wait({start_task(self.outbox.flush())}, timeout=patience)
         await self.engine.stop()
+        self.outbox.note_unseen()
 
     @property
     def stats(self) -> Dict[str, Any]:

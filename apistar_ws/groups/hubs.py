@@ -5,7 +5,7 @@ import importlib
 import logging
 import os
 import sys
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from apistar.exceptions import ConfigurationError
@@ -36,7 +36,7 @@ class Hubs:
         self._namespaces = Namespaces(options, where)
         self._codec = json_codec(self._namespaces.shared.json)
         self._hubs: Dict[asyncio.AbstractEventLoop, Tuple[int, Hub]] = {}
-        self._is_warned = False
+        self._warnings: Set[str] = set()
         if url is not None:
             remote_engine(url).check_url(url)
 
@@ -54,16 +54,29 @@ class Hubs:
     def _engine(self, hub: Hub) -> Engine:
         if self._url is None:
             self._warn_of_siblings()
+            self._warn_of_loops()
             return MemoryEngine(self._namespaces, hub)
         made: Engine = remote_engine(self._url)(self._url, self._namespaces, hub)
         return made
 
     def _warn_of_siblings(self) -> None:
-        if not self._is_warned and has_siblings(sys.argv, os.environ):
-            self._is_warned = True
-            logger.warning(
+        if has_siblings(sys.argv, os.environ):
+            self._warn_once(
                 'GroupsComponent() is for one process, and this is one of several workers: what is sent here does not '
                 "reach the members of the others. Give all of them GroupsComponent('redis://...')."
+            )
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warnings:
+            self._warnings.add(message)
+            logger.warning(message)
+
+    def _warn_of_loops(self) -> None:
+        """Warn where another event loop of the process has groups too: a room is split."""
+        if any(pid == os.getpid() for pid, _ in self._hubs.values()):
+            self._warn_once(
+                'GroupsComponent() is for one event loop, and a second one of this process uses it: what is sent in '
+                "one does not reach the members in the other. Use one event loop, or GroupsComponent('redis://...')."
             )
 
     async def stop(self, patience: Optional[float] = None) -> None:

@@ -26,8 +26,8 @@ class Record:
         self.history_until = self.kept_until = 0.0
 
     def keep(self, settings: GroupSettings, now: float) -> None:
-        """Keep the place for its time."""
-        self.kept_until = now + settings.history_ttl + KEPT_LONGER
+        """Keep the place for its time; without a message nobody has a position that would be lost with it."""
+        self.kept_until = now + settings.history_ttl + (KEPT_LONGER if self.top else 0.0)
 
     def add(self, outgoing: Outgoing, settings: GroupSettings, now: float) -> Tuple[Position, bytes]:
         """Place a message, and return its payload."""

@@ -21,6 +21,9 @@ MAX_WAITING_SIZE = 64 * 1024 * 1024
 BATCH = 200
 BATCH_SIZE = 1024 * 1024
 
+#: Seconds after a failure in which somebody may await it.
+TIME_TO_AWAIT = 1.0
+
 Publish = Callable[[Sequence[Outgoing]], Awaitable[List[Result]]]
 
 
@@ -32,13 +35,12 @@ class Sent:
     :raises GroupsUnavailable: when awaited, if the engine is away, or has not answered in time.
     """
 
-    __slots__ = ('is_done', '_result', '_waiters', '_note_unseen', '__weakref__')
+    __slots__ = ('is_done', 'is_awaited', '_result', '_waiters')
 
-    def __init__(self, note_unseen: Callable[[], None]) -> None:
-        self.is_done = False
+    def __init__(self) -> None:
+        self.is_done = self.is_awaited = False
         self._result: Result = None
         self._waiters: Optional[List['asyncio.Future[None]']] = None
-        self._note_unseen: Optional[Callable[[], None]] = note_unseen
 
     def settle(self, result: Result) -> None:
         """Note what has become of the message; called once."""
@@ -56,16 +58,12 @@ class Sent:
             await waiter
 
     def __await__(self) -> Generator[Any, None, Optional[str]]:
-        self._note_unseen = None
+        self.is_awaited = True
         yield from self.settled().__await__()
         if isinstance(self._result, GroupsUnavailable):
             # A new one, since each that is raised keeps a traceback.
             raise GroupsUnavailable(self._result.detail, self._result.maybe_sent)
         return None if self._result is None else str(self._result)
-
-    def __del__(self) -> None:
-        if self._note_unseen is not None and isinstance(self._result, GroupsUnavailable):
-            self._note_unseen()
 
 
 class Outbox:
@@ -81,6 +79,9 @@ class Outbox:
         self._size = 0
         self._task: Optional['asyncio.Task[None]'] = None
         self._is_told = False
+        #: What has failed, and when it is checked whether somebody awaits it.
+        self._unseen: List[Sent] = []
+        self._timer: Optional[asyncio.TimerHandle] = None
         #: How many were accepted by the engine, were not, and of these nobody has asked for.
         self.published = self.failed = self.unseen = 0
         #: Seconds that the last one took.
@@ -91,7 +92,7 @@ class Outbox:
 
     def put(self, outgoing: Outgoing) -> Sent:
         """Queue a message; where there is no room, it has failed at once."""
-        sent = Sent(self._unseen)
+        sent = Sent()
         if len(self._waiting) >= MAX_WAITING or self._size + outgoing.size > MAX_WAITING_SIZE:
             self._settle(sent, GroupsUnavailable('Too many messages are waiting to be sent to groups'))
             return sent
@@ -160,13 +161,20 @@ class Outbox:
     def _settle(self, sent: Sent, result: Result) -> None:
         if isinstance(result, GroupsUnavailable):
             self.failed += 1
+            self._unseen.append(sent)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(TIME_TO_AWAIT, self.note_unseen)
         else:
             self.published += 1
         sent.settle(result)
 
-    def _unseen(self) -> None:
-        """Note a failure that nobody has asked for; the log has one line for an outage."""
-        self.unseen += 1
-        if not self._is_told:
+    def note_unseen(self) -> None:
+        """Count the failures that nobody awaits; the log has one line for an outage."""
+        if self._timer is not None:
+            self._timer.cancel()
+        unseen = sum(not sent.is_awaited for sent in self._unseen)
+        self._unseen, self._timer = [], None
+        self.unseen += unseen
+        if unseen and not self._is_told:
             self._is_told = True
             logger.warning('A message to a group was not sent, and nobody awaits it: await groups.send() to know.')

@@ -15,8 +15,8 @@ from apistar_ws.groups.settings import GroupSettings
 MEMBERS_PER_TURN = 500
 #: Messages that wait while the place of the group is read; what is beyond is read too.
 MAX_PENDING = 10_000
-#: Seconds that a message may take from one process to another, and between two looks whether it has come.
-ARRIVAL_TIMEOUT, ARRIVAL_CHECK_INTERVAL = 2.0, 0.005
+#: Seconds that a message may take from one process to another.
+ARRIVAL_TIMEOUT = 2.0
 WITHOUT_HISTORY = 'a process sends to it without history, where this one has some'
 
 Read = Callable[[str, Optional[int]], Awaitable[Window]]
@@ -108,6 +108,8 @@ class GroupSequence:
         #: Whether the members were told already of what the next epoch leaves out.
         self._is_told = False
         self._failure: Optional[Exception] = None
+        #: Done when it stands somewhere else.
+        self._moved: Optional['asyncio.Future[None]'] = None
         self._gone: Optional['asyncio.Future[None]'] = None
 
     @property
@@ -235,10 +237,17 @@ class GroupSequence:
 
     async def reached(self, offset: int) -> bool:
         """Return when it has come so far, and whether that is so: others may have got messages a moment before."""
-        deadline = asyncio.get_running_loop().time() + ARRIVAL_TIMEOUT
-        while self.offset < offset and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(ARRIVAL_CHECK_INTERVAL)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ARRIVAL_TIMEOUT
+        while self.offset < offset and loop.time() < deadline:
+            self._moved = self._moved or loop.create_future()
+            await asyncio.wait({self._moved}, timeout=deadline - loop.time())
         return self.offset >= offset
+
+    def _note_move(self) -> None:
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
 
     def on_disconnected(self) -> None:
         """Note that messages are missed from now on."""
@@ -285,6 +294,7 @@ class GroupSequence:
         self._counters.recovered += len(messages)
         self._counters.queued += len(messages) * len(self.members)
         self.offset += len(messages)
+        self._note_move()
 
         def recover(members: Sequence[Membership]) -> None:
             for member in members:
@@ -311,6 +321,8 @@ class GroupSequence:
         if message.position != Position(self.epoch, self.offset + 1):
             return False
         self.offset += 1
+        if self._moved is not None:
+            self._note_move()
         return True
 
     async def _clear_up(self, message: Incoming) -> None:
@@ -323,6 +335,7 @@ class GroupSequence:
 
     def _move(self, window: Window) -> None:
         self.epoch, self.offset = window.epoch, window.top
+        self._note_move()
 
 
 def put(message: Incoming, members: Any) -> None:

@@ -11,6 +11,10 @@ from apistar_ws.settings import meant
 
 #: Bytes of UTF-8 that a name may have.
 MAX_NAME_BYTES = 200
+#: Messages of a history, and bytes of a message, that Redis can hold: a string has 512 MiB with what is added.
+MAX_HISTORY, MAX_MESSAGE = 10**9, 512 * 1024 * 1024 - 1024
+#: Seconds that a lease and a time limit can have: less than a tick takes, or more than a clock can count.
+SHORTEST, LONGEST = 0.05, 10.0**9
 OVERFLOWS = ('close', 'drop_oldest', 'drop_newest')
 
 
@@ -63,13 +67,14 @@ class GroupSettings:
     overflow: str = 'close'
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.history, int) and not isinstance(self.history, bool) and self.history >= 0
-        self._require('history', whole, 'a whole number, 0 for none')
-        self._require('history_ttl', is_amount(self.history_ttl, (int, float)), 'a number of seconds above 0')
+        whole = isinstance(self.history, int) and not isinstance(self.history, bool)
+        self._require('history', whole and 0 <= self.history <= MAX_HISTORY, 'a whole number, 0 for none')
+        self._require('history_ttl', is_time(self.history_ttl), 'a number of seconds above %g' % SHORTEST)
         self._require('presence', isinstance(self.presence, bool), 'True or False')
         for name in ('max_queue', 'max_queue_size', 'max_message'):
             self._require(name, is_amount(getattr(self, name), int), 'a whole number above 0')
         self._require('max_message', self.max_message <= self.max_queue_size, 'no more than max_queue_size')
+        self._require('max_message', self.max_message <= MAX_MESSAGE, 'no more than %d, for Redis' % MAX_MESSAGE)
         self._require('overflow', self.overflow in OVERFLOWS, "'close', 'drop_oldest' or 'drop_newest'")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
@@ -93,8 +98,10 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name in ('lease', 'publish_timeout'):
             value = getattr(self, name)
-            if not is_amount(value, (int, float)):
-                raise ConfigurationError('%s=%r has to be a number of seconds above 0.' % (name, value))
+            if not is_time(value):
+                raise ConfigurationError('%s=%r has to be a number of seconds above %g.' % (name, value, SHORTEST))
+        if not isinstance(self.prefix, str) or not self.prefix.isprintable() or not self.prefix:
+            raise ConfigurationError("prefix=%r has to be a text, such as 'shop'." % (self.prefix,))
 
 
 ENGINE_NAMES = tuple(field.name for field in dataclasses.fields(EngineSettings))
@@ -155,6 +162,11 @@ def settings_of(kind: Any, given: Mapping[str, Any], where: str) -> Any:
 def is_amount(value: Any, kinds: Any) -> bool:
     """Tell whether ``value`` is a number of one of ``kinds`` above 0."""
     return isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def is_time(value: Any) -> bool:
+    """Return whether ``value`` is a number of seconds that can be waited for."""
+    return is_amount(value, (int, float)) and SHORTEST < value <= LONGEST
 
 
 def check_name(name: Any) -> str:

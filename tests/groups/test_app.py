@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from apistar_ws import (
 from apistar_ws.groups.hubs import has_siblings
 from apistar_ws.groups.settings import EngineSettings, GroupOptions, GroupSettings, GroupsOptions
 from apistar_ws.testing import ConnectionClosed, HandshakeDenied, TestClient, connect, lifespan
+from tests.needs import needs_redis
 from tests.servers import ROOT
 
 
@@ -253,6 +255,51 @@ def test_without_redis_py_the_error_says_what_to_install(monkeypatch):
 )
 def test_workers_are_seen_by_the_command_line_or_the_environment(argv, environ, expected):
     assert has_siblings(argv, environ) is expected
+
+
+def test_a_second_event_loop_in_memory_is_warned_of(caplog):
+    """A room would be split, and nobody would know."""
+    component = GroupsComponent()
+
+    async def resolve():
+        component.resolve()
+
+    asyncio.run(resolve())
+    asyncio.run(resolve())
+    assert 'a second one of this process' not in caplog.text
+
+    async def two_loops():
+        component.resolve()
+        for _ in range(2):
+            await asyncio.to_thread(asyncio.run, resolve())
+
+    asyncio.run(two_loops())
+    assert caplog.text.count('a second one of this process') == 1
+
+
+@pytest.mark.parametrize(
+    'options, text',
+    [
+        ({'prefix': 5}, 'prefix=5 has to be a text'),
+        ({'prefix': ''}, "prefix='' has to be a text"),
+        ({'lease': 0.0004}, 'lease=0.0004 has to be a number of seconds above 0.05'),
+        ({'lease': 10.0**10}, 'lease=10000000000.0 has to be'),
+        ({'publish_timeout': 0.0001}, 'publish_timeout=0.0001 has to be'),
+        ({'history_ttl': 0.0001}, 'history_ttl=0.0001 has to be'),
+        ({'history': 10**20}, 'history=100000000000000000000 has to be a whole number'),
+        ({'max_message': 2**29, 'max_queue_size': 2**30}, 'no more than 536869888, for Redis'),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(options, text):
+    with pytest.raises(ConfigurationError, match=re.escape(text)):
+        GroupsComponent(**options)
+
+
+@needs_redis
+@pytest.mark.parametrize('url', ['redis://localhost/name', 'rediss://localhost/1x', 'redis://localhost/1/2'])
+def test_a_database_that_is_no_number_is_refused(url):
+    with pytest.raises(ConfigurationError, match='has to be a number'):
+        GroupsComponent(url)
 
 
 async def test_a_worker_with_siblings_warns_once(monkeypatch, caplog):

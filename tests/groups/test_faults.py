@@ -797,6 +797,44 @@ async def test_a_redis_behind_tls_works_and_a_certificate_that_nobody_vouches_fo
         assert 'certificate verify failed' in caplog.text
 
 
+async def test_a_port_that_does_not_speak_tls_is_named(redis, caplog, monkeypatch):
+    monkeypatch.setattr('apistar_ws.groups.redis.engine.CONNECT_TIMEOUT', 0.5)
+    with pytest.raises(GroupsUnavailable):
+        async with Groups.connect(redis.url.replace('redis:', 'rediss:')):
+            """It is not entered."""
+    assert 'If the port does not speak TLS, the URL begins with redis://' in caplog.text
+
+
+@pytest.mark.parametrize('has_message', [False, True])
+async def test_a_group_that_nobody_has_sent_to_leaves_nothing(redis, has_message):
+    """A client that invents names would fill Redis: a record without a message lives as long as messages would."""
+    async with process(redis.url, prefix='p', history=10, history_ttl=60) as groups:
+        async with groups.join('a', Inbox()):
+            if has_message:
+                await groups.send('a', '1')
+            redis.command('PEXPIRE', 'p:record:a', '1000')
+            await tick(groups)
+            ttl = int(redis.command('PTTL', 'p:record:a')[1:])
+            assert (ttl > 60_000) is has_message and ttl > 50_000
+
+
+async def test_a_dead_subscription_is_no_lost_position(redis):
+    """The positions are valid, and what they are behind does not come: come back, with it."""
+    async with two_processes(redis.url, prefix='p') as (receiving, sending):
+        async with receiving.join('a', Inbox()):
+            await sending.send('a', '1')
+            receiving._hub.engine._keeper.session.subscriber.unsubscribe(b'p:0:group:a')
+            await tick(receiving)
+            since = await sending.send('a', '2')
+            outcomes = await asyncio.gather(*[joined(receiving, since) for _ in range(100)], return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {GroupsUnavailable}
+
+
+async def joined(groups, since):
+    async with groups.join('a', Inbox(), since=since):
+        """It is not entered."""
+
+
 def make_certificate(certificate, key):
     command = ['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost']
     command += ['-addext', 'subjectAltName=IP:127.0.0.1', '-out', str(certificate), '-keyout', str(key)]

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
+from redis.exceptions import RedisError
+
 from apistar_ws.groups.background import start_task
 from apistar_ws.groups.engine import Receiver, Result, Window, contiguous
 from apistar_ws.groups.keeper import Keeper
@@ -88,8 +90,11 @@ class RedisEngine:
         return Session(self._names, self._timeout, self._take)
 
     async def _connect(self, session: Session) -> None:
-        with TimeLimit(CONNECT_TIMEOUT):
-            info = await session.open(self._server.connections(), self._generation)
+        try:
+            with TimeLimit(CONNECT_TIMEOUT):
+                info = await session.open(self._server.connections(), self._generation)
+        except (RedisError, OSError) as exc:
+            raise self._server.explained(exc) from None
         self._generation = session.generation
         policy = info.get('maxmemory_policy', 'noeviction')
         if policy != 'noeviction' and self.state == 'starting':

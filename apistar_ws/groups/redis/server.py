@@ -4,9 +4,10 @@ from typing import Any, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from apistar.exceptions import ConfigurationError
-from redis.asyncio import ConnectionPool
+from redis.asyncio import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeout
 
 #: Seconds in which all connections have to be there.
 CONNECT_TIMEOUT = 5.0
@@ -28,11 +29,30 @@ class Server:
         self._pool = connection_pool(url)
         self.database = int(self._pool.connection_kwargs.get('db') or 0)
 
+    def explained(self, exc: Exception) -> Exception:
+        """Return why it cannot be connected to, with what to do where that says little."""
+        is_tls = issubclass(self._pool.connection_class, SSLConnection)
+        # A port that does not speak TLS answers nothing, or what OpenSSL takes for another version.
+        if is_tls and (isinstance(exc, (TimeoutError, RedisTimeout)) or 'version' in str(exc).lower()):
+            return ConnectionError('%s If the port does not speak TLS, the URL begins with redis://' % exc)
+        return exc
+
     def connections(self) -> Iterator[Any]:
         """Make the three connections of a session, not connected yet."""
         make: Any = self._pool.make_connection
         for _ in range(3):
             yield make()
+
+
+def check_database(url: str) -> None:
+    """Refuse the name of a database that is no number: redis-py would take 0.
+
+    :raises ConfigurationError: naming it.
+    """
+    parts = urlsplit(url)
+    name = parts.path.strip('/')
+    if parts.scheme != 'unix' and name and not (name.isascii() and name.isdigit()):
+        raise ConfigurationError('GroupsComponent: the URL names the database %r, which has to be a number.' % name)
 
 
 def connection_pool(url: str) -> ConnectionPool:
@@ -44,6 +64,7 @@ def connection_pool(url: str) -> ConnectionPool:
         fixed = FIXED.intersection(parse_qs(urlsplit(url).query))
         if fixed:
             raise ConfigurationError('GroupsComponent: the URL sets %s, which is not for it to set.' % ', '.join(fixed))
+        check_database(url)
         return ConnectionPool.from_url(
             url, protocol=2, decode_responses=False, socket_timeout=None, socket_connect_timeout=CONNECT_TIMEOUT,
             health_check_interval=0, retry=Retry(NoBackoff(), 0), retry_on_error=[], client_name='apistar-ws',
