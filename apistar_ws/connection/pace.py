@@ -12,6 +12,8 @@ from apistar_ws.types import Message, Receive
 
 #: Seconds by which a busy event loop may delay a message that is awaited.
 LATENESS = 0.5
+#: Seconds without a message after which a client has nothing left that was held back.
+SETTLED = 1.0
 #: The key that marks a message which exceeds the limit in any case.
 TOO_FAST = 'apistar_ws.too_fast'
 
@@ -20,7 +22,8 @@ class Pace:
     """A ``receive`` for routes with ``max_messages_per_second``, which marks a message that comes too fast.
 
     Each message is assumed to have arrived as early as possible: after the previous one, after the last time at which
-    no message was waiting, and a second after the message that came ``limit`` messages before.
+    no message was waiting, and a second after the message that came ``limit`` messages before. The time in which nothing
+    was received is credited: the server may have held the client back, so that its messages come late and all at once.
 
     :param receive: the server's ``receive``.
     :param limit: messages in any one second.
@@ -31,11 +34,16 @@ class Pace:
         self._arrivals: Deque[float] = deque(maxlen=limit)
         self._last_empty: Optional[float] = None
         self._has_waited = False
+        #: When the last message was returned, and the seconds in which nothing was received since a message was late.
+        self._returned_at: Optional[float] = None
+        self._held_back = 0.0
 
     async def receive(self) -> Message:
         """Return the server's next message, marked if it came too fast."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        if self._returned_at is not None:
+            self._held_back += begun - self._returned_at
         # Runs only if no message is waiting.
         note_wait = loop.call_soon(self._note_wait)
         self._has_waited = False
@@ -50,10 +58,13 @@ class Pace:
             note_wait.cancel()
         if message['type'] != 'websocket.receive':
             return message
-        now = loop.time()
+        now = self._returned_at = loop.time()
         if self._has_waited or self._last_empty is None:
             self._last_empty = max(begun, now - LATENESS)
-        return {**message, TOO_FAST: True} if self._is_too_fast(self._last_empty, now) else message
+        if now - begun >= SETTLED:
+            self._held_back = 0.0
+        is_too_fast = self._is_too_fast(self._last_empty - self._held_back, now)
+        return {**message, TOO_FAST: True} if is_too_fast else message
 
     def _note_wait(self) -> None:
         self._has_waited = True

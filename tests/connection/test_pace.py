@@ -55,6 +55,44 @@ async def test_pause_in_reading_is_no_excess(limit, rate, pause):
     assert not any(reader.marks)
 
 
+async def arrive(peer, count, every):
+    """Have so many messages arrive one after the other, each when the one before was read."""
+    for _ in range(count):
+        peer.add(text('a'))
+        await asyncio.sleep(every)
+
+
+@pytest.mark.parametrize('seconds', [2, 20])
+@virtual
+async def test_messages_held_back_pass(seconds):
+    """A client that was held back sends late, and all at once, what it made within the limit."""
+    reader = Reader(10)
+    sending = asyncio.ensure_future(send(reader.peer, 20, 0.1 + 1e-9))
+    await reader.read(20)
+    await asyncio.sleep(seconds)
+    reading = asyncio.ensure_future(reader.listen())
+    await arrive(reader.peer, 10 * seconds, 0.001)
+    reading.cancel()
+    sending.cancel()
+    assert not any(reader.marks)
+
+
+@virtual
+async def test_credit_ends_with_the_backlog():
+    """Who was held back once may not send a burst later."""
+    reader = Reader(10)
+    sending = asyncio.ensure_future(send(reader.peer, 10, 0.1 + 1e-9))
+    await reader.read(10)
+    await asyncio.sleep(20)
+    reading = asyncio.ensure_future(reader.listen())
+    await asyncio.sleep(5)
+    await arrive(reader.peer, 2, 2)
+    await arrive(reader.peer, 20, 0.001)
+    reading.cancel()
+    sending.cancel()
+    assert reader.marks.index(True) <= 23
+
+
 @virtual
 async def test_blocked_loop_is_no_excess():
     """A client within the limit passes although the event loop blocks now and then."""
