@@ -113,7 +113,15 @@ def describe_detail(detail: Detail) -> str:
 
 def leaf_exceptions(exc: BaseException) -> List[BaseException]:
     """Return the exceptions in a group and in the groups in it, or ``exc`` itself if it is not a group."""
-    inner = getattr(exc, 'exceptions', None)
-    if not isinstance(inner, tuple) or not all(isinstance(item, BaseException) for item in inner):
-        return [exc]
-    return [leaf for item in inner for leaf in leaf_exceptions(item)]
+    leaves: List[BaseException] = []
+    seen = set()
+    waiting = [exc]
+    while waiting:
+        found = waiting.pop()
+        inner = getattr(found, 'exceptions', None)
+        if not isinstance(inner, tuple) or not all(isinstance(item, BaseException) for item in inner):
+            leaves.append(found)
+        elif id(found) not in seen:
+            seen.add(id(found))
+            waiting += reversed(inner)
+    return leaves or [exc]

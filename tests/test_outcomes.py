@@ -50,6 +50,17 @@ def test_single_failure_of_group_decides():
     assert deciding_exception(both) is both
 
 
+def test_deep_and_circular_groups_have_leaves():
+    deep = ValueError()
+    for _ in range(5000):
+        deep = Group(deep)
+    assert isinstance(deciding_exception(deep), ValueError)
+    circle = Group(KeyError())
+    circle.exceptions = (circle, *circle.exceptions)
+    assert isinstance(deciding_exception(circle), KeyError)
+    assert outcome_of(circle) == (1011, 'Internal error')
+
+
 async def test_server_cancellation_is_a_restart():
     """A cancellation by the server is a restart of the server."""
 

@@ -270,12 +270,13 @@ class Connection:
             self.ahead, self.pull = None, _not_open
         await ending.wait_for_close(timeout)
 
-    def interrupt(self) -> None:
-        """Cancel the handler and all tasks that send to this client; the watch repeats it if necessary."""
+    def interrupt(self, with_handler: bool = True) -> None:
+        """Cancel the tasks that send to this client, and the handler; the watch repeats it if necessary."""
         self.is_unfinished = True
         ending = self.own_ending()
         if not ending.is_postponed:
-            ending.interruption.cancel({ending.interruption.owner, self.sender, *ending.other_senders})
+            handler = ending.interruption.owner if with_handler else None
+            ending.interruption.cancel({handler, self.sender, *ending.other_senders})
 
     # Errors
 

@@ -1,7 +1,8 @@
 """The handshake, decoded: headers, cookies, query and URL; and the headers of the answer, encoded."""
 
+import re
 from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from apistar_ws.origins import DEFAULT_PORTS
 from apistar_ws.settings import is_token
@@ -9,6 +10,8 @@ from apistar_ws.types import Scope
 
 HeaderItems = Union[Mapping[str, str], Iterable[Tuple[str, str]]]
 
+#: A host and its port; anything else in a Host header could change the path of the URL.
+_HOST = re.compile(r'([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?')
 #: Headers of the answer that only the server sets, to make the upgrade.
 _UPGRADE_HEADERS = frozenset(['sec-websocket-accept', 'sec-websocket-extensions', 'connection', 'upgrade'])
 
@@ -60,10 +63,21 @@ def with_root_path(scope: Scope, path: str) -> str:
 def connection_url(scope: Scope) -> str:
     """Return the URL that the client requested, with the host of its Host header or else the server's address."""
     scheme = scope.get('scheme') or 'ws'
-    path = with_root_path(scope, scope['path'])
+    # In the decoded path these two would begin another part of the URL.
+    path = with_root_path(scope, scope['path']).replace('?', '%3F').replace('#', '%23')
     query = scope.get('query_string', b'').decode('utf-8', 'replace')
-    host = next((decode_value(value) for name, value in scope['headers'] if name == b'host'), None)
+    host = next((decode_value(value) for name, value in scope['headers'] if name == b'host'), '')
+    if not _is_host(host):
+        host = ''
     return '%s://%s%s%s' % (scheme, host or _server_host(scope, scheme), path, query and '?' + query)
+
+
+def _is_host(host: str) -> bool:
+    """Return whether a Host header is a host and a port, and cannot change the path of a URL."""
+    try:
+        return _HOST.fullmatch(host) is not None and urlsplit('//' + host).port != -1
+    except ValueError:
+        return False
 
 
 def _server_host(scope: Scope, scheme: str) -> str:

@@ -22,8 +22,8 @@ class Pace:
     """A ``receive`` for routes with ``max_messages_per_second``, which marks a message that comes too fast.
 
     Each message is assumed to have arrived as early as possible: after the previous one, after the last time at which
-    no message was waiting, and a second after the message that came ``limit`` messages before. The time in which nothing
-    was received is credited: the server may have held the client back, so that its messages come late and all at once.
+    no message was waiting, and a second after the message that came ``limit`` messages before. The time in which the
+    application did not receive is credited: the server may have held the client back, so that its messages come late.
 
     :param receive: the server's ``receive``.
     :param limit: messages in any one second.
@@ -34,16 +34,15 @@ class Pace:
         self._arrivals: Deque[float] = deque(maxlen=limit)
         self._last_empty: Optional[float] = None
         self._has_waited = False
-        #: When the last message was returned, and the seconds in which nothing was received since a message was late.
-        self._returned_at: Optional[float] = None
+        #: When the last call ended, and the seconds between calls that are credited.
+        self._ended_at = asyncio.get_running_loop().time()
         self._held_back = 0.0
 
     async def receive(self) -> Message:
         """Return the server's next message, marked if it came too fast."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        if self._returned_at is not None:
-            self._held_back += begun - self._returned_at
+        self._held_back += begun - self._ended_at
         # Runs only if no message is waiting.
         note_wait = loop.call_soon(self._note_wait)
         self._has_waited = False
@@ -56,9 +55,10 @@ class Pace:
             raise
         finally:
             note_wait.cancel()
+            self._ended_at = loop.time()
         if message['type'] != 'websocket.receive':
             return message
-        now = self._returned_at = loop.time()
+        now = self._ended_at
         if self._has_waited or self._last_empty is None:
             self._last_empty = max(begun, now - LATENESS)
         if now - begun >= SETTLED:

@@ -104,6 +104,8 @@ class Watch:
 
     def wake(self, connection: Connection) -> None:
         """Make an idle connection active again."""
+        if connection in self._active:
+            return  # Its time has come meanwhile.
         now = self.loop.time()
         observation = self._forget_idle(connection)
         if observation is None:
@@ -210,15 +212,17 @@ class Watch:
     def _check_end(self, connection: Connection, observation: _Observation, now: float) -> None:
         is_stopping, delivers_until = self._is_stopping(connection), connection.ending.delivers_until
         if delivers_until is not None:
-            if now < delivers_until and not is_stopping:
+            if now < delivers_until and not is_stopping and not _has_expired(connection):
                 return
             connection.end_delivery()
         # Another task of the handler may know of the end: the handler has until the next check to return.
         observation.checks_since_end += 1
         if observation.checks_since_end == 1:
             observation.last_cancel = now
-        elif _needs_interruption(connection):
-            connection.interrupt()
+        elif connection.state is WebSocketState.DISCONNECTED:
+            is_unaware = not connection.interruption.is_known and connection.settings.cancel_on_disconnect
+            if is_unaware or connection.is_sending:
+                connection.interrupt(is_unaware)
         if not is_stopping:
             observation.last_cancel = now
         elif now - observation.last_cancel >= SHUTDOWN_GRACE:
@@ -278,9 +282,13 @@ class Watches:
 
 def _close_if_expired(connection: Connection) -> None:
     """Close a connection that has expired."""
-    expires_at = connection.ending.expires_at
-    if expires_at is not None and connection.state is WebSocketState.OPEN and wall_clock() >= expires_at:
+    if connection.state is WebSocketState.OPEN and _has_expired(connection):
         connection.abort(EXPIRED, 'Expired')
+
+
+def _has_expired(connection: Connection) -> bool:
+    expires_at = connection.ending.expires_at
+    return expires_at is not None and wall_clock() >= expires_at
 
 
 def _next_deadline(connection: Connection, observation: _Observation, now: float) -> Optional[float]:
@@ -291,12 +299,6 @@ def _next_deadline(connection: Connection, observation: _Observation, now: float
     if connection.ending.expires_at is not None:
         deadlines.append(now + connection.ending.expires_at - wall_clock())
     return min(deadlines, default=None)
-
-
-def _needs_interruption(connection: Connection) -> bool:
-    """Return whether the handler is sending, or does not know that the client has left."""
-    is_unaware = not connection.interruption.is_known and connection.settings.cancel_on_disconnect
-    return connection.state is WebSocketState.DISCONNECTED and (connection.is_sending or is_unaware)
 
 
 def _server_is_stopping() -> bool:

@@ -222,7 +222,9 @@ class WebSocket(Handshake):
         if connection.ending.denial is not None:
             raise connection.ending.denial
 
-    async def deny(self, status: int, headers: Iterable[Tuple[str, str]] = (), body: bytes = b'') -> None:
+    def deny(
+        self, status: int, headers: Iterable[Tuple[str, str]] = (), body: bytes = b''
+    ) -> Coroutine[Any, Any, None]:
         """Answer the handshake with an HTTP response; raise an ``HTTPException`` to let API Star make it.
 
         :param status: the HTTP status code.
@@ -232,6 +234,9 @@ class WebSocket(Handshake):
         :raises WebSocketDisconnect: if the client is gone.
         :raises WebSocketStateError: once the handshake is answered.
         """
+        return self._deny(status, headers, body, not is_current(self._connection.owner))
+
+    async def _deny(self, status: int, headers: Iterable[Tuple[str, str]], body: bytes, by_another: bool) -> None:
         connection = self._connection
         if connection.state is DISCONNECTED:
             raise connection.disconnect_error()
@@ -239,10 +244,11 @@ class WebSocket(Handshake):
             raise connection.state_error('deny()', 'A handshake is answered once; close() ends an open connection.')
         start = {'type': 'websocket.http.response.start', 'status': status, 'headers': encode_headers(headers)}
         connection.own_ending().is_refused = True
-        connection.change_state(CLOSED, CloseCode.ABNORMAL_CLOSURE, '')
+        # The watch cancels a handler that another task has denied.
+        connection.change_state(DISCONNECTED if by_another else CLOSED, CloseCode.ABNORMAL_CLOSURE, '')
         send = connection.server_send
         if 'websocket.http.response' not in (connection.scope.get('extensions') or {}):
-            return await connection.deliver({'type': 'websocket.close'}, send)
+            return await connection.deliver({'type': 'websocket.close', 'code': 1000, 'reason': ''}, send)
         await connection.deliver(start, send)
         await connection.deliver({'type': 'websocket.http.response.body', 'body': body}, send)
         # uvicorn logs an error if the application returns before the transport has noted the end.
@@ -439,14 +445,18 @@ class WebSocket(Handshake):
 
     async def _close(self, code: int, reason: str, by_another: bool) -> None:
         connection = self._connection
+        if connection.loop not in (None, asyncio.get_running_loop()):
+            raise _foreign_loop_error('close()', self)
         if connection.loop is None:
             await self._receive_handshake()
-        if not by_another or connection.state is not OPEN:
+        if not by_another or connection.is_over:
             return await connection.close(code, reason)
-        connection.close_without_waiting(code, reason)
+        if connection.state is CONNECTING:
+            connection.own_ending().is_refused = True
         # The watch cancels a handler that does not notice.
+        connection.close_without_waiting(code, reason)
         assert connection.ending.closing is not None
-        await asyncio.wait({connection.ending.closing})
+        await asyncio.wait({connection.ending.closing}, timeout=connection.settings.send_timeout)
 
     def _send_message(self, data: Any) -> Message:
         if isinstance(data, str):

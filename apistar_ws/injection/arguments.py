@@ -1,5 +1,6 @@
 """The arguments of a WebSocket handler, planned when the application is built."""
 
+import asyncio
 import contextlib
 import difflib
 import functools
@@ -27,7 +28,7 @@ from apistar.server.core import Route
 from apistar_ws.connection.websocket import WebSocket, connection_of
 from apistar_ws.injection.injector import ASyncInjector, clear_if_full, identities, require_hook
 from apistar_ws.injection.parameters import specialize_steps
-from apistar_ws.injection.resources import OpenedResources, close_all, close_rest
+from apistar_ws.injection.resources import OpenedResources, close_all, close_rest, unwind_cancelled
 from apistar_ws.injection.signatures import describe_handler, handler_signature, in_order, plain_parameter
 from apistar_ws.injection.steps import FAILED, Keywords, Run, State, Step, compiled_steps, note_failure
 from apistar_ws.messages.validation import is_message_type
@@ -38,6 +39,8 @@ _PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: The annotation that an argument of this name probably lacks.
 _EXPECTED_ANNOTATIONS = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
 PARAMETER = re.compile('{([^}]*)}')
+#: Seconds for closing the resources of a message after a cancellation.
+_TIME_TO_CLOSE = 1.8
 
 
 class _Plan(NamedTuple):
@@ -78,8 +81,14 @@ class Deferred:
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
+            disconnect = connection_of(state['websocket']).as_disconnect(exc)
+            if disconnect is exc and isinstance(exc, asyncio.CancelledError):
+                result = await unwind_cancelled(opened, exc, _TIME_TO_CLOSE)
+                if result is None:
+                    return
+                raise result
             # The exception that ended the handler counts, not a later failure.
-            await close_rest(opened, connection_of(state['websocket']).as_disconnect(exc))
+            await close_rest(opened, disconnect)
             raise
         with connection_of(state['websocket']).own_ending().postponed():
             await close_all(opened, functools.partial(note_failure, self._state))

@@ -4,7 +4,6 @@ from typing import Any, Tuple
 from urllib.parse import SplitResult, urlsplit
 
 from apistar import http
-from apistar.exceptions import BadRequest
 from apistar.server import validation
 from apistar.server.asgi import ASGIReceive, ASGIScope, ASGISend, URLComponent
 from apistar.server.components import Component
@@ -92,16 +91,7 @@ class _HandshakePort(Component):  # type: ignore[misc]
 
 
 def _url_components(scope: Any) -> SplitResult:
-    """Return the parts of the URL of a handshake.
-
-    :raises BadRequest: for a malformed Host header.
-    """
-    try:
-        components = urlsplit(connection_url(scope))
-        components.port
-    except ValueError:
-        raise BadRequest('The Host header is malformed') from None
-    return components
+    return urlsplit(connection_url(scope))
 
 
 class _HandshakeBody(Component):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """Components that yield: resources that are closed at the end of the connection, or over HTTP of the request."""
 
+import asyncio
 import collections.abc
 import contextlib
 import inspect
@@ -13,7 +14,7 @@ from apistar.server.components import Component
 
 from apistar_ws.exceptions import leaf_exceptions
 from apistar_ws.injection.signatures import describe_handler, handler_signature, with_resolved_annotations
-from apistar_ws.interruption import ends_from_outside
+from apistar_ws.interruption import TimeLimit, ends_from_outside, was_withdrawn
 
 logger = logging.getLogger('apistar_ws')
 
@@ -197,6 +198,27 @@ async def unwind(opened: OpenedResources, exc: Optional[BaseException]) -> Optio
         except BaseException as failure:
             exc = failure
     return exc
+
+
+async def unwind_cancelled(opened: OpenedResources, exc: BaseException, seconds: float) -> Optional[BaseException]:
+    """Close ``opened`` after a cancellation, and return the exception that it has become, or None.
+
+    A task group or a time limit in a resource cancels the task, and withdraws that when the resource is closed.
+
+    :param seconds: the time limit.
+    """
+    result: Optional[BaseException] = exc
+    # A resource that takes too long is cancelled, and may convert that like any exception.
+    with contextlib.suppress(TimeoutError), TimeLimit(seconds):
+        result = await unwind(opened, exc)
+    try:
+        if was_withdrawn(result):
+            return result
+        if result is not None and not isinstance(result, asyncio.CancelledError):
+            logger.error('A resource failed when it was closed.', exc_info=result)
+        return exc
+    finally:
+        del exc, result
 
 
 async def close_all(opened: OpenedResources, on_failure: _OnFailure) -> None:

@@ -75,6 +75,7 @@ def _make_listener(listener: Handler, declaration: Declaration, per_message: Seq
         async for message in ws:
             if kind in (str, bytes) and not isinstance(message, kind):
                 raise UnsupportedMessage('Expected %s' % ('text' if kind is str else 'bytes'))
+            reply = None
             if deferred is None:
                 reply = encode_reply(ws, sends, await listener(message=message, **arguments))
             else:

@@ -1,7 +1,6 @@
 """The conclusion of a connection after its handler, or after a failure before it."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional, Sequence
@@ -15,10 +14,10 @@ from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.websocket import WebSocket, connection_of
 from apistar_ws.exceptions import InvalidMessage, WebSocketDisconnect
 from apistar_ws.injection.injector import ASyncInjector
-from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind
+from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind_cancelled
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.injection.steps import FAILED, State, note_failure
-from apistar_ws.interruption import TimeLimit, ends_from_outside, was_withdrawn
+from apistar_ws.interruption import TimeLimit, ends_from_outside
 from apistar_ws.log import RouteLog
 from apistar_ws.outcomes import INTERNAL_ERROR, Outcome, outcome_of
 
@@ -143,8 +142,8 @@ class Conclusion:
         await self._deny(response)
 
     async def _deny(self, response: http.Response) -> None:
-        if not 100 <= response.status_code <= 599:
-            raise ValueError('A handshake cannot be denied with the status %r: use 100 to 599.' % response.status_code)
+        if not 200 <= response.status_code <= 599:
+            raise ValueError('A handshake cannot be denied with the status %r: use 200 to 599.' % response.status_code)
         try:
             await self._ws.deny(response.status_code, list(response.headers), response.content)
         except WebSocketDisconnect:
@@ -253,25 +252,11 @@ def is_expected(exc: BaseException, connection: Connection) -> bool:
 
 
 async def resumed(exc: BaseException, state: State) -> Optional[BaseException]:
-    """Return the exception that ended the handler, after closing the resources that may have cancelled it.
-
-    A task group or a time limit in a resource cancels the task, and withdraws that when the resource is closed.
-    """
+    """Return the exception that ended the handler, after closing the resources that may have cancelled it."""
     opened = opened_in(state['scope'])
     if not opened or not isinstance(exc, asyncio.CancelledError):
         return exc
-    result: Optional[BaseException] = exc
-    # A resource that takes too long is cancelled, and may convert that like any exception.
-    with contextlib.suppress(TimeoutError), TimeLimit(TIME_TO_CLOSE):
-        result = await unwind(opened, exc)
-    try:
-        if was_withdrawn(result):
-            return result
-        if result is not None and not isinstance(result, asyncio.CancelledError):
-            logger.error('A resource failed when it was closed.', exc_info=result)
-        return exc
-    finally:
-        del exc, result
+    return await unwind_cancelled(opened, exc, TIME_TO_CLOSE)
 
 
 def leave(connection: Connection, exc: BaseException) -> None:

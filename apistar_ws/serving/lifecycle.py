@@ -114,6 +114,8 @@ class Lifecycle:
         except BaseException as failure:
             await self._end(ws, None, hooks, None, failure)
         finally:
+            # As in _end.
+            del exc
             await finish(connection, self._log, watch)
 
     def query_names(self, path: str) -> Sequence[str]:

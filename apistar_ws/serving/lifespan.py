@@ -246,3 +246,5 @@ async def _close_evenly(connections: Sequence[Connection], seconds: float) -> No
             await asyncio.sleep(max(wait, 0))
         if connection.state is WebSocketState.OPEN:
             connection.abort(CloseCode.SERVICE_RESTART, 'The server restarts')
+        elif connection.ending.delivers_until is not None:
+            connection.end_delivery()

@@ -77,6 +77,22 @@ async def test_messages_held_back_pass(seconds):
     assert not any(reader.marks)
 
 
+@pytest.mark.parametrize('late', [0.0, 0.3, 2.0])
+@virtual
+async def test_late_first_receive_is_no_excess(late):
+    """Bursts within the limit pass although the application begins to receive late."""
+    reader = Reader(5)
+    reader.peer.add(*[text('a')] * 5)
+    await asyncio.sleep(late)
+    reading = asyncio.ensure_future(reader.listen())
+    await asyncio.sleep(max(1.2 - late, 0.1))
+    for _ in range(3):
+        reader.peer.add(*[text('a')] * 5)
+        await asyncio.sleep(1.2)
+    reading.cancel()
+    assert not any(reader.marks)
+
+
 @virtual
 async def test_credit_ends_with_the_backlog():
     """Who was held back once may not send a burst later."""

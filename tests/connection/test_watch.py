@@ -1068,6 +1068,90 @@ class TestChecks:
         assert served.peer.sent == [ACCEPT, closed(1001, 'Nothing received for 50 seconds')]
 
 
+class TestOverriddenDelivery:
+    """Messages from before a clean close are not delivered any more after a drain or an expiry."""
+
+    async def left(self):
+        served = Served(save_slowly)
+        served.peer.add(*[text(str(number)) for number in range(100)], disconnect(1000))
+        await asyncio.sleep(2)
+        return served
+
+    @virtual
+    async def test_drain_ends_the_delivery(self):
+        served = await self.left()
+        await served.app.drain(0)
+        assert served.seen[-1] is asyncio.CancelledError
+        await served.task
+
+    @virtual
+    async def test_expiry_ends_the_delivery(self, monkeypatch):
+        monkeypatch.setattr('apistar_ws.connection.watch.wall_clock', now)
+        served = await self.left()
+        served.ws.expires_at = now() + 1
+        await served.ended(within=2)
+        assert len(served.seen) < 5
+
+
+class TestForeignClose:
+    """A task other than the handler's closes, or denies."""
+
+    @virtual
+    async def test_unread_close_does_not_block_it(self):
+        """It waits for a client that does not read as long as a send may wait."""
+        served = Served(sleep, BlockedPeer(), send_timeout=4)
+        await asyncio.sleep(1)
+        await asyncio.wait_for(served.ws.close(4000), 5)
+        assert served.ended_at is not None
+        served.task.cancel()
+        await asyncio.wait({served.task})
+
+    @pytest.mark.parametrize('call', [lambda ws: ws.close(4000), lambda ws: ws.deny(402)])
+    @virtual
+    async def test_denial_ends_the_handler(self, call):
+        """A handler that waits before the accept does not outlive its handshake."""
+        served = Served(sleep, connect=False)
+        await asyncio.sleep(1)
+        await asyncio.ensure_future(call(served.ws))
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+        assert [endpoint.connections for endpoint in served.app.websocket_lifecycle.endpoints] == [set()]
+
+
+@virtual
+async def test_opted_out_handler_survives_a_blocked_send():
+    """Only the task that sends is cancelled, not the handler that does something else."""
+    served = Served(sleep, BlockedPeer(), cancel_on_disconnect=False)
+    await asyncio.sleep(1)
+    sending = asyncio.ensure_future(served.ws.send('x'))
+    await asyncio.sleep(1)
+    served.peer.add(disconnect(1001))
+    await asyncio.wait({sending}, timeout=2)
+    assert isinstance(sending.exception(), WebSocketDisconnect)
+    await asyncio.sleep(10)
+    assert served.ended_at is None
+    served.task.cancel()
+    await asyncio.wait({served.task})
+
+
+@virtual
+async def test_due_connection_keeps_its_observation(monkeypatch):
+    """A send between a check that is due and its turn does not put off the limit."""
+    monkeypatch.setattr('apistar_ws.connection.watch.CHECKS_PER_ITERATION', 1)
+    crowd = crowd_of(3, listen, idle_timeout=2)
+    await asyncio.sleep(1)
+    watch = crowd[0].watch
+    await asyncio.sleep(2.2 - (now() % 0.25) - 1)
+    before = {connection: seen for connection, (_, seen) in watch._idle.items()}
+    for connection in list(watch._idle):
+        watch._active[connection] = watch._forget_idle(connection)
+        watch.wake(connection)
+    assert all(watch._active[connection] is seen for connection, seen in before.items())
+    for served in crowd:
+        served.task.cancel()
+    await asyncio.wait([served.task for served in crowd])
+
+
 class TestExpiry:
     """A connection whose time is up, on the clock of the loop."""
 

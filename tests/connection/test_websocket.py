@@ -219,6 +219,20 @@ class TestHandshakeData:
         """The URL is the one that the client requested."""
         assert self.made(url, **changes).url == expected
 
+    @pytest.mark.parametrize(
+        'host', [b'x#', b'x?', b'x/y', b'x\\y', b'a@b', b'[', b'[::', b'\xe2\x84\x80', b'x:99999', b'x:a', b'', b'a b']
+    )
+    def test_malformed_host_is_ignored(self, host):
+        """A Host header cannot move the path of the URL, which a hook may guard by."""
+        url = self.made('ws://example.com/admin/a', headers=[(b'host', host)]).url
+        assert (url, url.components.path, url.components.port) == ('ws://example.com/admin/a', '/admin/a', None)
+
+    @pytest.mark.parametrize('path', ['/admin/a?b', '/admin/a#b'])
+    def test_path_stays_a_path(self, path):
+        """A decoded question mark or number sign does not begin another part of the URL."""
+        url = self.made('ws://example.com/', path=path).url
+        assert url.components.path == path.replace('?', '%3F').replace('#', '%23')
+
     def test_client_address_may_be_unknown(self):
         """The client is the address that the server knows, or None."""
         assert self.made(client=['10.0.0.2', 5]).client == ('10.0.0.2', 5)
@@ -378,7 +392,7 @@ class TestDeny:
         """Without the ASGI extension a denial is a close."""
         peer = Peer(CONNECT)
         await channel(peer, extensions=None).deny(404)
-        assert peer.sent == [{'type': 'websocket.close'}]
+        assert peer.sent == [closed(1000)]
 
     async def test_invalid_header_leaves_handshake_open(self):
         """A header that cannot be sent leaves the handshake unanswered."""

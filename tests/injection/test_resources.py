@@ -11,7 +11,7 @@ from apistar.exceptions import ConfigurationError
 from apistar.server.asgi import ASGISend
 from apistar.server.components import Component
 
-from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_route
+from apistar_ws import ASyncApp, WebSocket, collect_routes, websocket_listener, websocket_route
 from apistar_ws.testing import TestClient
 from tests.clock import virtual
 from tests.conversations import ACCEPT, CLOSE, CONNECT, Peer, closed, disconnect, run, scope, text
@@ -555,6 +555,40 @@ class TestTaskGroupsAndTimeouts:
             await task
         assert peer.sent == [ACCEPT, closed(1012)]
         assert notes[-1] == 'on_response 101, WebSocketDisconnect'
+
+    async def test_per_message_resources_convert_too(self, kind, caplog):
+        """A time limit in a resource of a message is the failure that it becomes."""
+
+        @websocket_listener('/listen', per_message=['budget'])
+        async def listen(message: str, budget: Budget) -> str:
+            if message == 'slow':
+                await asyncio.sleep(60)
+            return message
+
+        app = ASyncApp(collect_routes(listen), components=[BudgetComponent(kind)], event_hooks=[NotingHook])
+        sent = await run(app, scope('/listen'), Peer(CONNECT, text('a'), text('slow')))
+        assert sent == [ACCEPT, {'type': 'websocket.send', 'text': 'a'}, closed(1011, 'Internal error')]
+        assert notes == ['budget closed', 'budget closed', 'on_error, TimeoutError']
+        assert len(caplog.records) == 1
+
+    async def test_per_message_resources_may_swallow(self, kind):
+        """A time limit that only ends the block ends the message without a reply."""
+
+        class Patience(Component):
+            async def resolve(self) -> AsyncIterator[Budget]:
+                with anyio.move_on_after(0.1):
+                    yield Budget()
+
+        @websocket_listener('/listen', per_message=['budget'])
+        async def listen(message: str, budget: Budget) -> None:
+            if message == 'slow':
+                await asyncio.sleep(60)
+            heard.append(message)
+
+        heard = []
+        app = ASyncApp(collect_routes(listen), components=[Patience()], event_hooks=[NotingHook])
+        sent = await run(app, scope('/listen'), Peer(CONNECT, text('slow'), text('a'), disconnect()))
+        assert (sent, heard) == ([ACCEPT], ['a'])
 
     async def test_without_hooks_too(self, kind):
         app = self.app(kind, BudgetComponent(kind), hooks=())

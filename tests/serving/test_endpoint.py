@@ -20,7 +20,6 @@ class TestAdmission:
             ('/limited', {'query_string': b'\xff'}, 400, b'"The query string has to be UTF-8"'),
             ('/limited?x=a', {}, 400, b'{"x":"Must be a number."}'),
             ('/needed', {}, 400, b'{"x":"The \\"x\\" field is required."}'),
-            ('/needed?x=1', {'headers': [(b'host', b'[')]}, 400, b'"The Host header is malformed"'),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://b')]}, 403, b'"Origin not allowed"'),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'null')]}, 403, None),
             ('/limited', {'headers': [(b'host', b'a'), (b'origin', b'http://a'), (b'origin', b'http://a')]}, 403, None),

@@ -64,7 +64,7 @@ class TestConnections:
 
     async def test_denial_without_extension_is_a_close(self):
         """Without the ASGI extension a denial is a close."""
-        assert await run(ASyncApp([]), scope('/nope', extensions={}), Peer(CONNECT)) == [{'type': 'websocket.close'}]
+        assert await run(ASyncApp([]), scope('/nope', extensions={}), Peer(CONNECT)) == [CLOSE]
 
     async def test_departed_client_is_not_answered(self, caplog):
         """A client that leaves before the answer is not answered."""
