@@ -111,7 +111,9 @@ class Conclusion:
         finally:
             # As in after_exception.
             state['exc'] = None
-            state.pop(FAILED, None)
+            # API Star's response to an error has the exception too.
+            for key in (FAILED, 'response', 'return_value'):
+                state.pop(key, None)
             del exc, traceback
 
     async def _response(self, exc: Optional[BaseException]) -> http.Response:

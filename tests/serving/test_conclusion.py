@@ -541,10 +541,18 @@ class TestAfterTheHandler:
 
 
 @pytest.mark.parametrize(
-    'url, script', [('/do', [disconnect()]), ('/do', [text('forbid')]), ('/sleep', [disconnect()])]
+    'url, script',
+    [
+        ('/do', [disconnect()]),
+        ('/do', [text('forbid')]),
+        ('/do', [text('fail')]),
+        ('/sleep', [disconnect()]),
+        ('/none', []),
+    ],
 )
 @virtual
-async def test_nothing_waits_for_the_garbage_collector(url, script):
+async def test_nothing_waits_for_the_garbage_collector(url, script, caplog):
+    caplog.set_level(logging.CRITICAL)
     app = made(Noting)
     await run(app, scope(url), Peer(CONNECT, *script))
     gc.collect()
