@@ -218,7 +218,7 @@ class Groups:
         """Let the member get messages; the first one says where it stands, if it wants to know."""
         if member.position_key is not None and member.joined is not None:
             where = Incoming(add_to_object('{}', member.position_key, str(member.joined)), member.joined)
-            member.replay.append(where)
+            member.marker = where
         member.release()
 
     def send(self, name: str, data: Any, exclude: Optional[Joining] = None) -> Sent:
@@ -295,13 +295,8 @@ class Groups:
         if not hub.namespaces.of(check_name(name)).history:
             raise ValueError('The group %r keeps no history: its namespace has history=0.' % name)
         position = position_of(since)
-        window = await hub.engine.history(name, position, limit)
-        is_lost = window.messages is None or (
-            position is not None and (window.epoch != position.epoch or window.top < position.offset)
-        )
-        if is_lost:
-            raise PositionLost()
-        return [GroupMessage(message.data, str(message.position)) for message in window.messages or ()]
+        found = await history_of(hub, name, position, limit)
+        return [GroupMessage(message.data, str(message.position)) for message in found]
 
     def stats(self) -> Dict[str, Any]:
         """Return what has happened in this process, for a monitor: numbers by name, and the state of the engine.
@@ -370,6 +365,35 @@ class Join:
                 'groups.join(%r) was called and never entered, so nobody has joined: async with groups.join(%r, ws).',
                 self._name, self._name,
             )  # fmt: skip
+
+
+async def history_of(hub: Hub, name: str, since: Optional[Position], limit: Optional[int]) -> List[Incoming]:
+    """Return the messages after a position, or without one the last ones, page by page.
+
+    :raises PositionLost: where they are not whole.
+    """
+    window = await hub.engine.read(name, None)
+    end = window.top
+    if since is None:
+        cursor = window.first - 1 if limit is None else max(window.first - 1, end - limit)
+    elif window.epoch != since.epoch or end < since.offset:
+        raise PositionLost()
+    else:
+        cursor = since.offset
+        end = end if limit is None else min(end, cursor + limit)
+    found: List[Incoming] = []
+    while cursor < end:
+        page = await hub.engine.read(name, cursor)
+        if page.epoch != window.epoch or not page.messages:
+            if since is not None:
+                raise PositionLost()
+            # Messages were dropped meanwhile: the last ones are others.
+            found, cursor = [], page.first - 1 if page.epoch != window.epoch else max(page.first - 1, cursor + 1)
+            window, end = page, page.top
+            continue
+        found += page.messages[: end - cursor]
+        cursor += len(page.messages)
+    return found if limit is None or since is not None else found[-limit:]
 
 
 def position_of(since: Optional[str]) -> Optional[Position]:

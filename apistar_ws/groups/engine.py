@@ -18,15 +18,18 @@ class Member(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What an engine knows of a group at one moment."""
+    """What an engine keeps of a group at one moment."""
 
-    #: The place of the last message.
     epoch: str
+    #: The offsets of the first message that is kept, and of the last one; the first is beyond the last where none is.
+    first: int
     top: int
-    #: The messages after the place that was asked for, or None where they are not whole any more.
+    #: The messages after the offset that was asked for, as many as a page holds; None where they are not whole.
     messages: Optional[List[Incoming]]
 
 
+#: Bytes after which a page of messages holds no further one.
+PAGE_SIZE = 64 * 1024
 #: What has become of a message: its place, None in a group without history, or why it was not sent.
 Result = Union[Position, None, GroupsUnavailable]
 
@@ -118,14 +121,15 @@ class Engine(Protocol):
     def unsubscribe(self, name: str) -> None:
         """Stop receiving what is sent to the group."""
 
-    async def read(self, name: str, since: Optional[int]) -> Window:
-        """Return the messages after an offset, or none for None."""
+    async def place(self, name: str) -> Window:
+        """Return where a group stands, without messages; it begins an epoch where it has none."""
 
-    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
-        """Return what the window holds after a position, or of all of it the last ones."""
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return the first messages after an offset, as many as a page holds; without one, none. It begins nothing."""
 
 
 def contiguous(messages: List[Incoming], since: int, top: int) -> Optional[List[Incoming]]:
-    """Return ``messages`` if they are those after ``since`` up to ``top``, each once; None if that is not certain."""
+    """Return ``messages`` if they are the first after ``since``, each once; None if that is not certain."""
     offsets = [message.position.offset for message in messages if message.position is not None]
-    return messages if offsets == list(range(since + 1, top + 1)) else None
+    is_whole = offsets == list(range(since + 1, since + 1 + len(messages))) and (bool(messages) or since >= top)
+    return messages if is_whole else None

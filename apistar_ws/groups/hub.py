@@ -5,6 +5,7 @@ import contextlib
 import logging
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from apistar_ws.groups.audience import Counters
 from apistar_ws.groups.background import Pump, start_task
 from apistar_ws.groups.engine import Engine, Member
 from apistar_ws.groups.errors import POSITION_LOST, GroupsUnavailable, PositionLost
@@ -12,8 +13,9 @@ from apistar_ws.groups.mailbox import Membership
 from apistar_ws.groups.outbox import Outbox
 from apistar_ws.groups.payload import Position, decode
 from apistar_ws.groups.presence import OnPresence, PresenceWatch
+from apistar_ws.groups.reads import SharedReads
 from apistar_ws.groups.receivers import Closing
-from apistar_ws.groups.sequence import Counters, GroupSequence, SharedReads
+from apistar_ws.groups.sequence import GroupSequence
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 from apistar_ws.log import RouteLog
 from apistar_ws.messages.codecs import JSONCodec
@@ -22,6 +24,12 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds that leaving waits for the engine.
 LEAVE_TIMEOUT = 1.0
+#: Seconds that a message may take from one process to another.
+ARRIVAL_TIMEOUT = 2.0
+#: How often the last messages are read, where they are dropped meanwhile.
+TRIES_TO_SHOW = 3
+#: Groups that read at once what they have missed, and seconds that the next ones wait for them at most.
+GROUPS_AT_ONCE, GROUPS_TIMEOUT = 50, 1.0
 
 
 class Hub:
@@ -38,7 +46,7 @@ class Hub:
         self.codec = codec
         self.engine = make_engine(self)
         self.outbox = Outbox(self.engine.publish)
-        self.reads = SharedReads(self.engine.read)
+        self.reads = SharedReads(self.engine)
         self.closing = Closing()
         self.pump = Pump()
         self.counters = Counters()
@@ -64,19 +72,17 @@ class Hub:
         member.on_drop = self._note_drop
         try:
             await sequence.ready()
-            if since is not None and sequence.offset < since.offset:
-                await self._require_reached(sequence, since)
-            sequence.add(member)
-            member.position = member.joined = sequence.position
             if since is not None:
-                await self._replay(member, since)
+                await self._resume(sequence, member, since)
             elif last:
-                await self._show(member, last)
+                await self._show(sequence, member, last)
+            else:
+                self._add(sequence, member, None)
             if entry is not None:
                 await self._announce(member.group, entry)
             require_whole(member)
         except BaseException:
-            sequence.remove(member)
+            sequence.audience.remove(member)
             self._release(sequence)
             if entry is not None:
                 self._withdraw_later(member.group, entry)
@@ -95,40 +101,46 @@ class Hub:
 
     async def _require_reached(self, sequence: GroupSequence, since: Position) -> None:
         """Wait for messages that a client has got in another process, and that are still on their way to this one."""
-        if not sequence.settings.history or since.epoch != sequence.epoch:
+        if since.epoch != sequence.audience.epoch:
             raise PositionLost()
-        window = await self.reads.read(sequence.name, since.offset)
-        if window.epoch != since.epoch or window.top < since.offset:
+        place = await self.reads.place(sequence.name)
+        if place.epoch != since.epoch or place.top < since.offset:
             raise PositionLost()
-        if not await sequence.reached(since.offset):
+        if not await sequence.audience.reached(since.offset, ARRIVAL_TIMEOUT):
             # Nothing is lost: what is sent does not come here.
             raise GroupsUnavailable('Messages of the group do not arrive')
 
-    async def _replay(self, member: Membership, since: Position) -> None:
-        """Queue for ``member`` what was sent after ``since`` and before it has joined."""
-        joined = member.joined
-        if joined is None or since.epoch != joined.epoch:
+    async def _resume(self, sequence: GroupSequence, member: Membership, since: Position) -> None:
+        """Have ``member`` read what was sent after ``since``; the first page says whether it is whole."""
+        audience = sequence.audience
+        if audience.offset < since.offset:
+            await self._require_reached(sequence, since)
+        if since.epoch != audience.epoch:
             raise PositionLost()
-        member.position = since
-        while since.offset < joined.offset:
-            window = await self.reads.read(member.group, since.offset)
-            if window.epoch != joined.epoch or window.messages is None:
-                raise PositionLost()
-            if window.top >= joined.offset:
-                member.replay.extend(window.messages[: joined.offset - since.offset])
-                return
+        self._add(sequence, member, since.offset)
+        if member.cursor is not None:
+            await audience.load(*since)
 
-    async def _show(self, member: Membership, last: int) -> None:
-        """Queue for ``member`` the last messages before it has joined."""
-        joined = member.joined
-        window = await self.engine.history(member.group, None, last)
-        for message in window.messages or ():
-            where = message.position
-            if joined is not None and where is not None and where.epoch == joined.epoch and where <= joined:
-                member.replay.append(message)
-        if member.replay:
-            assert joined is not None
-            member.position = Position(joined.epoch, joined.offset - len(member.replay))
+    async def _show(self, sequence: GroupSequence, member: Membership, last: int) -> None:
+        """Have ``member`` read the last messages; those that are dropped meanwhile are not among them."""
+        audience = sequence.audience
+        for _ in range(TRIES_TO_SHOW):
+            place = await self.reads.place(member.group)
+            first = place.first if place.epoch == audience.epoch else audience.offset + 1
+            self._add(sequence, member, min(max(first - 1, audience.offset - last), audience.offset))
+            try:
+                if member.cursor is not None:
+                    await audience.load(audience.epoch, member.cursor)
+                return
+            except PositionLost:
+                audience.remove(member)
+        self._add(sequence, member, None)
+
+    def _add(self, sequence: GroupSequence, member: Membership, cursor: Optional[int]) -> None:
+        member.position = member.joined = sequence.position
+        sequence.audience.add(member, cursor)
+        if member.cursor is not None:
+            member.position = Position(sequence.audience.epoch, member.cursor)
 
     async def _announce(self, name: str, entry: Member) -> None:
         self._present.setdefault(name, {})[entry.id] = entry
@@ -147,7 +159,7 @@ class Hub:
 
     async def leave(self, sequence: GroupSequence, member: Membership, entry: Optional[Member]) -> None:
         """Make ``member`` none of its group; it takes a second at most."""
-        sequence.remove(member)
+        sequence.audience.remove(member)
         self.unwatch(member)
         self._release(sequence)
         withdrawn = None if entry is None else self._withdraw_later(member.group, entry)
@@ -226,8 +238,17 @@ class Hub:
 
     def on_reconnected(self) -> None:
         """Note that all groups are subscribed again."""
-        for sequence in list(self._sequences.values()):
-            sequence.on_reconnected()
+        start_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        """Let the groups find out what they have missed, some at once, so that others have their turn."""
+        names = list(self._sequences)
+        for begin in range(0, len(names), GROUPS_AT_ONCE):
+            found = [self._sequences.get(name) for name in names[begin : begin + GROUPS_AT_ONCE]]
+            working = [sequence.on_reconnected() for sequence in found if sequence is not None]
+            tasks = [task for task in working if task is not None]
+            if tasks:
+                await asyncio.wait(tasks, timeout=GROUPS_TIMEOUT)
 
     # The end
 
@@ -247,7 +268,7 @@ class Hub:
         counters = self.counters
         return {
             'groups': len(sequences),
-            'members': sum(len(sequence.members) for sequence in sequences),
+            'members': sum(len(sequence.audience) for sequence in sequences),
             'engine': self.engine.state,
             'published': self.outbox.published,
             'publish_failed': self.outbox.failed,

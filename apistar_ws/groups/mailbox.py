@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Optional, Protocol
+from typing import Any, Awaitable, Callable, Deque, Dict, Optional, Protocol
 
 from apistar_ws.codes import CloseCode
 from apistar_ws.groups.background import Pump, begin_task
@@ -59,9 +59,9 @@ class Membership:
     """
 
     __slots__ = (
-        'group', 'settings', 'mailbox', 'block', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'replay',
-        'notices', 'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting', 'lost', 'on_detach',
-        'on_drop', 'served', '_is_told',
+        'group', 'settings', 'mailbox', 'block', 'exclude_id', 'position_key', 'on_lost', 'queue', 'size', 'cursor',
+        'next_missed', 'marker', 'notices', 'max_queue', 'max_size', 'position', 'joined', 'is_held', 'is_waiting',
+        'lost', 'on_detach', 'on_drop', 'served', '_is_told',
     )  # fmt: skip
 
     def __init__(
@@ -83,8 +83,11 @@ class Membership:
         self.on_lost = on_lost
         self.queue: Deque[Incoming] = deque()
         self.size = 0
-        #: What is given before the queue, and does not count in it.
-        self.replay: Deque[Incoming] = deque()
+        #: The offset behind which it reads what it has missed, after the queue; None where it gets what comes.
+        self.cursor: Optional[int] = None
+        self.next_missed: Callable[[Membership], Optional[Incoming]] = nothing_missed
+        #: What it gets when it has read all that was sent before it joined.
+        self.marker: Optional[Incoming] = None
         #: What is called before both.
         self.notices: Deque[Notice] = deque()
         self.max_queue = settings.max_queue
@@ -106,7 +109,11 @@ class Membership:
     def release(self) -> None:
         """Let messages be given from now on."""
         self.is_held = False
-        if self.replay or self.queue or self.notices:
+        if self.marker is not None and self.cursor is None:
+            self.queue.appendleft(self.marker)
+            self.size += self.marker.size
+            self.marker = None
+        if self.cursor is not None or self.queue or self.notices:
             self.mailbox.wake(self)
 
     def overflow(self, message: Incoming) -> None:
@@ -155,25 +162,28 @@ class Membership:
         self.max_queue = 0
         self.on_detach(self)
 
-    def recover(self, messages: Iterable[Incoming]) -> None:
-        """Take what was missed: behind what waits, whatever room there is."""
-        if self.max_queue == 0:
-            return
-        self.replay.extend(self.queue)
-        self.replay.extend(messages)
-        self.queue.clear()
-        self.size = 0
+    def receive_missed(self, message: Incoming) -> None:
+        """Receive the next message of those that were missed."""
+        assert self.cursor is not None
+        self.cursor += 1
+        self.queue.append(message)
+        self.size += message.size
         self.mailbox.wake(self)
 
     def clear(self) -> None:
         """Drop what waits."""
         self.queue.clear()
-        self.replay.clear()
+        self.marker = None
         self.size = 0
 
 
 def no_interest(member: Membership) -> None:
     """Do nothing."""
+
+
+def nothing_missed(member: Membership) -> Optional[Incoming]:
+    """Return None."""
+    return None
 
 
 class Mailbox:
@@ -249,12 +259,14 @@ class Mailbox:
             if member.notices:
                 await self._call(member, member.notices.popleft())
                 continue
-            source = member.replay or queue
-            if not source:
-                return
-            message = source.popleft()
-            if source is queue:
+            if queue:
+                message = queue.popleft()
                 member.size -= message.size
+            else:
+                missed = None if member.cursor is None else member.next_missed(member)
+                if missed is None:
+                    return
+                message = missed
             if message.exclude != exclude_id:
                 await give(message.data if key is None else message.with_position(key))
             if message.position is not None:

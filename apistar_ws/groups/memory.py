@@ -2,11 +2,12 @@
 
 import asyncio
 import heapq
+import itertools
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from apistar_ws.groups.background import TimeSlice
-from apistar_ws.groups.engine import Member, Receiver, Result, Window, contiguous
+from apistar_ws.groups.engine import PAGE_SIZE, Member, Receiver, Result, Window, contiguous
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.settings import GroupSettings, Namespaces
 
@@ -47,10 +48,17 @@ class Record:
         if now >= self.history_until:
             self.messages.clear()
 
-    def after(self, offset: int) -> List[Incoming]:
-        """Return the messages that are kept and come after ``offset``."""
+    def page(self, offset: int) -> List[Incoming]:
+        """Return the first messages that are kept and come after ``offset``, as many as a page holds."""
         skipped = max(0, offset - (self.top - len(self.messages)))
-        return [decode(payload) for payload in list(self.messages)[skipped:]]
+        messages: List[Incoming] = []
+        size = 0
+        for payload in itertools.islice(self.messages, skipped, None):
+            messages.append(decode(payload))
+            size += len(payload)
+            if size >= PAGE_SIZE:
+                break
+        return messages
 
 
 class MemoryEngine:
@@ -117,24 +125,20 @@ class MemoryEngine:
         if self._subscribed.pop(name, self) is None and name in self._records:
             self._records[name].keep(self._namespaces.of(name), self._loop.time())
 
-    async def read(self, name: str, since: Optional[int]) -> Window:
-        """Return the messages after an offset, or none for None."""
-        record = self._record(name)
-        if since is None:
-            return Window(record.epoch, record.top, [])
-        return Window(record.epoch, record.top, contiguous(record.after(since), since, record.top))
+    async def place(self, name: str) -> Window:
+        """Return where a group stands, without messages; it begins an epoch where it has none."""
+        self._record(name)
+        return await self.read(name, None)
 
-    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
-        """Return what the window holds after a position, or of all of it the last ones."""
+    async def read(self, name: str, since: Optional[int]) -> Window:
+        """Return the first messages after an offset, as many as a page holds; without one, none. It begins nothing."""
         record = self._records.get(name)
         if record is None:
-            return Window('', 0, [])
+            return Window('', 1, 0, None)
         record.forget(self._loop.time())
-        if since is None:
-            messages = record.after(0)
-            return Window(record.epoch, record.top, messages if limit is None else messages[-limit:])
-        found = contiguous(record.after(since.offset), since.offset, record.top)
-        return Window(record.epoch, record.top, found if found is None or limit is None else found[:limit])
+        first = record.top - len(record.messages) + 1
+        messages = [] if since is None else contiguous(record.page(since), since, record.top)
+        return Window(record.epoch, first, record.top, messages)
 
     def _record(self, name: str) -> Record:
         record = self._records.get(name)

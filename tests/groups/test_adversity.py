@@ -8,8 +8,8 @@ from apistar.exceptions import ConfigurationError
 
 from apistar_ws import ASyncApp, Groups, GroupsComponent, GroupsUnavailable, WebSocket, collect_routes, websocket_route
 from apistar_ws.connection.websocket import connection_of
+from apistar_ws.groups.audience import put
 from apistar_ws.groups.payload import Incoming, encode
-from apistar_ws.groups.sequence import put
 from apistar_ws.testing import ConnectionClosed, connect
 from tests.clock import virtual
 from tests.groups.members import PATIENCE, Inbox, client, new_prefix, process
@@ -444,7 +444,7 @@ async def test_a_message_larger_than_a_queue_is_given_where_the_oldest_are_dropp
     async with process(None, max_message=5, max_queue_size=5, overflow='drop_oldest') as groups:
         inbox = Inbox()
         async with groups.join('a', inbox):
-            member = next(iter(groups._hub._sequences['a'].members))
+            member = next(iter(groups._hub._sequences['a'].audience.live))
             put(Incoming('larger', None, size=6), [member])
             await inbox.until('larger')
 

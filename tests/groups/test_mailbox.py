@@ -7,9 +7,9 @@ import pytest
 from apistar_ws import WebSocketState
 from apistar_ws.groups import background
 from apistar_ws.groups.api import identity
+from apistar_ws.groups.audience import put
 from apistar_ws.groups.mailbox import MESSAGES_PER_TURN, Mailbox, Membership
 from apistar_ws.groups.payload import Incoming, Position
-from apistar_ws.groups.sequence import put
 from apistar_ws.groups.settings import GroupSettings
 from tests.clock import virtual
 from tests.conversations import Peer, channel, opening
@@ -61,16 +61,16 @@ async def turns(count=5):
         await asyncio.sleep(0)
 
 
-async def test_what_comes_while_a_member_is_held_is_given_behind_the_replay():
+async def test_what_comes_while_a_member_is_held_is_given_behind_where_it_stands():
     mailbox = Mailbox(Receiver(), 'me', background.Pump())
     member = member_of(mailbox, released=False)
+    member.marker, member.joined = message('{}', 2), Position('e' * 16, 2)
     put(message('live', 3), [member])
-    member.replay.extend([message('1', 1), message('2', 2)])
     await turns()
     assert mailbox.receiving.given == []
     member.release()
     await turns()
-    assert mailbox.receiving.given == ['1', '2', 'live']
+    assert mailbox.receiving.given == ['{}', 'live']
     assert member.position == Position('e' * 16, 3)
     assert member.size == 0
     await mailbox.leave(member)
@@ -107,23 +107,19 @@ async def test_what_fails_where_a_message_is_given_is_told_and_ends_the_mailbox(
     assert mailbox.is_over and not member.queue and not other.queue
 
 
-async def test_who_has_left_or_is_lost_recovers_nothing():
+async def test_what_was_missed_comes_behind_what_waits():
     mailbox = Mailbox(Receiver(), 'me', background.Pump())
-    member = member_of(mailbox)
-    await mailbox.leave(member)
-    member.recover([message('1')])
-    await turns()
-    assert mailbox.receiving.given == [] and not member.replay
+    member, missed = member_of(mailbox, max_queue=1), [message('3', 3), message('4', 4)]
 
+    def next_missed(behind):
+        behind.cursor = None if not missed else behind.cursor + 1
+        return missed.pop(0) if missed else None
 
-async def test_what_is_recovered_comes_behind_what_waits_and_before_what_comes():
-    mailbox = Mailbox(Receiver(), 'me', background.Pump())
-    member = member_of(mailbox, max_queue=1)
-    put(message('1'), [member])
-    member.recover([message('2'), message('3')])
-    put(message('4'), [member])
+    put(message('1', 1), [member])
+    member.cursor, member.next_missed = 1, next_missed
+    member.receive_missed(message('2', 2))
     await turns()
-    assert (mailbox.receiving.given, member.size) == (['1', '2', '3', '4'], 0)
+    assert (mailbox.receiving.given, member.size, member.cursor) == (['1', '2', '3', '4'], 0, None)
     await mailbox.leave(member)
 
 

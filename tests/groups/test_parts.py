@@ -14,8 +14,8 @@ from apistar_ws.groups.mailbox import Mailbox, Membership
 from apistar_ws.groups.outbox import MAX_WAITING_SIZE, TIME_TO_AWAIT, Outbox
 from apistar_ws.groups.payload import BYTES, OBJECT, TEXT, Outgoing, Position, decode, parse_position
 from apistar_ws.groups.presence import PresenceWatch
+from apistar_ws.groups.reads import MAX_READS, SharedReads
 from apistar_ws.groups.receivers import Closing
-from apistar_ws.groups.sequence import SharedReads
 from apistar_ws.groups.settings import GroupSettings
 from tests.clock import virtual
 from tests.groups.members import Inbox, process
@@ -158,33 +158,52 @@ async def test_a_failure_that_somebody_awaits_a_moment_later_does_not_count(capl
 # Shared reads
 
 
+class Reading:
+    """Stands for an engine that is read."""
+
+    def __init__(self, answer=None):
+        self.asked, self.answer, self.in_flight, self.most = [], answer, 0, 0
+
+    async def place(self, name):
+        return await self.read(name, None)
+
+    async def read(self, name, since):
+        self.asked.append((name, since))
+        if self.answer is not None:
+            raise self.answer
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        await asyncio.sleep(0)
+        self.in_flight -= 1
+        return Window(EPOCH, 1, len(self.asked), [])
+
+
 async def test_who_asks_for_the_same_shares_the_answer_and_who_comes_later_asks_anew():
-    asked = []
-
-    async def read(name, since):
-        asked.append((name, since))
-        return Window(EPOCH, len(asked), [])
-
-    reads = SharedReads(read)
-    tops = await asyncio.gather(*[reads.read('a', 1) for _ in range(5)], reads.read('a', 2), reads.read('b', None))
-    assert sorted(asked, key=str) == [('a', 1), ('a', 2), ('b', None)]
+    engine = Reading()
+    reads = SharedReads(engine)
+    tops = await asyncio.gather(*[reads.page('a', 1) for _ in range(5)], reads.page('a', 2), reads.place('b'))
+    assert sorted(engine.asked, key=str) == [('a', 1), ('a', 2), ('b', None)]
     assert len({found.top for found in tops[:5]}) == 1
-    await reads.read('a', 1)
-    assert len(asked) == 4 and not reads._gathering
+    await reads.page('a', 1)
+    assert len(engine.asked) == 4 and not reads._gathering
+
+
+async def test_reads_in_flight_are_bounded():
+    engine = Reading()
+    reads = SharedReads(engine)
+    await asyncio.gather(*[reads.place('room:%d' % number) for number in range(200)])
+    assert (len(engine.asked), engine.most) == (200, MAX_READS)
 
 
 async def test_who_leaves_takes_nobody_elses_answer_away_and_a_failure_is_everybodys():
-    async def read(name, since):
-        raise GroupsUnavailable('no')
-
-    reads = SharedReads(read)
-    first, second = [asyncio.ensure_future(reads.read('a', 1)) for _ in range(2)]
+    reads = SharedReads(Reading(GroupsUnavailable('no')))
+    first, second = [asyncio.ensure_future(reads.page('a', 1)) for _ in range(2)]
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(GroupsUnavailable, match='no'):
         await second
     assert first.cancelled()
-    third = asyncio.ensure_future(reads.read('a', 1))
+    third = asyncio.ensure_future(reads.page('a', 1))
     await asyncio.sleep(0)
     reads._gathering['a', 1].cancel()
     with pytest.raises(GroupsUnavailable, match='The groups were stopped'):

@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from apistar_ws import GroupsUnavailable
+from apistar_ws.groups.audience import Counters
 from apistar_ws.groups.engine import Window
 from apistar_ws.groups.payload import Incoming, Position
-from apistar_ws.groups.sequence import MAX_PENDING, Counters, GroupSequence
+from apistar_ws.groups.reads import SharedReads
+from apistar_ws.groups.sequence import MAX_PENDING, MAX_PENDING_SIZE, Backlog, GroupSequence
 from apistar_ws.groups.settings import GroupSettings
 
 ONE, TWO = '1' * 16, '2' * 16
@@ -17,8 +19,12 @@ def message(offset, epoch=ONE):
     return Incoming(str(offset), Position(epoch, offset), size=1)
 
 
-def window(top, *offsets, epoch=ONE):
-    return Window(epoch, top, [message(offset, epoch) for offset in offsets])
+def place(top, epoch=ONE, first=1):
+    return Window(epoch, first, top, [])
+
+
+def page(top, *offsets, epoch=ONE):
+    return Window(epoch, 1, top, [message(offset, epoch) for offset in offsets])
 
 
 class Engine:
@@ -36,10 +42,14 @@ class Engine:
         if self.subscribing is not None:
             raise self.subscribing
 
+    async def place(self, name):
+        return await self.read(name, None)
+
     async def read(self, name, since):
         self.asked.append(since)
         await self.gate.wait()
-        answer = self.answers.pop(0)
+        answer = next(found for found in self.answers if bool(getattr(found, 'messages', ())) is (since is not None))
+        self.answers.remove(answer)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -52,18 +62,23 @@ class Member:
     """Keeps what it gets, as a membership does in its queue."""
 
     max_queue, max_size, size = 10**6, 10**9, 0
+    cursor = marker = joined = None
 
     def __init__(self):
         self.queue, self.mailbox, self.lost = [], self, []
 
     def wake(self, member):
-        """There is no task."""
+        """Read what was missed, as the task of a mailbox does."""
+        while self.cursor is not None and (missed := self.next_missed(self)) is not None:
+            self.queue.append(missed)
+
+    def receive_missed(self, missed):
+        self.cursor += 1
+        self.queue.append(missed)
+        self.wake(self)
 
     def lose(self, reason):
         self.lost.append(reason)
-
-    def recover(self, messages):
-        self.queue.extend(messages)
 
     @property
     def got(self):
@@ -73,30 +88,35 @@ class Member:
 def sequence_of(engine, history=10):
     told = []
     made = GroupSequence(
-        'a', GroupSettings(history=history), engine, engine, Counters(), lambda name, reason: told.append(reason)
+        'a',
+        GroupSettings(history=history),
+        engine,
+        SharedReads(engine),
+        Counters(),
+        lambda name, reason: told.append(reason),
     )
     made.told = told
     return made
 
 
 async def opened(*answers, history=10):
-    engine = Engine(window(0), *answers)
+    engine = Engine(place(0), *answers)
     sequence, member = sequence_of(engine, history), Member()
     sequence.users = 1
     await sequence.ready()
-    sequence.add(member)
+    sequence.audience.add(member)
     return engine, sequence, member
 
 
 async def settled(sequence):
-    while sequence._working is not None:
+    while sequence._working is not None or sequence.audience.behind:
         await asyncio.sleep(0)
 
 
 async def test_what_comes_while_the_place_is_read_is_sorted_out_afterwards():
-    engine = Engine(window(5), window(7, 6, 7))
+    engine = Engine(place(5), place(7), page(7, 6, 7))
     sequence, member = sequence_of(engine), Member()
-    sequence.add(member)
+    sequence.audience.add(member)
     engine.gate.clear()
     waiting = asyncio.ensure_future(sequence.ready())
     await asyncio.sleep(0)
@@ -104,13 +124,14 @@ async def test_what_comes_while_the_place_is_read_is_sorted_out_afterwards():
         sequence.take(message(offset))
     engine.gate.set()
     await waiting
+    await settled(sequence)
     assert member.got == ['6', '7', '8']
-    assert engine.asked == [None, 5]
+    assert engine.asked == [None, None, 5]
     assert sequence.position == Position(ONE, 8)
 
 
 async def test_a_gap_is_filled_by_reading_and_what_comes_meanwhile_waits():
-    engine, sequence, member = await opened(window(3, 1, 2, 3))
+    engine, sequence, member = await opened(place(3), page(3, 1, 2, 3))
     engine.gate.clear()
     sequence.take(message(3))
     sequence.take(message(4))
@@ -122,7 +143,7 @@ async def test_a_gap_is_filled_by_reading_and_what_comes_meanwhile_waits():
 
 
 async def test_a_gap_that_cannot_be_filled_is_told_and_the_group_goes_on():
-    engine, sequence, member = await opened(Window(ONE, 30, None))
+    engine, sequence, member = await opened(place(30, first=21))
     sequence.take(message(30))
     await settled(sequence)
     assert (member.got, member.lost) == ([], ['the engine does not have them any more'])
@@ -131,15 +152,15 @@ async def test_a_gap_that_cannot_be_filled_is_told_and_the_group_goes_on():
 
 
 async def test_a_new_epoch_is_told_and_then_read_from_its_beginning():
-    engine, sequence, member = await opened(window(2, epoch=TWO), window(2, 1, 2, epoch=TWO))
+    engine, sequence, member = await opened(place(2, TWO), page(2, 1, 2, epoch=TWO))
     sequence.take(message(2, TWO))
     await settled(sequence)
     assert (member.got, len(member.lost)) == (['1', '2'], 1)
-    assert engine.asked == [None, 0, 0]
+    assert engine.asked == [None, None, 0]
 
 
 async def test_a_new_epoch_of_which_the_beginning_is_gone_is_told_once():
-    engine, sequence, member = await opened(window(90, epoch=TWO), Window(TWO, 90, None))
+    engine, sequence, member = await opened(place(90, TWO, first=81))
     sequence.take(message(90, TWO))
     await settled(sequence)
     assert (member.got, len(member.lost)) == ([], 1)
@@ -147,18 +168,18 @@ async def test_a_new_epoch_of_which_the_beginning_is_gone_is_told_once():
 
 
 async def test_a_message_of_an_epoch_that_is_over_changes_nothing():
-    engine, sequence, member = await opened(window(1, 1), window(1), window(1))
+    engine, sequence, member = await opened(place(1), place(1), place(1), page(1, 1))
     engine.gate.clear()
     sequence.take(message(8, TWO))
     sequence.take(message(7, TWO))
     engine.gate.set()
     await settled(sequence)
     assert (member.got, member.lost) == (['1'], [])
-    assert engine.asked == [None, 0, 1, 1]
+    assert sorted(engine.asked, key=str) == [0, None, None, None, None]
 
 
 async def test_an_engine_that_went_away_meanwhile_is_asked_again():
-    engine, sequence, member = await opened(window(1, 1), GroupsUnavailable(), window(3, 3))
+    engine, sequence, member = await opened(place(1), GroupsUnavailable(), place(3), page(3, 1, 2, 3), page(3, 2, 3))
     engine.gate.clear()
     sequence.take(message(2))
     await asyncio.sleep(0)
@@ -170,7 +191,7 @@ async def test_an_engine_that_went_away_meanwhile_is_asked_again():
 
 
 async def test_it_goes_away_while_what_came_meanwhile_is_given():
-    engine, sequence, member = await opened(window(1, 1), window(4, 3, 4), window(4))
+    engine, sequence, member = await opened(place(1), page(1, 1), place(4), page(4, 3, 4))
     give = sequence._give
 
     async def give_and_go_away(message, members):
@@ -188,7 +209,7 @@ async def test_it_goes_away_while_what_came_meanwhile_is_given():
 
 
 async def test_what_is_missed_while_the_engine_is_away_is_read_when_it_is_back():
-    engine, sequence, member = await opened(window(2, 1, 2))
+    engine, sequence, member = await opened(place(2), page(2, 1, 2))
     sequence.on_disconnected()
     sequence.on_disconnected()
     sequence.take(message(3))
@@ -207,7 +228,7 @@ async def test_without_history_nothing_is_read():
 
 
 async def test_a_message_without_a_place_is_a_loss_where_there_is_history():
-    engine, sequence, member = await opened(window(0))
+    engine, sequence, member = await opened(place(0))
     sequence.take(Incoming('x', None))
     sequence.on_disconnected()
     sequence.take(Incoming('y', None))
@@ -218,8 +239,8 @@ async def test_a_message_without_a_place_is_a_loss_where_there_is_history():
 
 async def test_a_group_without_members_tells_nobody():
     engine, sequence, member = await opened()
-    sequence.remove(member)
-    sequence.remove(member)
+    sequence.audience.remove(member)
+    sequence.audience.remove(member)
     sequence.users = 0
     sequence.take(Incoming('x', None))
     sequence.on_disconnected()
@@ -243,9 +264,9 @@ async def test_who_waits_for_the_place_learns_that_the_engine_is_away():
 
 
 async def test_it_goes_away_while_the_place_is_read():
-    engine = Engine(window(0), window(2, 1, 2))
+    engine = Engine(place(0), place(2), page(2, 1, 2))
     sequence, member = sequence_of(engine), Member()
-    sequence.add(member)
+    sequence.audience.add(member)
     engine.gate.clear()
     waiting = asyncio.ensure_future(sequence.ready())
     await asyncio.sleep(0)
@@ -254,14 +275,14 @@ async def test_it_goes_away_while_the_place_is_read():
         await waiting
     engine.gate.set()
     await settled(sequence)
-    assert (engine.asked, member.got) == ([None, 0], ['1', '2'])
+    assert (engine.asked, member.got) == ([None, None, 0], ['1', '2'])
     engine.state = 'away'
     with pytest.raises(GroupsUnavailable):
         await sequence.ready()
 
 
 async def test_a_subscription_that_fails_is_tried_again_by_the_next():
-    engine = Engine(window(0))
+    engine = Engine(place(0))
     sequence = sequence_of(engine)
     engine.subscribing = GroupsUnavailable('no')
     with pytest.raises(GroupsUnavailable, match='no'):
@@ -271,9 +292,10 @@ async def test_a_subscription_that_fails_is_tried_again_by_the_next():
 
 
 async def test_more_than_can_wait_is_read_again():
-    engine = Engine(window(0), window(MAX_PENDING + 2, *range(1, MAX_PENDING + 3)))
+    top = MAX_PENDING + 2
+    engine = Engine(place(0), place(top), page(top, *range(1, top + 1)))
     sequence, member = sequence_of(engine), Member()
-    sequence.add(member)
+    sequence.audience.add(member)
     engine.gate.clear()
     waiting = asyncio.ensure_future(sequence.ready())
     await asyncio.sleep(0)
@@ -289,7 +311,7 @@ async def test_many_members_get_a_message_in_several_turns():
     engine, sequence, first = await opened()
     members = [Member() for _ in range(20_000)]
     for member in members:
-        sequence.add(member)
+        sequence.audience.add(member)
     turns, stopping = [], False
 
     async def others():
@@ -306,3 +328,11 @@ async def test_many_members_get_a_message_in_several_turns():
     await running
     assert all(member.got == ['1', '2'] for member in members)
     assert len(turns) > 1
+
+
+def test_backlog_is_bounded_by_bytes():
+    """A message that is larger than all waits all the same."""
+    backlog = Backlog()
+    assert not backlog.add(Incoming('small', None, size=1))
+    assert backlog.add(Incoming('large', None, size=2 * MAX_PENDING_SIZE))
+    assert [backlog.next().data, backlog.next()] == ['large', None]

@@ -7,11 +7,11 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 from redis.exceptions import RedisError
 
 from apistar_ws.groups.background import start_task
-from apistar_ws.groups.engine import Receiver, Result, Window, contiguous
+from apistar_ws.groups.engine import PAGE_SIZE, Receiver, Result, Window, contiguous
 from apistar_ws.groups.keeper import Keeper
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.redis.presence import RedisPresence
-from apistar_ws.groups.redis.scripts import KEPT, KEPT_LONGER_MS, PUBLISH, READ, TICK, Names
+from apistar_ws.groups.redis.scripts import KEPT_LONGER_MS, PUBLISH, READ, TICK, Names
 from apistar_ws.groups.redis.server import CONNECT_TIMEOUT, Server
 from apistar_ws.groups.redis.session import Session
 from apistar_ws.groups.settings import GroupSettings, Namespaces
@@ -215,34 +215,30 @@ class RedisEngine:
             return self._receiver.take(name, data)
         self.presence.take(channel, data)
 
+    async def place(self, name: str) -> Window:
+        """Return where a group stands, without messages; it begins an epoch where it has none."""
+        return await self._read(name, None, new_id())
+
     async def read(self, name: str, since: Optional[int]) -> Window:
-        """Return the messages after an offset, or none for None."""
+        """Return the first messages after an offset, as many as a page holds; without one, none. It begins nothing."""
+        return await self._read(name, since, '')
+
+    async def _read(self, name: str, since: Optional[int], new_epoch: str) -> Window:
         session = await self._open_session()
-        epoch, top, entries = await session.ask(
+        epoch, first, top, payloads = await session.ask(
             READ, [self._names.key('record', name), self._names.key('stream', name)],
-            new_id(), self._empty_ms(self._namespaces.of(name)), '' if since is None else since,
+            new_epoch, self._empty_ms(self._namespaces.of(name)), '' if since is None else since, PAGE_SIZE,
         )  # fmt: skip
-        if since is None:
-            return Window(epoch.decode(), int(top), [])
-        return Window(epoch.decode(), int(top), contiguous(decode_entries(entries), since, int(top)))
-
-    async def history(self, name: str, since: Optional[Position], limit: Optional[int]) -> Window:
-        """Return what the window holds after a position, or of all of it the last ones."""
-        session = await self._open_session()
-        epoch, top, entries = await session.ask(
-            KEPT, [self._names.key('record', name), self._names.key('stream', name)],
-            '' if since is None else since.offset, '' if limit is None else limit,
-        )  # fmt: skip
-        messages = decode_entries(entries)
-        if since is None:
-            return Window(epoch.decode(), int(top), messages[::-1])
-        end = int(top) if limit is None else min(int(top), since.offset + limit)
-        return Window(epoch.decode(), int(top), contiguous(messages, since.offset, end))
+        messages = [] if since is None else contiguous(decode_all(payloads), since, int(top))
+        return Window(epoch.decode(), int(first), int(top), messages)
 
 
-def decode_entries(entries: Iterable[Any]) -> List[Incoming]:
-    """Return the messages of a stream; nothing where one of them cannot be read, so that they do not count as whole."""
+def decode_all(payloads: Iterable[bytes]) -> List[Incoming]:
+    """Return the messages of a page, up to one that cannot be read."""
+    messages: List[Incoming] = []
     try:
-        return [decode(fields[1]) for _, fields in entries]
+        for payload in payloads:
+            messages.append(decode(payload))
     except ValueError:
-        return []
+        pass  # What is behind it is another page, and not whole.
+    return messages

@@ -41,7 +41,6 @@ class Script:
 OPEN = Script('open')
 PUBLISH = Script('guard', 'place', 'publish')
 READ = Script('guard', 'place', 'read')
-KEPT = Script('guard', 'kept')
 ENTER = Script('guard', 'session', 'enter')
 ANNOUNCE = Script('guard', 'session', 'announce')
 WITHDRAW = Script('guard', 'session', 'withdraw')
