@@ -13,7 +13,7 @@ from apistar_ws.types import Message, Receive
 #: Seconds by which a busy event loop may delay a message that is awaited.
 LATENESS = 0.5
 #: Seconds without a message after which a client has nothing left that was held back.
-SETTLED = 1.0
+CAUGHT_UP = 1.0
 #: The key that marks a message which exceeds the limit in any case.
 TOO_FAST = 'apistar_ws.too_fast'
 
@@ -61,7 +61,7 @@ class Pace:
         now = self._ended_at
         if self._has_waited or self._last_empty is None:
             self._last_empty = max(begun, now - LATENESS)
-        if now - begun >= SETTLED:
+        if now - begun >= CAUGHT_UP:
             self._held_back = 0.0
         is_too_fast = self._is_too_fast(self._last_empty - self._held_back, now)
         return {**message, TOO_FAST: True} if is_too_fast else message
