@@ -175,6 +175,25 @@ else:  # pragma: no cover
             pass  # It has arrived.
 
 
+if (3, 11) <= sys.version_info < (3, 13):  # pragma: no cover
+
+    async def withdraw_handled() -> None:
+        """Withdraw the cancellations of the current task that were handled: a failed task group leaves one behind.
+
+        :raises CancelledError: if one has not arrived yet.
+        """
+        task = asyncio.current_task()
+        if task is not None and cancellations(task):
+            await asyncio.sleep(0)
+            while cancellations(task):
+                withdraw(task)
+
+else:  # pragma: no cover
+
+    async def withdraw_handled() -> None:
+        """Do nothing: Python 3.10 does not count cancellations, and later versions leave none behind."""
+
+
 class TimeLimit:
     """A limit for the time of a ``with`` block, which ends with ``TimeoutError``.
 

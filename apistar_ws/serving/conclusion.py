@@ -17,7 +17,7 @@ from apistar_ws.injection.injector import ASyncInjector
 from apistar_ws.injection.resources import OPENED, close_in_turn, opened_in, unwind_cancelled
 from apistar_ws.injection.signatures import describe_handler
 from apistar_ws.injection.steps import FAILED, State, note_failure
-from apistar_ws.interruption import TimeLimit, ends_from_outside
+from apistar_ws.interruption import TimeLimit, ends_from_outside, withdraw_handled
 from apistar_ws.log import RouteLog
 from apistar_ws.outcomes import INTERNAL_ERROR, Outcome, outcome_of
 
@@ -65,6 +65,12 @@ class Conclusion:
 
         :raises BaseException: ``exc``, if it ends this task from outside.
         """
+        if isinstance(exc, Exception):
+            await self._connection.interruption.release()
+            try:
+                await withdraw_handled()
+            except asyncio.CancelledError as cancelled:
+                exc = cancelled
         ended_by: Optional[BaseException] = exc
         try:
             if ends_from_outside(exc):

@@ -409,6 +409,34 @@ class TestExceptionHandler:
         assert [kind for name, kind in logged(caplog)] == [KeyError, OSError]
 
 
+@needs_python(3, 11)
+@pytest.mark.parametrize('waits', [False, True])
+async def test_failed_task_group_is_no_cancellation(waits, caplog):
+    """A count that a task group leaves behind (Python 3.11 and 3.12) does not make a restart of a failure."""
+
+    class Troubled:
+        async def on_error(self):
+            if waits:
+                task = asyncio.ensure_future(asyncio.sleep(60))
+                await asyncio.sleep(0)
+                task.cancel()
+                await task
+
+    @websocket_route('/group')
+    async def group(ws: WebSocket):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+
+    async def fail():
+        await asyncio.sleep(0)
+        raise KeyError
+
+    app = ASyncApp(collect_routes(group), event_hooks=[Troubled])
+    assert await run(app, scope('/group'), Peer(CONNECT)) == [ACCEPT, closed(1011, 'Internal error')]
+    assert asyncio.current_task().cancelling() == 0
+    assert len(caplog.records) == 1 + waits
+
+
 class TestCancellation:
     async def started(self, app, url, peer):
         task = asyncio.ensure_future(app(scope(url), peer.receive, peer.send))
