@@ -180,9 +180,10 @@ class Connection:
         if delivers:
             self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
             return
-        # A handler that is receiving gets the disconnect; one that may be busy with a message has time left.
-        is_busy = self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
-        if not was_open or (self.settings.cancel_on_disconnect and not is_busy):
+        # A handler that is receiving gets the disconnect; one that may be busy with a message has time left. Before the
+        # accept the setting does not apply.
+        has_time = self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
+        if not was_open or (self.settings.cancel_on_disconnect and not has_time):
             self.interrupt()
 
     def end_delivery(self) -> None:
@@ -234,7 +235,7 @@ class Connection:
             raise
 
     def close_without_waiting(self, code: int, reason: str) -> None:
-        """Close without waiting for the client to read the close."""
+        """Close without waiting for the client to read the close; the handler sees a disconnect."""
         self.change_state(DISCONNECTED, code, reason)
         self._close_in_background(code, reason)
 
@@ -250,7 +251,7 @@ class Connection:
         if self.state is OPEN:
             self.close_for_limit(code, reason)
         elif self.state is CLOSED and self.is_sending and self.close_code != CloseCode.ABNORMAL_CLOSURE:
-            # The handler's own close is waiting; a denial has no code.
+            # The handler's own close is waiting; 1006 marks a denial, which is not repeated.
             self._close_in_background(self.close_code or code, self.close_reason or '')
         self.interrupt()
 

@@ -84,7 +84,7 @@ class Resource(Component):  # type: ignore[misc]
         signature = handler_signature(component.resolve, components)
         self._supplies = _supplied_type(signature.return_annotation)
         overrides = type(component).can_handle_parameter is not Component.can_handle_parameter
-        if signature.return_annotation is signature.empty and not overrides:
+        if self._supplies is signature.empty and not overrides:
             raise ConfigurationError(
                 'The component %s yields and does not say what: annotate it, as in -> Iterator[Session].'
                 % describe_handler(component.resolve)
@@ -136,8 +136,10 @@ def _open_function(resolve: Callable[..., Any], signature: inspect.Signature) ->
 
 
 def _supplied_type(annotation: Any) -> Any:
-    """Return ``S`` for the annotations ``Iterator[S]``, ``AsyncIterator[S]`` and ``S`` of a component."""
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) in _YIELDS else annotation
+    """Return ``S`` for the annotations ``Iterator[S]``, ``AsyncIterator[S]`` and ``S``; empty for ``Iterator``."""
+    if annotation not in _YIELDS and typing.get_origin(annotation) not in _YIELDS:
+        return annotation
+    return next(iter(typing.get_args(annotation)), inspect.Signature.empty)
 
 
 def with_resources(components: Iterable[Component]) -> List[Component]:

@@ -85,7 +85,7 @@ class Conclusion:
 
     async def _stop(self, exc: BaseException) -> None:
         """Conclude the connection when the server or the program ends the handler."""
-        leave(self._connection, exc)
+        close_for_shutdown(self._connection, exc)
         if has_cleanup(self._hooks, self._state):
             is_server = isinstance(exc, asyncio.CancelledError)
             await self.run(WebSocketDisconnect(CloseCode.SERVICE_RESTART) if is_server else exc)
@@ -102,7 +102,7 @@ class Conclusion:
             with TimeLimit(TIME_TO_CLOSE):
                 state['response'] = await self._response(exc)
                 await self._injector.run_async(self._hooks.on_response, state)
-                # Each hook has run.
+                # The on_response hooks have run: on_error is not for a failure after them.
                 on_error = ()
                 await close_resources(state, exc)
             await self._answer(exc, state['response'])
@@ -171,10 +171,10 @@ class Conclusion:
         self._state['exc'] = failure
         log_failure(self._connection, failure, self._state)
         if ends_from_outside(failure):
-            leave(self._connection, failure)
+            close_for_shutdown(self._connection, failure)
         cleanup = Cleanup(self._connection, self._state, failure)
         cleanup.deadline = ended_at + TIME_TO_FAIL
-        await self._report(failure, cleanup)
+        await self._close_failed(failure, cleanup)
         cleanup.deadline = max(cleanup.deadline, asyncio.get_running_loop().time() + TIME_AFTER_CLOSE)
         for hook in on_error:
             await cleanup.run(self._injector.run_async([hook], self._state))
@@ -184,7 +184,7 @@ class Conclusion:
             await self._connection.finish(CLOSE_TIMEOUT)
             raise cleanup.stopped_by
 
-    async def _report(self, failure: BaseException, cleanup: 'Cleanup') -> None:
+    async def _close_failed(self, failure: BaseException, cleanup: 'Cleanup') -> None:
         """Close with 1011, or deny with the application's response to an error."""
         if self._connection.state is WebSocketState.OPEN:
             await cleanup.run(self._connection.close(*INTERNAL_ERROR))
@@ -267,7 +267,7 @@ async def resumed(exc: BaseException, state: State) -> Optional[BaseException]:
     return await unwind_cancelled(opened, exc, TIME_TO_CLOSE)
 
 
-def leave(connection: Connection, exc: BaseException) -> None:
+def close_for_shutdown(connection: Connection, exc: BaseException) -> None:
     """Close without waiting for the client, since the server or the program that raised ``exc`` does not wait."""
     if connection.state is WebSocketState.OPEN:
         connection.close_without_waiting(*outcome_of(exc))

@@ -114,7 +114,7 @@ class Lifecycle:
         except BaseException as failure:
             await self._end(ws, None, hooks, None, failure)
         finally:
-            # As in _end.
+            # The exception refers to this frame.
             del exc
             await finish(connection, self._log, watch)
 

@@ -1,7 +1,9 @@
 """Components that yield: who gets what, and when it is closed."""
 
 import asyncio
+import collections.abc
 import contextlib
+import typing
 from typing import AsyncIterator, Generator, Iterator
 
 import anyio
@@ -257,6 +259,18 @@ class TestComponentAnnotations:
 
         with pytest.raises(ConfigurationError, match='Silent.resolve yields and does not say what: annotate it'):
             made(components=[Silent()])
+
+    @pytest.mark.parametrize('annotation', [typing.Generator, typing.Iterator, collections.abc.AsyncIterator])
+    def test_bare_annotation_is_refused(self, annotation):
+        """An iterator of nothing in particular does not say what the component supplies."""
+
+        class Vague(Component):
+            def resolve(self):
+                yield  # pragma: no cover
+
+        Vague.resolve.__annotations__['return'] = annotation
+        with pytest.raises(ConfigurationError, match='Vague.resolve yields and does not say what: annotate it'):
+            made(components=[Vague()])
 
     def test_unsupplied_argument_is_refused(self):
         """An argument of a component that nothing supplies is refused."""
