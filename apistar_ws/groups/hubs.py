@@ -19,7 +19,8 @@ from apistar_ws.messages.codecs import json_codec
 logger = logging.getLogger('apistar_ws')
 
 #: The remote engines: the schemes of their URLs, the module, the class, and what is installed for them.
-ENGINES = ((('redis', 'rediss', 'unix'), 'apistar_ws.groups.redis.engine', 'RedisEngine', 'redis'),)
+REDIS = ('redis', 'rediss', 'unix', 'redis+sentinel', 'rediss+sentinel')
+ENGINES = ((REDIS, 'apistar_ws.groups.redis.engine', 'RedisEngine', 'redis'),)
 
 
 class Hubs:

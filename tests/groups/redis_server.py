@@ -17,10 +17,12 @@ from tests.servers import PATIENCE, eventually, free_port
 class RedisServer:
     """A Redis on a port of its own."""
 
-    def __init__(self, directory: Any, *options: str, port: Optional[int] = None) -> None:
+    def __init__(self, directory: Any, *options: str, port: Optional[int] = None, config: Any = None) -> None:
         self.port = port or free_port()
         self.directory = str(directory)
         self.options = options
+        #: The file of a Sentinel, which rewrites it.
+        self.config = config
         self.popen: Optional['subprocess.Popen[bytes]'] = None
 
     @property
@@ -30,6 +32,8 @@ class RedisServer:
     def start(self) -> None:
         assert REDIS, 'Everything is required, but redis-server is missing.'
         command = [REDIS, '--port', str(self.port), '--dir', self.directory, '--save', '', '--bind', '127.0.0.1']
+        if self.config is not None:
+            command = [REDIS, str(self.config), '--sentinel', '--port', str(self.port), '--bind', '127.0.0.1']
         self.popen = subprocess.Popen(
             [*command, *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -40,15 +44,15 @@ class RedisServer:
             return b'PONG' in self.command('PING')
         return False
 
-    def command(self, *words: str) -> bytes:
-        """Return what Redis answers, as it is on the wire."""
+    def command(self, *words: str, until: Optional[bytes] = None) -> bytes:
+        """Return what Redis answers, as it is on the wire; a list as far as ``until`` and what belongs to that."""
         parts = [word.encode() for word in words]
         request = b'*%d\r\n' % len(parts) + b''.join(b'$%d\r\n%s\r\n' % (len(part), part) for part in parts)
         with contextlib.closing(socket.create_connection(('127.0.0.1', self.port), PATIENCE)) as sock:
             sock.sendall(request)
             sock.settimeout(PATIENCE)
             answer = b''
-            while not is_whole(answer):
+            while not is_whole(answer) or (until is not None and until not in answer and answer[:1] == b'*'):
                 piece = sock.recv(65536)
                 assert piece, answer
                 answer += piece

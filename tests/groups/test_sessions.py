@@ -10,7 +10,7 @@ from apistar_ws.groups.hubs import Hubs
 from apistar_ws.groups.payload import encode
 from apistar_ws.groups.redis.engine import RedisEngine
 from apistar_ws.groups.redis.scripts import ENTER
-from apistar_ws.groups.redis.server import connection_pool
+from apistar_ws.groups.redis.server import Server, connection_pool
 from apistar_ws.groups.redis.session import Session
 from tests.groups.members import PATIENCE, Inbox, new_prefix, process, sent, tick
 from tests.groups.redis_server import Proxy, RedisServer, redis_server, until
@@ -37,7 +37,16 @@ async def follow(replica: RedisServer, port: int):
 def redis_session(url):
     """Return a session that nobody has opened, and how to open it with connections to URLs."""
     session = Session(engine_of(url)._names, PATIENCE, lambda channel, data: None)
-    return session, lambda *urls: session.open([connection_pool(url).make_connection() for url in urls], 0)
+    server = Server(url)
+
+    async def open_session(*urls):
+        async def connections():
+            return [connection_pool(url).make_connection() for url in urls]
+
+        server.connections = connections
+        await session.open(server, 0)
+
+    return session, open_session
 
 
 def engine_of(url):

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from typing import Any, Dict, Iterable, List, Optional, Sequence
+from urllib.parse import urlsplit
 
+from apistar.exceptions import ConfigurationError
 from redis.exceptions import RedisError
 
 from apistar_ws.groups.background import start_task
@@ -12,6 +14,7 @@ from apistar_ws.groups.keeper import Keeper
 from apistar_ws.groups.payload import Incoming, Outgoing, Position, decode, new_id
 from apistar_ws.groups.redis.presence import RedisPresence
 from apistar_ws.groups.redis.scripts import KEPT_LONGER_MS, PUBLISH, READ, TICK, Names
+from apistar_ws.groups.redis.sentinel import SentinelServer
 from apistar_ws.groups.redis.server import CONNECT_TIMEOUT, Server
 from apistar_ws.groups.redis.session import Session
 from apistar_ws.groups.settings import GroupSettings, Namespaces
@@ -35,7 +38,7 @@ class RedisEngine:
 
     def __init__(self, url: str, namespaces: Namespaces, receiver: Receiver) -> None:
         shared = namespaces.shared
-        self._server = Server(url)
+        self._server = server_of(url)
         self._names = Names(shared.prefix, self._server.database)
         self._namespaces = namespaces
         self._receiver = receiver
@@ -61,7 +64,7 @@ class RedisEngine:
 
         :raises ConfigurationError: saying what is wrong.
         """
-        Server(url)
+        server_of(url)
 
     # Its life
 
@@ -92,8 +95,8 @@ class RedisEngine:
     async def _connect(self, session: Session) -> None:
         try:
             with TimeLimit(CONNECT_TIMEOUT):
-                info = await session.open(self._server.connections(), self._generation)
-        except (RedisError, OSError) as exc:
+                info = await session.open(self._server, self._generation)
+        except (RedisError, OSError, ConfigurationError) as exc:
             raise self._server.explained(exc) from None
         self._generation = session.generation
         policy = info.get('maxmemory_policy', 'noeviction')
@@ -231,6 +234,14 @@ class RedisEngine:
         )  # fmt: skip
         messages = [] if since is None else contiguous(decode_all(payloads), since, int(top))
         return Window(epoch.decode(), int(first), int(top), messages)
+
+
+def server_of(url: str) -> Server:
+    """Return where the Redis is that ``url`` names.
+
+    :raises ConfigurationError: for a URL that cannot be used.
+    """
+    return SentinelServer(url) if urlsplit(url).scheme.endswith('+sentinel') else Server(url)
 
 
 def decode_all(payloads: Iterable[bytes]) -> List[Incoming]:

@@ -1,6 +1,6 @@
 """Where a Redis is, by its URL, and how it is connected to."""
 
-from typing import Any, Iterator
+from typing import Any, Callable, List
 from urllib.parse import parse_qs, urlsplit
 
 from apistar.exceptions import ConfigurationError
@@ -37,11 +37,13 @@ class Server:
             return ConnectionError('%s If the port does not speak TLS, the URL begins with redis://' % exc)
         return exc
 
-    def connections(self) -> Iterator[Any]:
-        """Make the three connections of a session, not connected yet."""
+    async def connections(self) -> List[Any]:
+        """Return the three connections of a session, not connected yet."""
         make: Any = self._pool.make_connection
-        for _ in range(3):
-            yield make()
+        return [make() for _ in range(3)]
+
+    async def watch(self, on_failure: Callable[[Exception], None]) -> None:
+        """Call ``on_failure`` when another server takes its place; nobody says so of a fixed address."""
 
 
 def check_database(url: str) -> None:
@@ -72,5 +74,5 @@ def connection_pool(url: str) -> ConnectionPool:
     except (ValueError, TypeError, AttributeError):
         raise ConfigurationError(
             'GroupsComponent: the URL is not one of redis-py for a single Redis: redis://, rediss:// or unix://, '
-            'and a Sentinel has none.'
+            'or redis+sentinel:// for one that Sentinels watch.'
         ) from None

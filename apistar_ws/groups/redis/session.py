@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any, Awaitable, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Awaitable, Callable, Coroutine, Dict, Iterable, List, Optional, Sequence, Union
 
 from apistar.exceptions import ConfigurationError
 from redis.exceptions import ReadOnlyError, ResponseError
@@ -12,6 +12,7 @@ from apistar_ws.groups.errors import GroupsUnavailable
 from apistar_ws.groups.payload import new_id
 from apistar_ws.groups.redis.lines import Line, Subscriber, Wire
 from apistar_ws.groups.redis.scripts import KEPT_LONGER_MS, OPEN, Names, Script
+from apistar_ws.groups.redis.server import Server
 from apistar_ws.log import RouteLog
 
 log = RouteLog()
@@ -35,8 +36,8 @@ class Session:
         self._timeout = timeout
         self._take = take
         self._failure: 'asyncio.Future[Exception]' = asyncio.get_running_loop().create_future()
-        self._connections: List[Any] = []
         self._tasks: List['asyncio.Task[None]'] = []
+        self._parts: List[Union[Line, Subscriber]] = []
         self._timer: Optional[asyncio.TimerHandle] = None
         #: By what is sent, when that was; it is removed when it comes back.
         self._probes: Dict[bytes, float] = {}
@@ -48,35 +49,30 @@ class Session:
 
     # Its beginning
 
-    async def open(self, connections: Iterable[Any], seen: int) -> Dict[str, str]:
+    async def open(self, server: Server, seen: int) -> Dict[str, str]:
         """Connect to one server, and return what it says of itself.
 
-        :param connections: three of redis-py.
+        :param server: where it is.
         :param seen: the highest generation of a history that this process has seen.
         :raises Exception: if the server is not there, is none that can be used, or the connections reach two of them.
         """
-        info: Dict[str, str] = await self._first(self._open(connections, seen))
+        info: Dict[str, str] = await self._first(self._open(server, seen))
         return info
 
-    async def _open(self, connections: Iterable[Any], seen: int) -> Dict[str, str]:
-        for connection in connections:
-            self._connections.append(connection)
-            await connection.connect()
-        infos = [await info_of(connection) for connection in self._connections]
-        check_server(infos[0])
-        if len({(info.get('run_id'), info.get('role')) for info in infos}) > 1:
-            raise ConnectionError('The connections have reached different servers.')
-        publishing, asking, subscribing = self._connections
+    async def _open(self, server: Server, seen: int) -> Dict[str, str]:
+        self._tasks.append(start_task(server.watch(self.fail)))
+        publishing, asking, subscribing = connections = await server.connections()
+        info = await connected(connections)
         self.publishing = Line(publishing, self._timeout, self.fail)
         self.asking = Line(asking, self._timeout, self.fail)
         self.subscriber = Subscriber(subscribing, self._receive, self.fail)
-        for work in (self.publishing.run, self.asking.run, self.subscriber.run):
-            self._tasks.append(start_task(self._work(work)))
+        self._parts += (self.publishing, self.asking, self.subscriber)
+        self._tasks += [start_task(self._work(part.run)) for part in self._parts]
         # Fails where nothing can be written, and passes at the limit of memory.
         keys = [self._names.key('history'), self._names.key('sessions')]
         token, self.generation = await self.publishing.whole_script(OPEN, keys, new_id(), seen, KEPT_LONGER_MS)
         self.token = token.decode()
-        return infos[0]
+        return info
 
     async def begin(self, channels: Sequence[bytes], timeout: float) -> None:
         """Subscribe, and return when what is sent by both other connections comes back.
@@ -185,7 +181,7 @@ class Session:
 
     @property
     def _wires(self) -> List[Wire]:
-        return [part.wire for part in (self.publishing, self.asking, self.subscriber)]
+        return [part.wire for part in self._parts]
 
     def _check(self, is_sure: bool = False) -> None:
         """End the session if one of its connections is dead; look again for as long as a probe is unanswered."""
@@ -233,15 +229,32 @@ class Session:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-            for part in (self.publishing, self.asking, self.subscriber):
-                await part.close()
-        for connection in self._connections:
-            await connection.disconnect(nowait=True)
+        for part in self._parts:
+            await part.close()
 
 
 def ends_session(text: str) -> bool:
     """Return whether an error of Redis stands for all commands: it is a replica, its disk is full, or the like."""
     return any(kind in text for kind in ('OTHERHISTORY', 'READONLY', 'MISCONF', 'NOREPLICAS'))
+
+
+async def connected(connections: Sequence[Any]) -> Dict[str, str]:
+    """Connect to one server, and return what it says of itself.
+
+    :raises Exception: if it is not there, is none that can be used, or there are two; then no connection is left.
+    """
+    try:
+        for connection in connections:
+            await connection.connect()
+        infos = [await info_of(connection) for connection in connections]
+        check_server(infos[0])
+        if len({(info.get('run_id'), info.get('role')) for info in infos}) > 1:
+            raise ConnectionError('The connections have reached different servers.')
+        return infos[0]
+    except BaseException:
+        for connection in connections:
+            await connection.disconnect(nowait=True)
+        raise
 
 
 async def info_of(connection: Any) -> Dict[str, str]:
