@@ -128,7 +128,7 @@ def opening(peer: Peer) -> Any:
     return receive
 
 
-async def run(app: Any, made_scope: Any, peer: Peer, timeout: float = 5.0) -> List[Any]:
+async def run(app: Any, made_scope: Any, peer: Peer, timeout: float = 20.0) -> List[Any]:
     """Serve one connection and return what was sent."""
     await asyncio.wait_for(app(made_scope, peer.receive, peer.send), timeout)
     return peer.sent
