@@ -72,6 +72,7 @@ class Connection:
         'small_message': 'Characters of a text that needs no check; negative on an idle connection.',
         'is_receiving': 'Whether a task is receiving.',
         'received': 'The number of messages received.',
+        'last_received': "When the handler was last known to receive a message, in the loop's time, or None.",
         'sender': 'The task that is sending.',
         'sent': 'The number of messages sent.',
         'is_unfinished': 'Whether ``finish`` has work to do when the handler has ended.',
@@ -106,6 +107,7 @@ class Connection:
         self.small_message = settings.small_message
         self.is_receiving = self.is_unfinished = False
         self.received = self.sent = 0
+        self.last_received: Optional[float] = None
         self.sender: Task = None
         self.ending = NO_ENDING
         self.owner = owner
@@ -175,14 +177,16 @@ class Connection:
             return
         was_open = self.state is OPEN
         timeout = self.settings.backlog_timeout or _BACKLOG_TIMEOUT
-        delivers = self.ahead is not None and self.ahead.is_read(timeout) and is_clean_close(message, self.scope)
+        now, last = asyncio.get_running_loop().time(), self.last_received
+        has_unread = self.ahead is not None and self.ahead.unread and is_clean_close(message, self.scope)
         self.note_disconnect(message)
-        if delivers:
-            self.own_ending().delivers_until = asyncio.get_running_loop().time() + timeout
+        if has_unread and last is not None and now - last < timeout and self.settings.cancel_on_disconnect:
+            self.own_ending().delivers_until = now + timeout
             return
         # A handler that is receiving gets the disconnect; one that may be busy with a message has time left. Before the
         # accept the setting does not apply.
-        has_time = self.is_receiving or (self.ahead is not None and self.ahead.has_just_started)
+        may_be_busy = last is not None and self.ahead is not None and self.ahead.has_just_started
+        has_time = self.is_receiving or may_be_busy
         if not was_open or (self.settings.cancel_on_disconnect and not has_time):
             self.interrupt()
 
@@ -354,9 +358,7 @@ class Connection:
         """Receive while the handler does not, to notice a disconnect."""
         if self.ahead is None:
             self.is_unfinished = True
-            # The handler last received after the last check, if it has received at all.
-            last_taken = asyncio.get_running_loop().time() if self.received else None
-            self.ahead = ReadAhead(self.server_receive, self._keep, self._client_left, last_taken)
+            self.ahead = ReadAhead(self.server_receive, self._keep, self._client_left)
             if self.state is OPEN:
                 self.pull = self._receive_ahead
         # A message may arrive at once if tasks start eagerly.
@@ -376,6 +378,8 @@ class Connection:
         """Return the next message that was read ahead; after the last one, receive from the server again."""
         assert self.ahead is not None
         message = await self.ahead.take()
+        if message is not None:
+            self.last_received = asyncio.get_running_loop().time()
         if self.ahead is not None and self.ahead.is_drained:
             self.ahead = None
             self.pull = self.server_receive if self.state is OPEN else _not_open

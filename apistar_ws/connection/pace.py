@@ -14,6 +14,8 @@ from apistar_ws.types import Message, Receive
 LATENESS = 0.5
 #: Seconds without a message after which a client has nothing left that was held back.
 CAUGHT_UP = 1.0
+#: Seconds that are credited at most: a client that is held back for longer is closed by ``backlog_timeout``.
+MAX_CREDIT = 20.0
 #: The key that marks a message which exceeds the limit in any case.
 TOO_FAST = 'apistar_ws.too_fast'
 
@@ -43,7 +45,7 @@ class Pace:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         if self._ended_at is not None:
-            self._held_back += begun - self._ended_at
+            self._held_back = min(self._held_back + begun - self._ended_at, MAX_CREDIT)
         # Runs only if no message is waiting.
         note_wait = loop.call_soon(self._note_wait)
         self._has_waited = False
@@ -62,8 +64,8 @@ class Pace:
         now = self._ended_at
         if self._has_waited or self._last_empty is None:
             self._last_empty = max(begun, now - LATENESS)
-        if now - begun >= CAUGHT_UP:
-            self._held_back = 0.0
+        # While the application waits, the client can send.
+        self._held_back = 0.0 if now - begun >= CAUGHT_UP else max(self._held_back - (now - begun), 0.0)
         is_too_fast = self._is_too_fast(self._last_empty - self._held_back, now)
         return {**message, TOO_FAST: True} if is_too_fast else message
 

@@ -25,7 +25,6 @@ class ReadAhead:
     :param receive: the server's ``receive``.
     :param on_message: called with each message; returns whether to keep it.
     :param on_disconnect: called once, with the ``websocket.disconnect`` message.
-    :param last_taken: when the handler last received, in the loop's time, or None.
     """
 
     def __init__(
@@ -33,12 +32,10 @@ class ReadAhead:
         receive: Receive,
         on_message: Callable[[Message], bool],
         on_disconnect: Callable[[Message], None],
-        last_taken: Optional[float] = None,
     ) -> None:
         self._receive = receive
         self._on_message = on_message
         self._on_disconnect = on_disconnect
-        self._last_taken = last_taken
         self._started = asyncio.get_running_loop().time()
         # An empty deque takes 700 bytes, for every handler that is not receiving.
         self._messages: List[Message] = []
@@ -71,17 +68,7 @@ class ReadAhead:
     @property
     def has_just_started(self) -> bool:
         """Whether an event now may have come earlier, while the handler was busy with a message."""
-        has_taken = self._last_taken is not None
-        return has_taken and asyncio.get_running_loop().time() - self._started < _JUST_STARTED
-
-    def is_read(self, within: float) -> bool:
-        """Return whether the handler is expected to receive the buffered messages, since it did so recently.
-
-        :param within: the seconds that count as recently.
-        """
-        if not self._messages or self._last_taken is None:
-            return False
-        return asyncio.get_running_loop().time() - self._last_taken < within
+        return asyncio.get_running_loop().time() - self._started < _JUST_STARTED
 
     async def take(self) -> Optional[Message]:
         """Return the next message, waiting for it; None when the handler has to receive from the server."""
@@ -94,7 +81,6 @@ class ReadAhead:
         if not self._messages:
             return None
         message = self._messages.pop(0)
-        self._last_taken = asyncio.get_running_loop().time()
         self._size -= _message_size(message)
         if self._messages:
             self.resume()

@@ -27,6 +27,8 @@ CHECK_INTERVAL = 0.25
 CHECKS_PER_ITERATION = 250
 #: The clock of the expiry, in seconds since the epoch.
 wall_clock = time.time
+#: Seconds that a handler has to return when another of its tasks knows of the end: a check, which may be a little late.
+_REACTION_TIME = 0.9 * CHECK_INTERVAL
 #: Seconds for the clean-up of a handler when the server goes down.
 SHUTDOWN_GRACE = 1.0
 
@@ -38,16 +40,17 @@ class _Observation:
     :param now: the loop's time, in seconds.
     """
 
-    __slots__ = ('arrived', 'last_arrival', 'sent', 'last_send', 'last_read', 'checks_since_end', 'last_cancel')
+    __slots__ = ('arrived', 'last_arrival', 'received', 'sent', 'last_send', 'last_read', 'end_seen', 'last_cancel')
 
     def __init__(self, connection: Connection, now: float) -> None:
         self.arrived = connection.arrived
+        self.received = connection.received
         self.sent = connection.sent
         self.last_arrival = now
         self.last_send = now
         #: When the client was last not held back, in the loop's time.
         self.last_read = now
-        self.checks_since_end = 0
+        self.end_seen: Optional[float] = None
         self.last_cancel = now
 
     def update(self, connection: Connection, now: float) -> bool:
@@ -56,6 +59,9 @@ class _Observation:
         has_arrivals = arrived != self.arrived
         if has_arrivals or is_held_back or connection.state is not WebSocketState.OPEN:
             self.arrived, self.last_arrival = arrived, now
+        if connection.received != self.received:
+            self.received = connection.received
+            connection.last_received = now
         if connection.sent != self.sent or not connection.is_sending:
             self.sent, self.last_send = connection.sent, now
         if not is_held_back:
@@ -150,6 +156,7 @@ class Watch:
     def _check(self, connection: Connection, observation: Optional[_Observation], now: float) -> None:
         if observation is None:
             self._active[connection] = _Observation(connection, now)
+            connection.last_received = now if connection.received else None
             if connection.state is WebSocketState.OPEN and not connection.is_listening:
                 connection.read_ahead()
             return
@@ -216,10 +223,9 @@ class Watch:
                 return
             connection.end_delivery()
         # Another task of the handler may know of the end: the handler has until the next check to return.
-        observation.checks_since_end += 1
-        if observation.checks_since_end == 1:
-            observation.last_cancel = now
-        elif connection.state is WebSocketState.DISCONNECTED:
+        if observation.end_seen is None:
+            observation.end_seen = observation.last_cancel = now
+        elif now - observation.end_seen >= _REACTION_TIME and connection.state is WebSocketState.DISCONNECTED:
             is_unaware = not connection.interruption.is_known and connection.settings.cancel_on_disconnect
             if is_unaware or connection.is_sending:
                 connection.interrupt(is_unaware)

@@ -380,6 +380,9 @@ class WebSocket(Handshake):
     def _examine(self, message: Message) -> Data:
         """Return the data of a message; it may be a disconnect, too large or too fast."""
         connection = self._connection
+        if connection.small_message < 0:
+            # The connection was idle: the watch has not seen the handler receive.
+            connection.last_received = asyncio.get_running_loop().time()
         connection.wake_watch()
         if message['type'] == 'websocket.disconnect':
             connection.note_disconnect(message)

@@ -65,8 +65,8 @@ class Conclusion:
 
         :raises BaseException: ``exc``, if it ends this task from outside.
         """
+        await self._connection.interruption.release()
         if isinstance(exc, Exception):
-            await self._connection.interruption.release()
             try:
                 await withdraw_handled()
             except asyncio.CancelledError as cancelled:
@@ -145,7 +145,9 @@ class Conclusion:
     async def _answer(self, exc: Optional[BaseException], response: http.Response) -> None:
         """Deny the handshake with the response, or close the connection as it says."""
         if self._connection.state is not WebSocketState.CONNECTING:
-            return await close(self._connection, self._log, outcome_of(exc, response), exc is not None)
+            return await close(
+                self._connection, self._log, outcome_of(exc, response), exc is not None or response.status_code >= 300
+            )
         self._log.tell(logging.INFO, '%s: denied with %d.', name_of(self._connection), response.status_code)
         await self._deny(response)
 

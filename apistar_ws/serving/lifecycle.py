@@ -80,7 +80,7 @@ class Lifecycle:
             if hooks.on_request or endpoint.arguments.injects:
                 state = handshake_state(self._app, endpoint.route, ws)
                 await self._inject(connection, endpoint, hooks, state, arguments)
-            if connection.state is not WebSocketState.CLOSED:
+            if connection.state is not WebSocketState.CLOSED and not connection.ending.is_refused:
                 if endpoint.connect:
                     await ws.connect()
                 handling = endpoint.handler(**arguments)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from typing import Any, Callable, ContextManager, Coroutine, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
+from typing import Any, Callable, ContextManager, Coroutine, Dict, Iterator, Optional, Sequence, TypeVar
 
 import requests
 import urllib3
@@ -16,7 +16,7 @@ from apistar_ws.testing.calls import Opening, warn_of_misspelt_query
 from apistar_ws.testing.connection import TIMEOUT, Connection, abandon, open_connection
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, WaitTimeout
 from apistar_ws.testing.portal import Portal
-from apistar_ws.testing.scope import HeaderPart, handshake_scope, name_as_text
+from apistar_ws.testing.scope import HeaderMapping, handshake_scope, name_as_text
 from apistar_ws.testing.starting import LIFESPAN_TIMEOUT, Lifespan
 from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data
@@ -153,7 +153,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
         self,
         url: str,
         subprotocols: Sequence[str] = (),
-        headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
+        headers: Optional[HeaderMapping] = None,
         timeout: Optional[float] = None,
         raises: bool = True,
     ) -> ContextManager['BlockingConnection']:
@@ -193,7 +193,7 @@ class TestClient(_TestClient):  # type: ignore[misc]
             raise
         blocking.close()
 
-    def _handshake(self, url: str, headers: Optional[Mapping[HeaderPart, HeaderPart]]) -> requests.PreparedRequest:
+    def _handshake(self, url: str, headers: Optional[HeaderMapping]) -> requests.PreparedRequest:
         if '://' not in url:
             url = '%s://%s%s' % (self.scheme, self.hostname, url)
         # Cookies follow the rules of http and https.

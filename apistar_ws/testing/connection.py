@@ -6,13 +6,13 @@ import contextvars
 import json
 import weakref
 from http import HTTPStatus
-from typing import Any, AsyncContextManager, AsyncIterator, Callable, Dict, Iterator, Mapping, Optional, Sequence
+from typing import Any, AsyncContextManager, AsyncIterator, Callable, Dict, Iterator, Optional, Sequence
 
 from apistar import http
 
 from apistar_ws.testing.calls import AsyncOpening, warn_of_misspelt_query
 from apistar_ws.testing.errors import ConnectionClosed, HandshakeDenied, TasksLeft, WaitTimeout
-from apistar_ws.testing.scope import HeaderPart, handshake_scope, header_pairs
+from apistar_ws.testing.scope import HeaderMapping, handshake_scope, header_pairs
 from apistar_ws.testing.tasks import describe_task, start_tracking, started_tasks, stop_tracking
 from apistar_ws.testing.waits import wait
 from apistar_ws.types import Data, Message
@@ -222,7 +222,7 @@ def connect(
     app: Callable[..., Any],
     url: str,
     subprotocols: Sequence[str] = (),
-    headers: Optional[Mapping[HeaderPart, HeaderPart]] = None,
+    headers: Optional[HeaderMapping] = None,
     timeout: float = TIMEOUT,
     raises: bool = True,
 ) -> AsyncContextManager[Connection]:

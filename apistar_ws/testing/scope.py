@@ -1,6 +1,6 @@
 """The ASGI scope that a server makes from a handshake."""
 
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
 from urllib.parse import unquote, urlsplit
 
 from apistar import http
@@ -8,6 +8,8 @@ from apistar import http
 _HeaderPairs = List[Tuple[bytes, bytes]]
 #: A name or a value of a header; bytes are sent unchanged.
 HeaderPart = Union[str, bytes]
+#: Headers by name, which are text or bytes.
+HeaderMapping = Union[Mapping[str, HeaderPart], Mapping[bytes, HeaderPart]]
 
 #: Headers that every client sends with a handshake (RFC 6455 section 4.1).
 _DEFAULT_HEADERS = [
