@@ -85,7 +85,7 @@ class Membership:
         self.size = 0
         #: The offset behind which it reads what it has missed, after the queue; None where it gets what comes.
         self.cursor: Optional[int] = None
-        self.next_missed: Callable[[Membership], Optional[Incoming]] = nothing_missed
+        self.next_missed: Callable[[Membership], Optional[Incoming]] = no_interest
         #: What it gets when it has read all that was sent before it joined.
         self.marker: Optional[Incoming] = None
         #: What is called before both.
@@ -179,11 +179,6 @@ class Membership:
 
 def no_interest(member: Membership) -> None:
     """Do nothing."""
-
-
-def nothing_missed(member: Membership) -> Optional[Incoming]:
-    """Return None."""
-    return None
 
 
 class Mailbox:

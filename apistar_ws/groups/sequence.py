@@ -231,18 +231,16 @@ class GroupSequence:
 
     async def _go_on(self) -> None:
         """Give the members what came while the place of the group was read."""
-        while self._pending is not None:
-            message = self._pending.next()
+        assert self._pending is not None
+        while (message := self._pending.next()) is not None or self._is_stale:
             if self._is_stale:
                 await self._read_on()
             if message is None:
-                break
+                continue
             if not self.settings.history or self.audience.is_next(message):
                 await self._give(message, self.audience.all_live())
             else:
                 await self._clear_up(message)
-        if self._is_stale:
-            return await self._catch_up()
         self._pending = self._working = None
 
     async def _clear_up(self, message: Incoming) -> None:

@@ -268,3 +268,54 @@ async def test_many_groups_that_return_leave_time_for_others(redis):
             for inbox in inboxes:
                 await inbox.count(1, PATIENCE)
             assert 0 < most[0] <= 16
+
+
+async def test_a_page_that_cannot_be_read_is_a_loss(engine, caplog):
+    """Whatever the engine raises: nobody waits for ever for what was missed."""
+    got, gate = Witness(), asyncio.Event()
+
+    async def take(data):
+        await gate.wait()
+        await got(data[:5])
+
+    async def fail(name, since):
+        raise LookupError('for the test')
+
+    async with process(**engine, history=100, presence=False) as groups:
+        since = await filled(groups, 50, 50_000)
+        async with groups.join('a', take, since=since, on_lost=got.on_lost):
+            groups._hub.engine.read = fail
+            gate.set()
+            await until(lambda: LOST in got.messages, 'the loss to be told')
+    assert "The group 'a' cannot be read" in caplog.text
+
+
+async def test_a_join_that_is_refused_leaves_no_member(engine):
+    """Also where members are not listed."""
+    async with process(**engine, history=10, presence=False) as groups:
+        await groups.send('a', '1')
+        with pytest.raises(PositionLost):
+            async with groups.join('a', Inbox(), since=EPOCH + '-1'):
+                """It is not entered."""
+        assert groups.stats()['members'] == groups.stats()['groups'] == 0
+
+
+async def test_a_page_for_nobody_is_not_held(engine):
+    """Who has asked for it may have left."""
+    async with process(**engine, history=10, presence=False) as groups:
+        await filled(groups, 5, 10)
+        async with groups.join('a', Inbox()):
+            audience = groups._hub._sequences['a'].audience
+            assert len(await audience.load(audience.epoch, 0)) == 5
+            assert audience._window.size == 0
+
+
+@needs_redis
+async def test_who_watches_may_leave_while_the_engine_is_away(redis):
+    async with process(redis.url) as groups, contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(groups.join('a', Inbox(), on_change=Inbox()))
+        redis.kill()
+        await until(lambda: groups.stats()['engine'] == 'away', 'it to be noticed')
+        await stack.aclose()
+        assert groups._hub.engine.presence.watched == {}
+        redis.start()

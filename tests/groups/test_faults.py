@@ -772,7 +772,7 @@ async def test_a_hot_group_leaves_time_for_others(shared_redis):
 
 
 async def test_refused_urls_and_servers_say_why(tmp_path, shared_redis):
-    for url in ('http://localhost', 'nonsense', 'redis+cluster://localhost'):
+    for url in ('http://localhost', 'nonsense', 'redis+cluster://localhost', 'redis://localhost:x'):
         with pytest.raises(ConfigurationError, match='the URL is not one of redis-py'):
             async with Groups.connect(url):
                 """It is not entered."""

@@ -129,14 +129,14 @@ async def test_sentinel_with_a_password(tmp_path):
             assert await groups.count('a') == 0
         with pytest.raises(GroupsUnavailable):
             async with Groups.connect(watched.url + login + 'wrong'):
-                pass  # It is not entered.
+                """It is not entered."""
 
 
 async def test_unknown_primary_is_waited_for(tmp_path, caplog):
     async with Watched(tmp_path) as watched:
         with pytest.raises(GroupsUnavailable):
             async with Groups.connect(watched.url.replace(NAME, 'other')):
-                pass  # It is not entered.
+                """It is not entered."""
     assert "No Sentinel names a primary 'other'" in caplog.text
 
 

@@ -144,13 +144,14 @@ class RedisEngine:
         used: List[Any] = []
         for name in self._to_renew():
             settings = self._namespaces.of(name)
-            used += (name, self._record_ms(settings), self._empty_ms(settings)) if settings.history else (name, 0, 0)
+            times = (self._record_ms(settings), self._empty_ms(settings)) if settings.history else (0, 0)
+            used += (name, *times, len(self._receiver.present().get(name, ())))
         presence = self.presence
-        is_known = await session.publish(
+        is_known, *differing = await session.publish(
             TICK, [self._names.key('sessions')], self._names.prefix, *presence.lease, presence.lease_ms,
             KEPT_LONGER_MS, *session.probe(), self._names.channel('members', ''), *used,
         )  # fmt: skip
-        await presence.keep(session, bool(is_known))
+        await presence.keep(session, bool(is_known), [name.decode() for name in differing])
         self.ticks += 1
 
     def _to_renew(self) -> List[str]:

@@ -138,15 +138,12 @@ class Line:
                 answer = await self.wire.read()
             except ResponseError as exc:
                 answer = exc
-            reply = self._replies.popleft()
-            if not reply.done():
-                reply.set_result(answer)
+            self._replies.popleft().set_result(answer)
 
     async def close(self) -> None:
         """Close the connection; who waits for an answer gets ``GroupsUnavailable``."""
         for reply in self._replies:
-            if not reply.done():
-                reply.set_result(GroupsUnavailable('The engine of the groups went away', maybe_sent=True))
+            reply.set_result(GroupsUnavailable('The engine of the groups went away', maybe_sent=True))
         self._replies.clear()
         await self.wire.close()
 
@@ -204,8 +201,7 @@ class Subscriber:
         future = waiting.popleft()
         if not waiting:
             del self._confirming[channel]
-        if not future.done():
-            future.set_result(None)
+        future.set_result(None)
 
     async def close(self) -> None:
         """Close the connection; who waits for a confirmation gets ``GroupsUnavailable``."""

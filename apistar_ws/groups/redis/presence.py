@@ -76,12 +76,15 @@ class RedisPresence:
         await self.restore(session)
         self._receiver.refresh()
 
-    async def keep(self, session: Session, is_known: bool) -> None:
-        """Have Redis list again what it does not know any more, or what it may list in error."""
+    async def keep(self, session: Session, is_known: bool, differing: Sequence[str]) -> None:
+        """Have Redis list again what it does not know any more, or what it lists in error."""
         if not (is_known and self.is_listed):
-            await self.restore(session)
-        elif self._unconfirmed:
-            await self._replace(session, list(self._unconfirmed))
+            return await self.restore(session)
+        names = self._unconfirmed.union(differing)
+        with contextlib.suppress(GroupsUnavailable):
+            # What is refused is tried again by the next tick.
+            for batch in in_batches(names, self._receiver.present()):
+                await self._replace(session, batch)
 
     async def restore(self, session: Session) -> None:
         """Take the lease, then replace what Redis lists of this process by what it has.

@@ -227,8 +227,7 @@ class Session:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for part in self._parts:
             await part.close()
 
