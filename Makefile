@@ -92,7 +92,7 @@ test: $(VENV)/test.done .hypothesis
 	@$(BIN)/python $(PYTEST)
 
 test-soak: $(VENV)/test.done .hypothesis
-	@SOAK=1 $(BIN)/python $(PYTEST) -m soak
+	@SOAK=$${SOAK:-1} $(BIN)/python $(PYTEST) -m soak
 
 coverage: $(VENV)/test.done $(VENV)/docs.done .hypothesis
 	@$(BIN)/coverage erase
