@@ -50,6 +50,10 @@ def test_single_failure_of_group_decides():
     assert deciding_exception(both) is both
 
 
+def test_returned_handler_closes_normally():
+    assert outcome_of(None) == (1000, '')
+
+
 def test_deep_and_circular_groups_have_leaves():
     deep = ValueError()
     for _ in range(5000):

@@ -77,6 +77,21 @@ async def test_messages_held_back_pass(seconds):
     assert not any(reader.marks)
 
 
+@virtual
+async def test_credit_is_bounded():
+    """A slow handler does not save up a burst for a client that sends slower than the limit."""
+    reader = Reader(5)
+    sending = asyncio.ensure_future(send(reader.peer, 1200, 0.5))
+    for _ in range(1200):
+        await reader.read(1)
+        await asyncio.sleep(0.2)
+    await sending
+    assert not any(reader.marks)
+    reader.peer.add(*[text('a')] * 20)
+    await reader.read(10)
+    assert any(reader.marks)
+
+
 @pytest.mark.parametrize('late', [0.0, 0.3, 2.0])
 @virtual
 async def test_late_first_receive_is_no_excess(late):

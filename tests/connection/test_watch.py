@@ -676,6 +676,52 @@ class TestCleanClose:
         await served.ended(within=4)
         assert served.seen == ['0', WebSocketDisconnect]
 
+    @virtual
+    async def test_busy_handler_is_cancelled_after_the_timeout(self):
+        """A handler that has received everything is cancelled too, wherever it is then."""
+
+        async def save(ws, seen):
+            for _ in range(2):
+                seen.append(await ws.receive())
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(10_000)
+
+        served = self.left(save, disconnect(1000), count=2, backlog_timeout=2)
+        await served.ended(within=3)
+        assert served.seen == ['0', '1', asyncio.CancelledError]
+
+    @virtual
+    async def test_opted_out_handler_receives_everything(self):
+        """With ``cancel_on_disconnect=False`` there is no time limit, and each later call says the same."""
+
+        async def save(ws, seen):
+            while len(seen) < 22:
+                try:
+                    message = await ws.receive()
+                    await asyncio.sleep(3)
+                except WebSocketDisconnect as exc:
+                    message = exc.code
+                seen.append(message)
+
+        served = self.left(save, disconnect(4000), count=20, cancel_on_disconnect=False)
+        await served.ended(within=61)
+        assert served.seen == [*map(str, range(20)), 4000, 4000]
+
+    @virtual
+    async def test_abandoned_receive_is_no_receive(self):
+        """A handler that has only waited for messages has not been receiving."""
+
+        async def wait(ws, seen):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ws.receive(), 100)
+            await asyncio.sleep(10_000)
+
+        served = Served(wait)
+        await asyncio.sleep(100.1)
+        served.peer.add(text('a'), disconnect(1000))
+        await served.ended()
+        assert served.seen == [asyncio.CancelledError]
+
     @pytest.mark.parametrize('close', [disconnect(1006), disconnect(1009), SHUTDOWN])
     @virtual
     async def test_other_ends_cancel_at_once(self, close):

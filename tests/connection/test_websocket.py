@@ -845,7 +845,7 @@ class TestCallsAfterEnd:
         assert caplog.records == []
 
 
-@pytest.mark.parametrize('call', ['receive', 'send'])
+@pytest.mark.parametrize('call', ['receive', 'send', 'close'])
 async def test_other_event_loop_is_refused(call):
     """A call in another event loop is refused."""
     peer = Peer()
@@ -855,7 +855,7 @@ async def test_other_event_loop_is_refused(call):
         with pytest.raises(
             RuntimeError, match=r'^%s\(\) of <WebSocket / open> was called outside of its event loop' % call
         ):
-            asyncio.run(ws.receive() if call == 'receive' else ws.send('x'))
+            asyncio.run(ws.send('x') if call == 'send' else getattr(ws, call)())
 
     await asyncio.to_thread(elsewhere)
     assert ws.state is WebSocketState.OPEN and peer.sent == []

@@ -1,5 +1,6 @@
 """Optional arguments, and the application's own classes as annotations: as on API Star, and over WebSockets too."""
 
+import inspect
 import typing
 from typing import Iterator, Optional
 
@@ -107,6 +108,25 @@ class TestOptional:
     def test_they_are_supplied_over_http(self):
         client = self.client()
         assert client.get('/page').text == DUE % ('/page', '/page')
+        client.close()
+
+    def test_component_may_choose_parameters(self):
+        """A component that decides by ``can_handle_parameter`` may supply an optional type, too."""
+
+        class Gives(Component):
+            def can_handle_parameter(self, parameter):
+                return parameter.name == 'user'
+
+            def resolve(self, parameter: inspect.Parameter) -> User:
+                return User('%s, %s' % (parameter.name, parameter.annotation))
+
+        @websocket_route('/')
+        async def handler(user: Optional[User], ws: WebSocket):
+            await ws.send(user)
+
+        client = TestClient(ASyncApp(collect_routes(handler), components=[Gives()]))
+        with client.websocket_connect('/') as ws:
+            assert ws.receive() == 'user, %s' % Optional[User]
         client.close()
 
     def test_equal_annotations_are_the_same(self):

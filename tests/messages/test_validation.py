@@ -16,6 +16,14 @@ from apistar_ws.messages.validation import MAX_CHARACTERS, MAX_ERRORS, Identitie
 from tests.sizes import examples
 
 
+def test_nullable_object_may_be_none():
+    """An object that may be null passes, where its patterns keep it from being compiled."""
+    check = checker(
+        validators.Array(items=validators.Object(pattern_properties={'^a': validators.Integer()}, allow_null=True))
+    )
+    assert check([None, {'a': 1}]) == [None, {'a': 1}]
+
+
 class Order(types.Type):
     item = validators.String(max_length=10)
     count = validators.Integer(minimum=1, default=1)

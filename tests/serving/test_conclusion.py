@@ -409,6 +409,58 @@ class TestExceptionHandler:
         assert [kind for name, kind in logged(caplog)] == [KeyError, OSError]
 
 
+@pytest.mark.parametrize('connect', [True, False])
+@pytest.mark.parametrize('call', [lambda ws: ws.close(), lambda ws: ws.deny(402)])
+async def test_hook_may_refuse_in_another_task(call, connect):
+    """A handler does not run after its hook has refused, whichever task has called."""
+    ran = []
+
+    class Guard:
+        async def on_request(self, ws: WebSocket):
+            async def refuse():
+                await call(ws)
+
+            await asyncio.gather(refuse())
+
+    @websocket_route('/guarded', connect=connect)
+    async def guarded(ws: WebSocket):
+        ran.append('handler')
+
+    sent = await run(ASyncApp(collect_routes(guarded), event_hooks=[Guard]), scope('/guarded'), Peer(CONNECT))
+    assert (ran, ACCEPT in sent, len(sent) > 0) == ([], False, True)
+
+
+async def test_close_for_a_response_is_logged(caplog):
+    """A hook that changes the response of a handler that has returned decides the close, and the log says so."""
+    caplog.set_level(logging.INFO)
+
+    class Missing:
+        def on_response(self, response: http.Response):
+            response.status_code = 404
+
+    @websocket_route('/missing')
+    async def missing(ws: WebSocket):
+        """Return at once."""
+
+    app = ASyncApp(collect_routes(missing), event_hooks=[Missing])
+    assert await run(app, scope('/missing'), Peer(CONNECT)) == [ACCEPT, closed(4404)]
+    assert [record.getMessage().partition(': ')[2] for record in caplog.records] == ['closed with 4404, .']
+
+
+async def test_pending_cancellation_outranks_a_failure(caplog):
+    """A handler that fails at the moment at which the server cancels it is cancelled."""
+
+    @websocket_route('/both')
+    async def both(ws: WebSocket):
+        asyncio.current_task().cancel()
+        raise KeyError
+
+    peer = Peer(CONNECT)
+    task = asyncio.ensure_future(run(ASyncApp(collect_routes(both)), scope('/both'), peer))
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
 @needs_python(3, 11)
 @pytest.mark.parametrize('waits', [False, True])
 async def test_failed_task_group_is_no_cancellation(waits, caplog):
