@@ -652,7 +652,8 @@ class TestCleanClose:
         """The handler is cancelled where it is, and receives no more."""
 
         async def save(ws, seen):
-            async for message in ws:
+            while True:
+                message = await ws.receive()
                 await asyncio.sleep(7)
                 seen.append(message)
 

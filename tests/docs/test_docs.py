@@ -464,8 +464,9 @@ class TestStream:
         client = TestClient(module.app, timeout=TIMEOUT)
         with client.websocket_connect('/ticks/5') as ws:
             assert [ws.receive_json() for _ in range(3)] == [{'count': 5}, {'count': 6}, {'count': 7}]
-        assert module.events == ['stopped']
-        client.close()
+        # coverage loses track of this frame where a generator below it is closed.
+        assert module.events == ['stopped']  # pragma: no cover
+        client.close()  # pragma: no cover
 
 
 class TestSecurity:

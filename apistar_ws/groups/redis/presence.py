@@ -100,8 +100,9 @@ class RedisPresence:
             for batch in in_batches(names, self._receiver.present()):
                 await self._replace(session, batch)
         except GroupsUnavailable as exc:
-            if session.failure is None:
-                logger.warning('The engine of the groups does not take the list of members: %s', exc)
+            # The log has the failure of a session already.
+            level = logging.WARNING if session.failure is None else logging.DEBUG
+            logger.log(level, 'The engine of the groups does not take the list of members: %s', exc)
         else:
             self.is_listed = True
 
