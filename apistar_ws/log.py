@@ -17,7 +17,7 @@ class RouteLog:
         #: When a line of each kind was written last, and how many were omitted since.
         self._kinds: Dict[str, Tuple[float, int]] = {}
 
-    def tell(self, level: int, message: str, *args: Any) -> None:
+    def write(self, level: int, message: str, *args: Any) -> None:
         """Write a line, unless one of its kind was written within a second; the next line has the number omitted."""
         if not logger.isEnabledFor(level):
             return

@@ -21,11 +21,11 @@ PAGE_PREFIXES = {'ws': b'http://', 'wss': b'https://'}
 SCHEME = '(?P<scheme>[a-z][a-z0-9+.-]*)://'
 ADDRESS = r'\[[0-9a-f:.]+\]'
 NAME = '[a-z0-9._-]+'
-PORT = '(?::(?P<port>[0-9]{1,5}))?'
-ORIGIN = re.compile('%s(?P<host>%s|%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
+_PORT = '(?::(?P<port>[0-9]{1,5}))?'
+ORIGIN = re.compile('%s(?P<host>%s|%s)%s' % (SCHEME, ADDRESS, NAME, _PORT))
 #: Origins of devices and desktop shells, which RFC 6454 does not have: allowed only if listed literally.
-LITERAL = re.compile(r'null|file://|%s(?:%s|%s)%s/[!-~]+' % (SCHEME, ADDRESS, NAME, PORT), re.IGNORECASE)
-ENTRY = re.compile(r'(?:%s)?(?P<host>%s|(?:\*\.)?%s)%s' % (SCHEME, ADDRESS, NAME, PORT))
+LITERAL = re.compile(r'null|file://|%s(?:%s|%s)%s/[!-~]+' % (SCHEME, ADDRESS, NAME, _PORT), re.IGNORECASE)
+ENTRY = re.compile(r'(?:%s)?(?P<host>%s|(?:\*\.)?%s)%s' % (SCHEME, ADDRESS, NAME, _PORT))
 
 AllowedOrigins = Union[str, Sequence[str]]
 Origin = Tuple[str, str, Optional[int]]

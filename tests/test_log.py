@@ -59,12 +59,12 @@ class TestRouteLog:
         """One line of a kind is written each second, and the others are counted."""
         log = RouteLog()
         for number in range(5):
-            log.tell(logging.INFO, 'denied %d', number)
-        log.tell(logging.WARNING, 'full')
+            log.write(logging.INFO, 'denied %d', number)
+        log.write(logging.WARNING, 'full')
         clock[0] = 1.0
-        log.tell(logging.INFO, 'denied %d', 6)
+        log.write(logging.INFO, 'denied %d', 6)
         clock[0] = 2.0
-        log.tell(logging.INFO, 'denied %d', 7)
+        log.write(logging.INFO, 'denied %d', 7)
         assert lines(caplog) == [
             ('INFO', 'denied 0'),
             ('WARNING', 'full'),
@@ -75,9 +75,9 @@ class TestRouteLog:
     def test_what_nobody_hears_costs_nothing(self, caplog):
         caplog.set_level(logging.WARNING, 'apistar_ws')
         log = RouteLog()
-        log.tell(logging.INFO, 'denied')
+        log.write(logging.INFO, 'denied')
         caplog.set_level(logging.INFO, 'apistar_ws')
-        log.tell(logging.INFO, 'denied')
+        log.write(logging.INFO, 'denied')
         assert lines(caplog) == [('INFO', 'denied')]
 
 

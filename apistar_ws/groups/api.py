@@ -1,4 +1,4 @@
-"""What handlers and scripts use: ``Groups``, and the ``Group`` that a member is in."""
+"""The API for handlers and scripts: ``Groups``, and the ``Group`` of a member."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class Group:
 
     @property
     def position(self) -> Optional[str]:
-        """What the client keeps, to come back with ``since=``; None in a group without history.
+        """The position for the client to keep and return with as ``since=``; None in a group without history.
 
         It is that of the last message that was handed to the socket.
         """
@@ -299,7 +299,7 @@ class Groups:
         return [GroupMessage(message.data, str(message.position)) for message in found]
 
     def stats(self) -> Dict[str, Any]:
-        """Return what has happened in this process, for a monitor: numbers by name, and the state of the engine.
+        """Return the counters of this process for monitoring, by name, and the state of the engine.
 
         ``groups`` and ``members`` are here now; ``published``, ``publish_failed`` and ``publish_waiting`` are messages
         that were sent, ``publish_latency`` the seconds that the last one took; ``queued`` and ``dropped`` count
@@ -333,7 +333,7 @@ async def raising(block: Block) -> AsyncIterator[None]:
 
 
 class Join:
-    """What :meth:`Groups.join` returns: the membership begins and ends with ``async with``.
+    """The result of :meth:`Groups.join`: a membership that begins and ends with ``async with``.
 
     :param joined: what is entered.
     :param name: the name of the group.
@@ -453,7 +453,7 @@ def require_listed(name: str, settings: GroupSettings, is_asked: bool = True) ->
 
 
 def identity(ws: Any) -> Any:
-    """Return what tells a WebSocket or function from others; a method is another object each time."""
+    """Return the identity of a WebSocket or function; a bound method is a new object each time."""
     return (id(getattr(ws, '__self__', None)), id(getattr(ws, '__func__', ws)))
 
 

@@ -25,7 +25,7 @@ Cursor = Tuple[str, int]
 
 
 class Counters:
-    """What has happened in this process so far."""
+    """The counters of this process."""
 
     def __init__(self) -> None:
         #: Messages that were queued for a member, dropped for want of room, and had to be read again after a gap.
@@ -35,7 +35,7 @@ class Counters:
 
 
 class SharedWindow:
-    """Messages of one group that members are behind with: each is held once, whoever needs it, up to so many bytes.
+    """Messages of one group that members are behind with: each is held once for all members, up to a number of bytes.
 
     :param max_size: the bytes.
     """

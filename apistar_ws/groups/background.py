@@ -1,4 +1,4 @@
-"""Tasks that belong to nobody's connection, and that let others have their turn."""
+"""Tasks that belong to no connection, and yield to others."""
 
 import asyncio
 import contextvars
@@ -47,7 +47,7 @@ async def finished(task: 'asyncio.Task[Any]') -> None:
 
 
 async def all_done(futures: Sequence['asyncio.Future[Any]'], timeout: float) -> bool:
-    """Wait for ``futures`` so many seconds, and tell whether they are done."""
+    """Wait for ``futures`` for at most ``timeout`` seconds, and return whether they are done."""
     await asyncio.wait(futures, timeout=timeout)
     if not all(future.done() for future in futures):
         # Where the event loop was blocked, what has come meanwhile is still to be read.
@@ -82,7 +82,7 @@ BEGUN_AT_ONCE = 20
 
 
 class Beginner(Protocol):
-    """Whoever has something to do."""
+    """An object with work to do."""
 
     def begin(self) -> None:
         """Do it."""

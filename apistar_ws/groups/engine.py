@@ -1,4 +1,4 @@
-"""What groups ask of an engine, and what an engine asks of them: the contract that each engine keeps."""
+"""The contracts between groups and engines."""
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence, Union
 
@@ -18,7 +18,7 @@ class Member(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What an engine keeps of a group at one moment."""
+    """The history of a group in an engine at one moment."""
 
     epoch: str
     #: The offsets of the first message that is kept, and of the last one; the first is beyond the last where none is.
@@ -35,7 +35,7 @@ Result = Union[Position, None, GroupsUnavailable]
 
 
 class Receiver(Protocol):
-    """Whoever an engine notifies: the groups of its event loop."""
+    """The receiver of an engine's messages: the groups of its event loop."""
 
     def take(self, name: str, payload: bytes) -> None:
         """Take what was sent to a group, in the engine's order."""

@@ -33,7 +33,7 @@ GROUPS_AT_ONCE, GROUPS_TIMEOUT = 50, 1.0
 
 
 class Hub:
-    """All that one event loop knows of groups.
+    """The groups of one event loop.
 
     :param namespaces: the settings.
     :param codec: encodes JSON.
@@ -97,7 +97,7 @@ class Hub:
         return sequence
 
     def _tell_lost(self, name: str, reason: str) -> None:
-        self._log.tell(logging.WARNING, 'The group %r: messages were lost: %s. Its members are told.', name, reason)
+        self._log.write(logging.WARNING, 'The group %r: messages were lost: %s. Its members are told.', name, reason)
 
     async def _require_reached(self, sequence: GroupSequence, since: Position) -> None:
         """Wait for messages that a client has got in another process, and that are still on their way to this one."""
@@ -182,7 +182,7 @@ class Hub:
     def _note_drop(self, member: Membership) -> None:
         """Note that a message was dropped for want of room, as the settings have it."""
         self.counters.dropped += 1
-        self._log.tell(logging.INFO, 'The group %r: messages are dropped, a member does not read.', member.group)
+        self._log.write(logging.INFO, 'The group %r: messages are dropped, a member does not read.', member.group)
 
     async def watch(self, member: Membership, on_change: OnPresence) -> None:
         """Tell ``member`` who else is in its group, from now on.
@@ -263,7 +263,7 @@ class Hub:
 
     @property
     def stats(self) -> Dict[str, Any]:
-        """What :meth:`Groups.stats` returns."""
+        """The result of :meth:`Groups.stats`."""
         sequences = self._sequences.values()
         counters = self.counters
         return {

@@ -22,7 +22,7 @@ PAUSE = 1.0
 TIME_TO_LEAVE = 0.3
 
 
-class Session(Protocol):
+class RemoteSession(Protocol):
     """The connections to a remote engine, from the moment that they are open until one of them fails."""
 
     @property
@@ -33,7 +33,7 @@ class Session(Protocol):
         """Close the connections."""
 
 
-S = TypeVar('S', bound=Session)
+S = TypeVar('S', bound=RemoteSession)
 
 
 class Keeper(Generic[S]):
@@ -111,7 +111,7 @@ class Keeper(Generic[S]):
         await leave(session)
 
     async def _run(self) -> None:
-        """Open one session after the other, until nobody needs them."""
+        """Open one session after the other, as long as one is needed."""
         delay, loop = 0.0, asyncio.get_running_loop()
         try:
             while True:
@@ -129,7 +129,7 @@ class Keeper(Generic[S]):
             self._task, self.is_ending = None, False
 
     async def _use(self, session: S) -> Optional[Exception]:
-        """Return why ``session`` has failed; None if nobody needs another one."""
+        """Return why ``session`` has failed, or None if no other one is needed."""
         try:
             await self._connect(session)
             return await self._serve_open(session)
@@ -144,7 +144,7 @@ class Keeper(Generic[S]):
 
     async def _serve_open(self, session: S) -> Optional[Exception]:
         if self.state == 'away':
-            self._log.tell(logging.INFO, 'The engine of the groups is back.')
+            self._log.write(logging.INFO, 'The engine of the groups is back.')
         self.session = session
         self._change('open')
         self._receiver.on_reconnected()
@@ -154,7 +154,7 @@ class Keeper(Generic[S]):
         if self.state != 'away':
             reason = str(failure).rstrip('.') or type(failure).__name__
             message = 'The engine of the groups is away: %s. Members stay; what is sent now fails.'
-            self._log.tell(logging.WARNING, message, reason)
+            self._log.write(logging.WARNING, message, reason)
             self._change('away')
 
     def _change(self, state: str) -> None:

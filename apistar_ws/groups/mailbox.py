@@ -1,4 +1,4 @@
-"""The queue and the task of one member, so that nobody waits for anybody."""
+"""The queue and the task of one member, so that members do not wait for each other."""
 
 import asyncio
 from collections import deque
@@ -20,42 +20,42 @@ Notice = Callable[[], Awaitable[None]]
 
 
 class Receiving(Protocol):
-    """Whoever gets the messages of a mailbox: a WebSocket, or a function of the handler."""
+    """The receiver of a mailbox's messages: a WebSocket, or a function of the handler."""
 
     async def is_open(self) -> None:
         """Return when messages may be given."""
 
     @property
     def give(self) -> Callable[[Data], Awaitable[Any]]:
-        """What gives one message."""
+        """Return the function that delivers one message."""
 
     def tell_lost(self, lost: MessagesLost) -> None:
-        """Tell of a loss; there will be no more messages."""
+        """Report a loss; no more messages follow."""
 
     def is_end(self, exc: Exception) -> bool:
-        """Tell whether ``exc`` only says that there is nobody any more to give messages to."""
+        """Return whether ``exc`` only means that the receiver is gone."""
 
     def tell_cancelled(self) -> None:
-        """Tell that giving a message was cancelled, and not because the member has left."""
+        """Report that a delivery was cancelled although the member has not left."""
 
 
 class Failing(Protocol):
-    """Whoever is told what a function of a member raises."""
+    """The receiver of exceptions of a member's functions."""
 
     def fail(self, exc: Exception) -> None:
-        """Tell what was raised."""
+        """Report an exception."""
 
 
 class Membership:
-    """One member of one group: what waits for it, and where it stands.
+    """One member of one group: its queue and its position.
 
     :param group: the name of the group.
     :param settings: those of the group.
-    :param mailbox: whose messages these are.
-    :param block: is told what its functions raise.
+    :param mailbox: the mailbox of its connection.
+    :param block: receives exceptions of its functions.
     :param exclude_id: messages that exclude this id are not for it.
     :param position_key: the key under which JSON objects get their position.
-    :param on_lost: is told of losses, in place of the end of the membership.
+    :param on_lost: called with a loss, in place of the end of the membership.
     """
 
     __slots__ = (
@@ -90,8 +90,7 @@ class Membership:
         self.marker: Optional[Incoming] = None
         #: What is called before both.
         self.notices: Deque[Notice] = deque()
-        self.max_queue = settings.max_queue
-        self.max_size = settings.max_queue_size
+        self.max_queue, self.max_size = settings.max_queue, settings.max_queue_size
         #: Where the last message that was given stands.
         self.position: Optional[Position] = None
         #: Where the group stood when it joined.
@@ -182,9 +181,9 @@ def no_interest(member: Membership) -> None:
 
 
 class Mailbox:
-    """The groups of one receiver, and the task that gives it what has come; there is one while there is something.
+    """The memberships of one receiver, and the task that delivers their messages, which runs while there are some.
 
-    :param receiving: whoever gets the messages.
+    :param receiving: the receiver of the messages.
     :param exclude_id: stands for it in messages that are not for it.
     :param pump: begins the task.
     """

@@ -28,7 +28,7 @@ Publish = Callable[[Sequence[Outgoing]], Awaitable[List[Result]]]
 
 
 class Sent:
-    """What ``send`` returns. Await it to know that the engine has the message.
+    """The result of ``send``. Await it to be sure that the engine has the message.
 
     Awaited, it returns the position of the message, or None in a group without history.
 
@@ -169,7 +169,7 @@ class Outbox:
         sent.settle(result)
 
     def note_unseen(self) -> None:
-        """Count the failures that nobody awaits; the log has one line for an outage."""
+        """Count the failures that are not awaited; an outage is one line of the log."""
         if self._timer is not None:
             self._timer.cancel()
         unseen = sum(not sent.is_awaited for sent in self._unseen)

@@ -1,4 +1,4 @@
-"""What goes through an engine: a message with where it stands in its group, and what of it every member gets."""
+"""The messages in an engine: the position of each in its group, and its payload for the members."""
 
 import hashlib
 import re
@@ -144,7 +144,7 @@ def utf8(text: str) -> bytes:
 def decode(payload: bytes) -> Incoming:
     """Return the message in ``payload``.
 
-    :raises ValueError: for a payload of another version, or of nobody's.
+    :raises ValueError: for an unknown payload, such as one of another version.
     """
     head, found, data = payload.partition(b'\n')
     kind = head[1:2]

@@ -1,4 +1,4 @@
-"""Who is in a group, and who is told when that changes."""
+"""The members of a group, and notifications of their changes."""
 
 import asyncio
 from typing import Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -13,7 +13,7 @@ REPORT_INTERVAL = 1.0
 
 
 class MembersChanged(NamedTuple):
-    """What ``on_change`` is told: first all members, then who has joined and left since."""
+    """The argument of ``on_change``: first all members, then those who joined and left since."""
 
     #: All members, at first and after the engine was away; None where the other two say what has changed.
     members: Optional[List[Member]]
@@ -74,7 +74,7 @@ class PresenceWatch:
                 self._reading.cancel()
 
     def refresh(self) -> None:
-        """Read all members anew, and tell everybody."""
+        """Read all members again, and notify all watchers."""
         if self._reading is None:
             self._reading = start_task(self._read())
 
@@ -130,7 +130,7 @@ class PresenceWatch:
                 tell(member, on_change, changed)
 
     def _since(self, told: Dict[str, Member]) -> MembersChanged:
-        """Return what has changed since a member was told of all."""
+        """Return the changes since a member was notified last."""
         known = self._known or {}
         joined = [member for id, member in known.items() if id not in told]
         return MembersChanged(None, joined, [member for id, member in told.items() if id not in known])
@@ -143,7 +143,7 @@ class PresenceWatch:
 
 
 def tell(member: Membership, on_change: OnPresence, change: MembersChanged) -> None:
-    """Have ``member`` told, when its mailbox has a turn."""
+    """Notify ``member`` when its mailbox delivers."""
 
     async def call() -> None:
         await on_change(change)

@@ -1,4 +1,4 @@
-"""Who gets the messages of a group, the client of a WebSocket or a function, and the block of a join."""
+"""The receivers of a group's messages, a client or a function, and the block of a join."""
 
 import asyncio
 import functools
@@ -133,7 +133,7 @@ class ToWebSocket:
         return is_over and isinstance(exc, (WebSocketDisconnect, WebSocketStateError))
 
     def tell_cancelled(self) -> None:
-        """Do nothing: whoever ends the connection cancels what is being sent."""
+        """Do nothing: the end of a connection cancels its sends."""
 
 
 class ToFunction:

@@ -1,4 +1,4 @@
-"""One group in this process: the order of its messages, proven message by message, and what is told of a gap."""
+"""One group in this process: the order of its messages, proven message by message, and the handling of gaps."""
 
 import asyncio
 from collections import deque
@@ -47,7 +47,7 @@ class Backlog:
 
 
 class GroupSequence:
-    """One group in this process: gives each message to its members, in order, or tells them that it cannot.
+    """One group in this process: delivers each message to its members in order, or reports a loss.
 
     :param name: the name of the group.
     :param settings: its settings.
@@ -138,7 +138,7 @@ class GroupSequence:
     # Its place
 
     async def ready(self) -> None:
-        """Subscribe, if nobody has, and return when the place of the group is known.
+        """Subscribe, unless that was done, and return when the position of the group is known.
 
         :raises GroupsUnavailable: if the engine is away.
         :raises Exception: what else has kept it from that.
@@ -172,7 +172,7 @@ class GroupSequence:
         await self._go_on()
 
     def close(self) -> None:
-        """Do nothing more: nobody needs it."""
+        """Stop: the group is not used any more."""
         if self._working is not None:
             self._working.cancel()
 
@@ -197,12 +197,12 @@ class GroupSequence:
         self.on_reconnected()
 
     async def _catch_up(self) -> None:
-        """Find out what is missing, let the members read it or tell them, and go on with what came meanwhile."""
+        """Find the missing messages, let the members read them or report a loss, and continue."""
         await self._read_on()
         await self._go_on()
 
     async def _read_on(self) -> None:
-        """Go on to where the engine is; what it cannot prove whole is told, once."""
+        """Continue at the position of the engine; a gap that cannot be filled is reported once."""
         place = await self._place()
         audience, is_told, self._is_told = self.audience, self._is_told, False
         if place.epoch != audience.epoch:

@@ -1,4 +1,4 @@
-"""What groups allow: settings of an application, and of a namespace, which is what comes before the first colon."""
+"""The settings of groups, for an application and for a namespace: the part of a name before the first colon."""
 
 import dataclasses
 import json

@@ -148,7 +148,7 @@ class Conclusion:
             return await close(
                 self._connection, self._log, outcome_of(exc, response), exc is not None or response.status_code >= 300
             )
-        self._log.tell(logging.INFO, '%s: denied with %d.', name_of(self._connection), response.status_code)
+        self._log.write(logging.INFO, '%s: denied with %d.', name_of(self._connection), response.status_code)
         await self._deny(response)
 
     async def _deny(self, response: http.Response) -> None:
@@ -294,7 +294,7 @@ async def close(connection: Connection, log: RouteLog, outcome: Outcome, is_logg
 
 def log_close(connection: Connection, log: RouteLog, code: int, reason: str) -> None:
     """Log a close that the package decides."""
-    log.tell(logging.INFO, '%s: closed with %d, %s.', name_of(connection), code, printable(reason))
+    log.write(logging.INFO, '%s: closed with %d, %s.', name_of(connection), code, printable(reason))
 
 
 def name_of(connection: Connection) -> str:

@@ -81,7 +81,7 @@ class Endpoint:
         if origin is not None and check is not None and not check(origin, scope.get('scheme', 'ws'), host):
             message = 'Origin %s is not allowed on %s, which is served as %s: see allowed_origins.'
             page, server = describe_origins(origin, scope.get('scheme', 'ws'), host)
-            self.log.tell(logging.WARNING, message, page, self.url, server)
+            self.log.write(logging.WARNING, message, page, self.url, server)
             raise Forbidden('Origin not allowed')
         if self._max_connections is not None and len(self.connections) >= self._max_connections:
             raise self._unavailable()
@@ -106,7 +106,7 @@ class Endpoint:
         if self._is_draining:
             return ServiceUnavailable('The server restarts')
         message = 'All %d connections of %s are taken: see max_connections.'
-        self.log.tell(logging.WARNING, message, self._max_connections, self.url)
+        self.log.write(logging.WARNING, message, self._max_connections, self.url)
         return ServiceUnavailable()
 
 

@@ -86,7 +86,7 @@ class RedisEngine:
         await self._keeper.until_retry()
 
     async def stop(self) -> None:
-        """Leave nothing running, and nobody listed."""
+        """Stop all tasks, and remove all members from the lists."""
         await self._keeper.stop(self.presence.leave)
 
     def _session(self) -> Session:
@@ -122,7 +122,7 @@ class RedisEngine:
             await asyncio.wait({failed, ticking})
 
     async def _tick_forever(self, session: Session) -> None:
-        """Renew what is used, and probe the connections, until nobody needs that; an idle process does nothing else."""
+        """Renew used keys and probe the connections, as long as there are some; an idle process does nothing else."""
         await self.presence.begin(session)
         while True:
             self._is_used = False

@@ -79,7 +79,7 @@ class Wire:
 class Line:
     """A connection on which commands are answered in the order in which they were given.
 
-    A caller that is cancelled, or does not wait any longer, leaves its answer behind; nobody else notices.
+    A caller that is cancelled, or does not wait any longer, leaves its answer behind, which others do not notice.
 
     :param connection: redis-py's, connected.
     :param timeout: seconds that an answer may take.
@@ -132,7 +132,7 @@ class Line:
         return await self.call('EVAL', script.text, len(keys), *keys, *args)
 
     async def run(self) -> None:
-        """Give each answer to whoever waits for it, until the connection fails."""
+        """Pass each answer to its caller, until the connection fails."""
         while True:
             try:
                 answer = await self.wire.read()

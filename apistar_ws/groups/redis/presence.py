@@ -32,7 +32,7 @@ GROUPS_PER_COMMAND, MEMBERS_PER_COMMAND = 100, 500
 
 @dataclasses.dataclass(frozen=True)
 class Lease:
-    """What all members of a process are listed under."""
+    """The key under which all members of a process are listed."""
 
     #: Of the process, as long as it lives.
     id: str

@@ -1,4 +1,4 @@
-"""The scripts that run inside Redis, each in one step that nobody else sees half done, and the names of keys."""
+"""The scripts that run inside Redis, each in one atomic step, and the names of keys."""
 
 import hashlib
 import importlib.resources

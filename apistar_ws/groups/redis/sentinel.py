@@ -20,7 +20,7 @@ logger = logging.getLogger('apistar_ws')
 
 #: Seconds that one Sentinel has to answer, and between two attempts to listen to it.
 SENTINEL_TIMEOUT, LISTEN_INTERVAL = 0.5, 1.0
-PORT = 26379
+SENTINEL_PORT = 26379
 SWITCH = b'+switch-master'
 
 
@@ -124,4 +124,4 @@ def address_of(text: str) -> Tuple[str, int]:
         host, port = None, None
     if not host:
         raise ConfigurationError('GroupsComponent: the URL names no Sentinel, or one whose port is no number.')
-    return host, port or PORT
+    return host, port or SENTINEL_PORT

@@ -149,7 +149,7 @@ class Session:
             self.fail(exc)
         else:
             # The text is for the log, and not for clients.
-            log.tell(logging.WARNING, 'The engine of the groups has refused: %s', exc)
+            log.write(logging.WARNING, 'The engine of the groups has refused: %s', exc)
         return GroupsUnavailable('The engine of the groups has refused', maybe_sent)
 
     # Whether it is alive
