@@ -295,10 +295,12 @@ class Connection:
         assert self.close_code is not None
         return WebSocketDisconnect(self.close_code, self.close_reason or '')
 
-    def as_disconnect(self, exc: BaseException) -> BaseException:
-        """Return ``exc``, or the disconnect for it if it is the package's cancellation of the current task."""
-        if not isinstance(exc, asyncio.CancelledError) or not self.interruption.is_ours(asyncio.current_task()):
-            return exc
+    def is_own_cancellation(self, exc: BaseException) -> bool:
+        """Return whether ``exc`` is the package's cancellation of the current task."""
+        return isinstance(exc, asyncio.CancelledError) and self.interruption.is_ours(asyncio.current_task())
+
+    def as_disconnect(self) -> WebSocketDisconnect:
+        """Return the disconnect for which the package has cancelled the handler."""
         return WebSocketDisconnect(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason or '')
 
     def state_error(self, call: str, advice: str) -> WebSocketStateError:

@@ -39,8 +39,6 @@ _PATH_ANNOTATIONS = (str, int, float, inspect.Parameter.empty)
 #: The annotation that an argument of this name probably lacks.
 _EXPECTED_ANNOTATIONS = {**dict.fromkeys(('ws', 'websocket', 'web_socket', 'socket'), 'WebSocket'), 'groups': 'Groups'}
 PARAMETER = re.compile('{([^}]*)}')
-#: Seconds for closing the resources of a message after a cancellation.
-_TIME_TO_CLOSE = 1.8
 
 
 class _Plan(NamedTuple):
@@ -81,15 +79,18 @@ class Deferred:
             yield {name: state[key] for name, key in self._plan.deferred_keywords}
         except BaseException as exc:
             self._state[FAILED] = state.get(FAILED, (None, None))
-            disconnect = connection_of(state['websocket']).as_disconnect(exc)
-            if disconnect is exc and isinstance(exc, asyncio.CancelledError):
-                result = await unwind_cancelled(opened, exc, _TIME_TO_CLOSE)
-                if result is None:
-                    return
+            connection = connection_of(state['websocket'])
+            if connection.is_own_cancellation(exc):
+                # The disconnect ended the handler, whatever fails later.
+                await close_rest(opened, connection.as_disconnect())
+                raise
+            if not isinstance(exc, asyncio.CancelledError):
+                await close_rest(opened, exc)
+                raise
+            result = await unwind_cancelled(opened, exc)
+            if result is not None:
                 raise result
-            # The exception that ended the handler counts, not a later failure.
-            await close_rest(opened, disconnect)
-            raise
+            return
         with connection_of(state['websocket']).own_ending().postponed():
             await close_all(opened, functools.partial(note_failure, self._state))
 

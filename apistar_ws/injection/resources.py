@@ -18,6 +18,8 @@ from apistar_ws.interruption import TimeLimit, ends_from_outside, was_withdrawn
 
 logger = logging.getLogger('apistar_ws')
 
+#: Seconds for closing resources after a cancellation.
+UNWIND_TIMEOUT = 1.8
 #: The key of the open resources in the scope of a connection or request.
 OPENED = 'apistar_ws.opened'
 #: Generic types that annotate the ``resolve`` of a component that yields.
@@ -202,16 +204,14 @@ async def unwind(opened: OpenedResources, exc: Optional[BaseException]) -> Optio
     return exc
 
 
-async def unwind_cancelled(opened: OpenedResources, exc: BaseException, seconds: float) -> Optional[BaseException]:
+async def unwind_cancelled(opened: OpenedResources, exc: BaseException) -> Optional[BaseException]:
     """Close ``opened`` after a cancellation, and return the exception that it has become, or None.
 
     A task group or a time limit in a resource cancels the task, and withdraws that when the resource is closed.
-
-    :param seconds: the time limit.
     """
     result: Optional[BaseException] = exc
     # A resource that takes too long is cancelled, and may convert that like any exception.
-    with contextlib.suppress(TimeoutError), TimeLimit(seconds):
+    with contextlib.suppress(TimeoutError), TimeLimit(UNWIND_TIMEOUT):
         result = await unwind(opened, exc)
     try:
         if was_withdrawn(result):

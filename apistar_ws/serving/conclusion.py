@@ -266,7 +266,7 @@ async def resumed(exc: BaseException, state: State) -> Optional[BaseException]:
     opened = opened_in(state['scope'])
     if not opened or not isinstance(exc, asyncio.CancelledError):
         return exc
-    return await unwind_cancelled(opened, exc, TIME_TO_CLOSE)
+    return await unwind_cancelled(opened, exc)
 
 
 def close_for_shutdown(connection: Connection, exc: BaseException) -> None:

@@ -5,13 +5,11 @@ from typing import Any, Coroutine, Dict, Mapping, Optional, Sequence
 
 from apistar.exceptions import HTTPException, NotFound
 
-from apistar_ws.codes import CloseCode
 from apistar_ws.connection.connection import SLOW_HANDSHAKE, Connection, require_client
 from apistar_ws.connection.handshake import with_root_path
 from apistar_ws.connection.state import WebSocketState
 from apistar_ws.connection.watch import Watch, Watches
 from apistar_ws.connection.websocket import WebSocket, connection_of
-from apistar_ws.exceptions import WebSocketDisconnect
 from apistar_ws.injection.injector import ASyncInjector
 from apistar_ws.injection.steps import State
 from apistar_ws.interruption import current_task
@@ -75,7 +73,7 @@ class Lifecycle:
         try:
             connection.begin(message, watch.loop, endpoint.connect)
             endpoint.enter(connection)
-            hooks = NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
+            hooks = self._hooks()
             arguments = endpoint.arguments.given(ws, connection.path_params)
             if hooks.on_request or endpoint.arguments.injects:
                 state = handshake_state(self._app, endpoint.route, ws)
@@ -109,7 +107,7 @@ class Lifecycle:
         watch.add(connection)
         try:
             connection.begin(message, watch.loop)
-            hooks = NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
+            hooks = self._hooks()
             raise exc
         except BaseException as failure:
             await self._end(ws, None, hooks, None, failure)
@@ -128,6 +126,10 @@ class Lifecycle:
     def dry_run(self) -> 'Lifecycle':
         """Return a lifecycle that does everything but run the handler."""
         return DryRun(self._app, self._router, self._injector, self._settings)
+
+    def _hooks(self) -> Hooks:
+        """Return the event hooks for one connection."""
+        return NO_HOOKS if self._app.event_hooks is None else Hooks(*self._app.get_event_hooks())
 
     async def _inject(
         self, connection: Connection, endpoint: Endpoint, hooks: Hooks, state: State, arguments: Dict[str, Any]
@@ -160,9 +162,7 @@ class Lifecycle:
                 endpoint.connections.discard(connection)
         interruption = connection.interruption
         if isinstance(exc, asyncio.CancelledError) and interruption.was_ours(interruption.owner):
-            exc = WebSocketDisconnect(
-                connection.close_code or CloseCode.ABNORMAL_CLOSURE, connection.close_reason or ''
-            )
+            exc = connection.as_disconnect()
         try:
             if is_expected(exc, connection) and not has_cleanup(hooks, state):
                 return await close(connection, log, outcome_of(exc))
